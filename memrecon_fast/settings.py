@@ -124,7 +124,9 @@ def check_integer(name: str, value: object, *, low: int, high: int | None = None
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, not {value!r}")
     if value < low or (high is not None and value > high):
-        raise ValueError(f"{name} must be at least {low}{'' if high is None else f' and at most {high}'}, not {value!r}")
+        raise ValueError(
+            f"{name} must be at least {low}{'' if high is None else f' and at most {high}'}, not {value!r}"
+        )
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

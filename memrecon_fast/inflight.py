@@ -1,0 +1,93 @@
+"""In-flight batching: images stream through fixed slots, finished ones leave, waiting ones take their place.
+
+The occupied slots are always the first ones, so that only they, rounded up to a multiple of 4, go through the
+autoencoder. An image's result does not depend on its slot, its neighbours or the order of arrival.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from memrecon_fast.prox import ROW_MULTIPLE, Prox
+from memrecon_fast.settings import Status
+from memrecon_fast.solvers.samples import Finished, Sample
+from memrecon_fast.solvers.slots import RUNNING, Slots, move, narrow
+
+SomeSlots = TypeVar("SomeSlots", bound=Slots)
+
+
+class Solver(Protocol[SomeSlots]):
+    """What advances the slots; `solvers/` has the implementations."""
+
+    @property
+    def prox(self) -> Prox:
+        """The autoencoder."""
+
+    def allocate(self, slots: int) -> SomeSlots:
+        """Empty slots."""
+
+    def load(self, slots: SomeSlots, samples: Sequence[Sample]) -> None:
+        """Begin with these samples, one for each of the slots."""
+
+    def advance(self, slots: SomeSlots) -> None:
+        """One block: afterwards `slots.status` says which images are done."""
+
+    def estimate(self, slots: SomeSlots, slot: int) -> Tensor:
+        """The image in this slot, [d]."""
+
+    def mask(self, slots: SomeSlots, slot: int) -> Tensor:
+        """The mask in this slot, [d]."""
+
+    def evaluations(self, iterations: int) -> int:
+        """Applications of the autoencoder for one image with this count of iterations."""
+
+
+@torch.inference_mode()
+def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterator[Finished]:
+    """Pass `samples` through `slots` slots (rounded up to a multiple of 4); yields each image as it is done.
+
+    At most `slots` samples are taken from the iterable ahead of the results.
+    """
+    waiting = iter(samples)
+    table = solver.allocate(round_up(slots))
+    capacity = len(table.status)
+    indices: list[int] = []  # of the image in each occupied slot
+    while True:
+        arriving = list(itertools.islice(waiting, capacity - len(indices)))
+        if arriving:
+            solver.load(narrow(table, len(indices), len(indices) + len(arriving)), arriving)
+            indices += [sample.index for sample in arriving]
+        if not indices:
+            return
+        done = (table.status[: len(indices)] != RUNNING).nonzero().flatten().tolist()
+        for slot in reversed(done):
+            yield _finished(solver, table, slot, indices[slot])
+            last = indices.pop()
+            if slot < len(indices):
+                move(table, len(indices), slot)
+                indices[slot] = last
+        if not done:
+            solver.advance(narrow(table, 0, round_up(len(indices))))
+
+
+def round_up(rows: int) -> int:
+    """`rows` rounded up to what the autoencoder is given."""
+    return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def _finished(solver: Solver[SomeSlots], table: SomeSlots, slot: int, index: int) -> Finished:
+    iterations = int(table.iterations[slot])
+    return Finished(
+        index=index,
+        image=solver.prox.to_images(solver.estimate(table, slot)[None])[0],
+        mask=solver.prox.to_images(solver.mask(table, slot)[None])[0],
+        outer_iterations=iterations,
+        evaluations=solver.evaluations(iterations),
+        status=Status(int(table.status[slot])),
+        residual=float(table.residual[slot]),
+    )

@@ -1,0 +1,100 @@
+"""The autoencoder as the proximal step (16): rows of pixels in, rows of pixels out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Autoencoder = Callable[[Tensor], Tensor]
+ROW_MULTIPLE = 4
+"""The autoencoder is given a multiple of this many rows: with those, a row of a forward pass on a CPU is bit-identical
+whatever its position, its neighbours and the number of rows; it differs for 1, 2 and 7 rows."""
+
+
+class Prox:
+    """f on rows [rows, d]; d runs over the pixels in the order that suits f: channels-last for convolutions."""
+
+    def __init__(self, autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device) -> None:
+        self.image_shape = tuple(image_shape)
+        self.device = device
+        self.pixels = math.prod(self.image_shape)
+        self._autoencoder = autoencoder
+        self._channels_last = len(self.image_shape) == 3 and _has_2d_convolutions(autoencoder)
+
+    def __call__(self, s: Tensor) -> Tensor:
+        """f(s): float32 contiguous [rows, d], never in the memory of `s`."""
+        v = self._to_rows(self._autoencoder(self._as_images(s))).float()
+        return v.clone() if _share_memory(v, s) else v
+
+    def to_rows(self, images: Tensor) -> Tensor:
+        """(B, *image_shape) as contiguous rows [B, d] on the device of the autoencoder."""
+        return self._to_rows(images.to(self.device))
+
+    def to_images(self, rows: Tensor) -> Tensor:
+        """Rows [B, d] as contiguous images (B, *image_shape), in memory of their own."""
+        return self._as_images(rows).clone(memory_format=torch.contiguous_format)
+
+    def _as_images(self, rows: Tensor) -> Tensor:
+        if self._channels_last:
+            channels, height, width = self.image_shape
+            return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        return rows.view(-1, *self.image_shape)
+
+    def _to_rows(self, images: Tensor) -> Tensor:
+        if self._channels_last:
+            images = images.permute(0, 2, 3, 1)
+        return images.reshape(len(images), self.pixels).contiguous()
+
+
+def device_of(autoencoder: Autoencoder, default: torch.device) -> torch.device:
+    """The device of the autoencoder's first parameter or buffer, `default` where it has none."""
+    if isinstance(autoencoder, nn.Module):
+        for tensor in (*autoencoder.parameters(), *autoencoder.buffers()):
+            return tensor.device
+    return default
+
+
+def check_autoencoder(autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device) -> None:
+    """Try f on a small batch, before any work starts.
+
+    Raises TypeError or ValueError where f is not callable, is in training mode, has parameters that are not float32,
+    fails, returns another shape or dtype, or changes its input in place.
+    """
+    if not callable(autoencoder):
+        raise TypeError(f"autoencoder must be callable, not {type(autoencoder).__name__}")
+    if isinstance(autoencoder, nn.Module):
+        if any(module.training for module in autoencoder.modules()):
+            raise ValueError("autoencoder is in training mode; call autoencoder.eval() first")
+        for name, parameter in autoencoder.named_parameters():
+            if parameter.dtype != torch.float32:
+                raise TypeError(
+                    f"autoencoder must be float32; its parameter {name} is {parameter.dtype}: call .float()"
+                )
+    shape = (ROW_MULTIPLE, *image_shape)
+    given = torch.rand(shape, generator=torch.Generator().manual_seed(0)).mul_(3).sub_(1).to(device)
+    before = given.clone()
+    try:
+        with torch.inference_mode():
+            returned = autoencoder(given)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"autoencoder fails on a batch of shape {shape}: {type(error).__name__}: {reason}") from error
+    if not isinstance(returned, Tensor) or not returned.is_floating_point():
+        kind = returned.dtype if isinstance(returned, Tensor) else type(returned).__name__
+        raise TypeError(f"autoencoder must return a floating-point tensor, not {kind}")
+    if returned.shape != given.shape:
+        raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
+    if not torch.equal(given, before):
+        raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
+
+
+def _has_2d_convolutions(autoencoder: Autoencoder) -> bool:
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return isinstance(autoencoder, nn.Module) and any(isinstance(module, kinds) for module in autoencoder.modules())
+
+
+def _share_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

@@ -1,0 +1,168 @@
+"""`recover()` and `iterate()`: the two calls most people make; and the solvers behind them, for streams of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from memrecon_fast import inflight, ops
+from memrecon_fast.degradation import broadcast_mask
+from memrecon_fast.prox import Autoencoder, Prox, check_autoencoder, device_of
+from memrecon_fast.settings import Recovery, Settings, check_integer, check_number
+from memrecon_fast.solvers.iteration import IterationSolver
+from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver
+from memrecon_fast.solvers.samples import Finished, Sample
+
+PIXEL_RANGE = (-1.0, 2.0)
+"""Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
+DEFAULT_SLOTS = 64
+CPU = torch.device("cpu")
+
+
+def recover(
+    autoencoder: Autoencoder,
+    degraded: Tensor,
+    mask: Tensor | None = None,
+    settings: Settings | None = None,
+    backend: str = "auto",
+    slots: int | None = None,
+) -> Recovery:
+    """Recover training images of `autoencoder` from degraded copies, Abitbul & Dar (6)-(7) and (31).
+
+    autoencoder: any callable (B, *image_shape) → (B, *image_shape), float32; an nn.Module must be in eval mode.
+    degraded: float32 (B, *image_shape), pixels in [0, 1] but for noise, erased entries 0.
+    mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
+    settings: the default is `Settings()`.
+    backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
+    slots: how many images are worked on at a time, rounded up to a multiple of 4. It bounds memory (17 bytes per pixel
+        and slot, beside the autoencoder's own) and does not change the result; the default is 64.
+
+    An image's initial mask is keyed by (settings.seed, its position in `degraded`).
+
+    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments.
+    """
+    _check_degraded(degraded)
+    masks = None if mask is None else broadcast_mask(mask, degraded)
+    solver = prepare_recover(
+        autoencoder,
+        degraded.shape[1:],
+        settings,
+        known_masks=mask is not None,
+        backend=backend,
+        device=degraded.device,
+    )
+    samples = (Sample(i, image, None if masks is None else masks[i]) for i, image in enumerate(degraded))
+    return _collect(inflight.stream(solver, samples, _slots_for(slots, degraded)), degraded, solver.backend)
+
+
+def iterate(
+    autoencoder: Autoencoder,
+    degraded: Tensor,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-9,
+    backend: str = "auto",
+    slots: int | None = None,
+) -> Recovery:
+    """Recover by iteration of the autoencoder alone, x ← f(x) from x = `degraded`, the method of earlier papers.
+
+    An image stops once the MSE between successive iterates is below `tolerance`, or after `max_iterations`. The other
+    arguments, the result and the errors are those of `recover`; the result's masks are all True.
+    """
+    _check_degraded(degraded)
+    solver = prepare_iterate(
+        autoencoder, degraded.shape[1:], max_iterations, tolerance, backend=backend, device=degraded.device
+    )
+    samples = (Sample(i, image) for i, image in enumerate(degraded))
+    return _collect(inflight.stream(solver, samples, _slots_for(slots, degraded)), degraded, solver.backend)
+
+
+def prepare_recover(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    settings: Settings | None = None,
+    *,
+    known_masks: bool = False,
+    backend: str = "auto",
+    device: torch.device = CPU,
+) -> PaperSolver:
+    """The solver behind `recover`, for `inflight.stream`: any number of images in constant memory.
+
+    known_masks: every `Sample` carries its mask. device: where to work if the autoencoder has no parameters to tell.
+    Checks its arguments as `recover` does; the samples are then taken as they are.
+    """
+    if settings is not None and not isinstance(settings, Settings):
+        raise TypeError(f"settings must be a Settings, not {type(settings).__name__}")
+    device = device_of(autoencoder, default=device)
+    name, functions = ops.choose(backend, device)
+    check_autoencoder(autoencoder, image_shape, device)
+    prox = Prox(autoencoder, image_shape, device)
+    return make_paper_solver(prox, functions, name, settings or Settings(), known_masks)
+
+
+def prepare_iterate(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    max_iterations: int = 1000,
+    tolerance: float = 1e-9,
+    *,
+    backend: str = "auto",
+    device: torch.device = CPU,
+) -> IterationSolver:
+    """The solver behind `iterate`, for `inflight.stream`; see `prepare_recover`."""
+    check_integer("max_iterations", max_iterations, low=1)
+    check_number("tolerance", tolerance, low=0)
+    device = device_of(autoencoder, default=device)
+    name, functions = ops.choose(backend, device)
+    check_autoencoder(autoencoder, image_shape, device)
+    return IterationSolver(Prox(autoencoder, image_shape, device), functions, name, max_iterations, tolerance)
+
+
+def _slots_for(slots: int | None, degraded: Tensor) -> int:
+    """The number asked for, or the default; no more than there are images."""
+    if slots is None:
+        slots = DEFAULT_SLOTS
+    check_integer("slots", slots, low=1)
+    return min(slots, len(degraded))
+
+
+def _check_degraded(degraded: Tensor) -> None:
+    if not isinstance(degraded, Tensor):
+        raise TypeError(f"degraded must be a torch tensor, not {type(degraded).__name__}")
+    if degraded.dtype != torch.float32:
+        raise TypeError(f"degraded must be float32 with pixels in [0, 1], not {degraded.dtype}")
+    if degraded.dim() < 2 or 0 in degraded.shape[1:]:
+        raise ValueError(f"degraded must be a batch (B, *image_shape), not of shape {tuple(degraded.shape)}")
+    if not len(degraded):
+        return
+    low, high = degraded.aminmax()
+    if not (low.isfinite() and high.isfinite()):
+        wrong = (~degraded.flatten(1).isfinite()).any(dim=1).nonzero()[0].item()
+        raise ValueError(f"degraded has NaN or infinite pixels, first in image {wrong}")
+    if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
+        raise ValueError(f"degraded must have pixels in [0, 1], but for noise; it has [{low:g}, {high:g}]")
+
+
+def _collect(finished: Iterable[Finished], degraded: Tensor, backend: str) -> Recovery:
+    """The results in the order of the input."""
+    count, device = len(degraded), degraded.device
+    images = torch.empty_like(degraded, memory_format=torch.contiguous_format)
+    masks = torch.empty(images.shape, dtype=torch.bool, device=device)
+    outer_iterations, evaluations, status, residual = ([0] * count, [0] * count, [0] * count, [0.0] * count)
+    for one in finished:
+        images[one.index] = one.image
+        masks[one.index] = one.mask
+        outer_iterations[one.index] = one.outer_iterations
+        evaluations[one.index] = one.evaluations
+        status[one.index] = int(one.status)
+        residual[one.index] = one.residual
+    return Recovery(
+        images=images,
+        masks=masks,
+        outer_iterations=torch.tensor(outer_iterations, dtype=torch.int32, device=device),
+        evaluations=torch.tensor(evaluations, dtype=torch.int32, device=device),
+        status=torch.tensor(status, dtype=torch.int8, device=device),
+        residual=torch.tensor(residual, dtype=torch.float32, device=device),
+        backend=backend,
+    )
