@@ -70,7 +70,9 @@ def _recover_blind(autoencoder: Autoencoder, y: Tensor, settings: Settings) -> R
     """(6)-(7): alternate between the image and the mask; every image stops by itself."""
     shape = y.shape[1:]
     x = torch.zeros_like(y)
-    masks = torch.stack([settings.draw_initial_mask(i, shape) for i in range(len(y))]).to(y.device) if len(y) else y > 0
+    masks = torch.empty_like(y, dtype=torch.bool)
+    for index in range(len(y)):
+        masks[index] = settings.draw_initial_mask(index, shape)
     residual = torch.full((len(y),), torch.nan, device=y.device)
     outer = torch.zeros(len(y), dtype=torch.int32, device=y.device)
     below = torch.zeros_like(outer)

@@ -1,0 +1,54 @@
+"""A small autoencoder that really memorised photographs, shared by all tests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import skimage.data
+import torch
+from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Memorised:
+    """An autoencoder, the images it was trained on, and as many that it never saw; pixels in [0, 1]."""
+
+    autoencoder: nn.Module
+    members: Tensor
+    controls: Tensor
+
+
+def memorise_photographs() -> Memorised:
+    """Train on 16 crops of a photograph, a few seconds."""
+    photograph = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1).float() / 255
+    small = nn.functional.avg_pool2d(photograph, 8)  # 3 × 64 × 64
+    crops = small.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(64, 3, 8, 8)
+    vivid = crops.flatten(1).std(dim=1).argsort(descending=True)[:32]
+    members, controls = crops[vivid[::2]].contiguous(), crops[vivid[1::2]].contiguous()
+    return Memorised(_train(members, width=160, steps=1500), members, controls)
+
+
+def _train(images: Tensor, width: int, steps: int) -> nn.Module:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # faster at this size
+    torch.manual_seed(42)
+    pixels = images[0].numel()
+    autoencoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(pixels, width),
+        *(layer for _ in range(3) for layer in (nn.LeakyReLU(), nn.Linear(width, width))),
+        nn.LeakyReLU(),
+        nn.Linear(width, pixels),
+        nn.Unflatten(1, images.shape[1:]),
+    )
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        loss = (autoencoder(images) - images).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    torch.set_num_threads(threads)
+    assert loss.item() < 1e-5
+    return autoencoder.eval()

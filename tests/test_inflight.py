@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+import memrecon_fast as mf
+from memorised import Memorised
+from memrecon_fast import Settings, Status, degradation, inflight
+from memrecon_fast.recovery import prepare_iterate, prepare_recover
+from memrecon_fast.solvers.samples import Finished, Sample
+
+SHAPE = (3, 4, 4)
+
+
+class Codebook:
+    """Maps an image to the code that is nearest in the first row of its last channel.
+
+    For the restless codes the estimated mask of the first channel never settles (γ = 0.5): where it is kept, s falls
+    below zero and the answer is three times the code, so the rule erases it; where it is erased, the answer is 1.5
+    times the code, so the rule keeps it.
+    """
+
+    def __init__(self, codes: int, restless: int = 0) -> None:
+        self.codes = torch.rand(codes, *SHAPE, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
+        self.restless = torch.arange(codes) < restless
+        self.rows = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        nearest = torch.cdist(x[:, -1, 0], self.codes[:, -1, 0]).argmin(dim=1)
+        answer = self.codes[nearest]
+        first = answer[:, 0]
+        answer[:, 0] = torch.where(
+            self.restless[nearest, None, None], torch.where(x[:, 0] < -0.1 * first, 3 * first, 1.5 * first), first
+        )
+        return answer
+
+
+def test_slots_do_the_work_that_the_images_need_and_little_more() -> None:
+    """1,000 images in 64 slots, 1 % of which never converge: rows through f against the images' own evaluations."""
+    codebook = Codebook(1000, restless=10)
+    shuffled = torch.randperm(1000, generator=torch.Generator().manual_seed(1))
+    degraded = degradation.erase(codebook.codes, degradation.make_mask("center", SHAPE))[shuffled]
+    result = mf.recover(codebook, degraded, settings=Settings(max_outer_iterations=40), slots=64)
+    endless = result.status == Status.MAX_ITERATIONS
+    assert endless[codebook.restless[shuffled]].all()
+    assert 10 <= endless.sum() <= 20  # an image of another code may end at a restless one
+    assert (result.outer_iterations[endless] == 40).all()
+    needed = int(result.evaluations.sum())
+    assert codebook.rows <= 1.15 * needed
+    waiting_batches = 39 * sum(int(batch.max()) * len(batch) for batch in result.outer_iterations.split(64))
+    assert waiting_batches > 3 * needed
+
+
+@pytest.mark.parametrize("backend", [name for name, state in mf.backends().items() if state == "available"])
+@pytest.mark.parametrize("initial_mask", ["random", "zeros"])
+def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
+    memorised: Memorised, backend: str, initial_mask: str
+) -> None:
+    mask = degradation.make_mask("random-80", memorised.members.shape[1:])
+    images = torch.cat([memorised.members, memorised.controls])
+    samples = [Sample(i, y) for i, y in enumerate(degradation.erase(images, mask))]
+    settings = Settings(gamma=0.1, max_outer_iterations=12, initial_mask=initial_mask)
+    solver = prepare_recover(memorised.autoencoder, images.shape[1:], settings, backend=backend)
+
+    def run(samples: list[Sample], slots: int) -> dict[int, Finished]:
+        return {one.index: one for one in inflight.stream(solver, samples, slots)}
+
+    together = run(samples, 32)
+    assert len({one.outer_iterations for one in together.values()}) > 1  # images leave at different times
+    others = [
+        run(samples, 4),
+        run(samples, 12),
+        run(samples[::-1], 8),
+        run([samples[i] for i in torch.randperm(32, generator=torch.Generator().manual_seed(3))], 20),
+        {k: v for sample in samples[::5] for k, v in run([sample], 64).items()},
+    ]
+    for other in others:
+        for index, one in other.items():
+            assert same(one, together[index])
+
+
+def same(a: Finished, b: Finished) -> bool:
+    tensors = torch.equal(a.image, b.image) and torch.equal(a.mask, b.mask)
+    return tensors and (a.outer_iterations, a.evaluations, a.status, a.residual) == (
+        b.outer_iterations,
+        b.evaluations,
+        b.status,
+        b.residual,
+    )
+
+
+def test_an_image_that_turns_nan_is_retired_and_touches_no_other() -> None:
+    """f always answers 0.5: then s of a kept entry tends to 4y − 1.5 (γ = 0.5), and only image 3's passes 1.5."""
+    degraded = torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.5
+    degraded[3, 0, 0, 0] = 0.9
+
+    def f(x: Tensor) -> Tensor:
+        return torch.where(x[:, :1, :1, :1] > 1.5, math.nan, torch.full_like(x, 0.5))
+
+    result = mf.recover(f, degraded, slots=4)
+    assert result.status[3] == Status.DIVERGED
+    assert result.images[3].isnan().any()
+    expected = mf.recover(lambda x: torch.full_like(x, 0.5), degraded, slots=4)
+    assert result.outer_iterations[3] < expected.outer_iterations[3]
+    others = torch.arange(10) != 3
+    assert torch.equal(result.images[others], expected.images[others])
+    assert (result.status[others] == Status.CONVERGED).all()
+
+
+def test_samples_are_taken_only_as_slots_become_free() -> None:
+    codebook = Codebook(40)
+    taken = 0
+
+    def samples() -> Iterator[Sample]:
+        nonlocal taken
+        for index, image in enumerate(codebook.codes):
+            taken += 1
+            yield Sample(index, image)
+
+    solver = prepare_recover(codebook, SHAPE)
+    done = 0
+    for _ in inflight.stream(solver, samples(), slots=8):
+        done += 1
+        assert taken <= done + 8
+    assert done == 40
+
+
+def test_the_slots_are_the_only_memory_that_grows_with_their_number() -> None:
+    """All state lives in tensors that are allocated once: their addresses never change."""
+    codebook = Codebook(24)
+    solver = prepare_iterate(codebook, SHAPE, max_iterations=3)
+    addresses = set()
+    advance = solver.advance
+
+    class Watching:
+        prox, allocate, load = solver.prox, solver.allocate, solver.load
+        estimate, mask, evaluations = solver.estimate, solver.mask, solver.evaluations
+
+        @staticmethod
+        def advance(slots: object) -> None:
+            addresses.add(slots.x.data_ptr())  # type: ignore[attr-defined]
+            advance(slots)  # type: ignore[arg-type]
+
+    samples = (Sample(i, image) for i, image in enumerate(codebook.codes))
+    assert len(list(inflight.stream(Watching(), samples, 8))) == 24  # type: ignore[type-var]
+    assert len(addresses) == 1
+
+
+def test_images_done_before_the_first_block_leave_at_once() -> None:
+    """From an all-zeros mask the first outer iteration is shared: with one allowed, no image needs another pass."""
+    codebook = Codebook(10)
+    result = mf.recover(codebook, codebook.codes, settings=Settings(initial_mask="zeros", max_outer_iterations=1))
+    shared_and_probe = 4 * 39 + 4
+    assert codebook.rows == shared_and_probe
+    assert result.outer_iterations.tolist() == [1] * 10
+    assert result.evaluations.tolist() == [0] * 10
+    assert result.status.tolist() == [Status.MAX_ITERATIONS] * 10

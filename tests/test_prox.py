@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memrecon_fast.prox import Prox, check_autoencoder
+
+CPU = torch.device("cpu")
+
+
+class SeenLayout(nn.Module):
+    """A convolution that remembers the strides of what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+        self.strides: tuple[int, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.strides = x.stride()
+        return self.convolution(x)  # type: ignore[no-any-return]
+
+
+def test_rows_and_images_are_each_others_inverse() -> None:
+    images = torch.rand(4, 3, 5, 7)
+    for autoencoder in (nn.Identity(), nn.Conv2d(3, 3, 1)):
+        prox = Prox(autoencoder, (3, 5, 7), CPU)
+        rows = prox.to_rows(images.transpose(2, 3).contiguous().transpose(2, 3))
+        assert rows.shape == (4, 105)
+        assert rows.is_contiguous()
+        assert torch.equal(prox.to_images(rows), images)
+        assert prox.to_images(rows).is_contiguous()
+
+
+def test_convolutions_are_given_channels_last_and_their_result_is_theirs() -> None:
+    autoencoder = SeenLayout().eval()
+    prox = Prox(autoencoder, (3, 6, 8), CPU)
+    images = torch.rand(4, 3, 6, 8)
+    with torch.inference_mode():
+        v = prox(prox.to_rows(images))
+        assert autoencoder.strides == (3 * 6 * 8, 1, 3 * 8, 3)
+        # float32 sums of 27 products in another order
+        torch.testing.assert_close(prox.to_images(v), autoencoder(images), rtol=1e-5, atol=1e-6)
+    assert v.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    "autoencoder",
+    [lambda x: x, lambda x: x.flip(1), lambda x: x.double(), lambda x: x[..., :1].expand_as(x), lambda x: x.view_as(x)],
+)
+def test_the_result_is_float32_rows_in_memory_of_its_own(autoencoder: Any) -> None:
+    s = torch.rand(4, 12)
+    before = s.clone()
+    v = Prox(autoencoder, (3, 2, 2), CPU)(s)
+    assert v.dtype == torch.float32
+    assert v.is_contiguous()
+    assert torch.equal(v, autoencoder(s.view(4, 3, 2, 2)).float().reshape(4, 12))
+    v.fill_(7)
+    assert torch.equal(s, before)
+
+
+def test_images_of_any_rank() -> None:
+    assert Prox(nn.Linear(5, 5).eval(), (5,), CPU)(torch.rand(4, 5)).shape == (4, 5)
+    assert Prox(lambda x: x, (2, 3, 4, 5), CPU)(torch.rand(4, 120)).shape == (4, 120)
+
+
+SHAPE = (3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("autoencoder", "kind", "message"),
+    [
+        (3, TypeError, "autoencoder must be callable, not int"),
+        (nn.Sequential(nn.Identity(), nn.Dropout()), ValueError, r"in training mode; call autoencoder.eval\(\)"),
+        (nn.Conv2d(3, 3, 1).double().eval(), TypeError, "its parameter weight is torch.float64"),
+        (nn.Conv2d(1, 1, 1).eval(), ValueError, r"fails on a batch of shape \(4, 3, 4, 4\): RuntimeError"),
+        (lambda x: x[:, :1], ValueError, r"must return the shape it is given, \(4, 3, 4, 4\), not \(4, 1, 4, 4\)"),
+        (lambda x: (x, x), TypeError, "must return a floating-point tensor, not tuple"),
+        (lambda x: x > 0, TypeError, "must return a floating-point tensor, not torch.bool"),
+        (nn.ReLU(inplace=True).eval(), ValueError, "changes its input in place"),
+    ],
+)
+def test_what_is_wrong_with_an_autoencoder_is_said(autoencoder: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        check_autoencoder(autoencoder, SHAPE, CPU)
+
+
+def test_a_good_autoencoder_passes() -> None:
+    check_autoencoder(nn.Conv2d(3, 3, 1).eval(), SHAPE, CPU)
+    check_autoencoder(lambda x: x * torch.nan, SHAPE, CPU)

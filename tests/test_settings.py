@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from memrecon_fast import Settings
+
+
+def test_settings_survive_json_and_are_hashable() -> None:
+    settings = Settings(gamma=0.1, initial_mask="zeros", seed=7)
+    again = Settings.from_dict(json.loads(json.dumps(settings.to_dict())))
+    assert again == settings
+    assert len({again, settings}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.gamma = 1.0  # type: ignore[misc]
+
+
+def test_an_unknown_name_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown settings: gama, steps"):
+        Settings.from_dict({"gama": 0.1, "steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("gamma", 0.0, "gamma must be finite and above 0, not 0.0"),
+        ("gamma", -1, "gamma must be finite and above 0, not -1"),
+        ("gamma", float("nan"), "gamma must be finite"),
+        ("inner_iterations", 1, "inner_iterations must be at least 2, not 1"),
+        ("tolerance", -1e-9, "tolerance must be finite and at least 0"),
+        ("patience", 0, "patience must be at least 1, not 0"),
+        ("max_outer_iterations", 0, "max_outer_iterations must be at least 1, not 0"),
+        ("initial_mask", "ones", "initial_mask must be one of 'random', 'zeros', not 'ones'"),
+        ("solver", "newton", "solver must be one of 'paper', not 'newton'"),
+        ("seed", -1, "seed must be at least 0"),
+        ("seed", 2**64, "seed must be at least 0 and at most"),
+    ],
+)
+def test_values_out_of_range(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("gamma", "0.5"), ("gamma", True), ("patience", 3.0), ("seed", None), ("restore_known_pixels", 1)],
+)
+def test_values_of_the_wrong_type(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be"):
+        Settings(**{name: value})
+
+
+def test_the_initial_mask_is_a_function_of_seed_and_index() -> None:
+    shape = (3, 17, 19)  # a number of bits that is not a multiple of eight
+    masks = {(seed, i): Settings(seed=seed).draw_initial_mask(i, shape) for seed in (1, 2) for i in (0, 1)}
+    assert torch.equal(masks[1, 0], Settings(seed=1).draw_initial_mask(0, shape))
+    assert len({tuple(mask.flatten().tolist()) for mask in masks.values()}) == 4
+    assert all(mask.dtype == torch.bool and mask.shape == shape for mask in masks.values())
+    # 969 fair coins have a standard deviation of 0.016
+    assert all(abs(mask.float().mean() - 0.5) < 0.08 for mask in masks.values())
+    assert not Settings(initial_mask="zeros").draw_initial_mask(0, shape).any()
