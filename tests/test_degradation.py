@@ -68,7 +68,7 @@ def test_noise_has_its_deviation_and_does_not_depend_on_the_batch() -> None:
 
 def test_bad_arguments_are_named() -> None:
     images = torch.rand(2, 3, 8, 8)
-    with pytest.raises(ValueError, match="mask must be one of 'center', .* not 'centre'"):
+    with pytest.raises(ValueError, match=r"mask must be one of 'center', .* not 'centre'"):
         degradation.make_mask("centre", SHAPE)
     with pytest.raises(ValueError, match=r"images \(C, H, W\), not for \(64, 64\)"):
         degradation.make_mask("half", (64, 64))

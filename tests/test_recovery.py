@@ -110,7 +110,9 @@ def test_iterate_is_the_iteration_of_f(memorised: Memorised, backend: str) -> No
     assert {Status.CONVERGED, Status.MAX_ITERATIONS} == set(got.status.tolist())
     for i, y in enumerate(degraded):
         x = y.expand(4, *SHAPE)
-        for iteration in range(1, 61):
+        iterations = 0
+        while iterations < 60:
+            iterations += 1
             with torch.inference_mode():
                 after = memorised.autoencoder(x)
             residual = (after - x)[0].double().square().mean().float()
@@ -118,7 +120,7 @@ def test_iterate_is_the_iteration_of_f(memorised: Memorised, backend: str) -> No
             if residual < 1e-8:
                 break
         assert torch.equal(got.images[i], x[0])  # the same forward passes, and copies
-        assert got.outer_iterations[i] == got.evaluations[i] == iteration
+        assert got.outer_iterations[i] == got.evaluations[i] == iterations
         assert got.residual[i].item() == pytest.approx(residual.item(), rel=1e-6)  # sums in another order
     assert got.masks.all()
 
@@ -201,7 +203,7 @@ def test_no_images() -> None:
 def test_bad_arguments_are_named_before_work_starts(
     change: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
-    arguments = {"autoencoder": nn.Identity().eval(), "degraded": torch.zeros(2, 4)} | change
+    arguments: dict[str, Any] = {"autoencoder": nn.Identity().eval(), "degraded": torch.zeros(2, 4)} | change
     with pytest.raises(kind, match=message):
         mf.recover(**arguments)
 
