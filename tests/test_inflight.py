@@ -142,7 +142,7 @@ def test_the_state_is_allocated_once() -> None:
     for solver in (prepare_iterate(f, SHAPE, max_iterations=3), prepare_recover(f, SHAPE)):
         addresses.clear()
         assert len(list(inflight.stream(solver, [Sample(i, x) for i, x in enumerate(codebook.codes)], 8))) == 24
-        assert len(addresses) > 6
+        assert len(addresses) >= 3
         assert len(set(addresses)) == 1
 
 
