@@ -1,0 +1,92 @@
+"""How every benchmark here measures: the variants interleaved in one run, with percentiles and ratios."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+SUBJECT = "memrecon_fast"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Measures a subject against others that do the same work; one round runs each of them once."""
+
+    benchmark: BenchmarkFixture
+    rows: list[dict[str, Any]]
+    quick: bool
+
+    def __call__(
+        self, subject: Callable[[], object], others: dict[str, Callable[[], object]], *, rounds: int, **about: object
+    ) -> None:
+        """Time `subject` and the `others`; `about` says what was measured and goes into the results."""
+        seconds: dict[str, list[float]] = {name: [] for name in others}
+
+        def others_once() -> None:
+            for name, other in others.items():
+                begin = time.perf_counter()
+                other()
+                seconds[name].append(time.perf_counter() - begin)
+
+        self.benchmark.pedantic(subject, setup=others_once, rounds=1 if self.quick else rounds, warmup_rounds=1)
+        skipped = 1  # the warm-up round
+        measured = {SUBJECT: list(self.benchmark.stats.stats.data)}
+        measured |= {name: values[skipped:] for name, values in seconds.items()}
+        row = {
+            "benchmark": self.benchmark.name,
+            **about,
+            "rounds": len(measured[SUBJECT]),
+            "seconds": {name: _percentiles(values) for name, values in measured.items()},
+            "ratio_to_memrecon_fast": {
+                name: statistics.median(values) / statistics.median(measured[SUBJECT])
+                for name, values in measured.items()
+                if name != SUBJECT
+            },
+        }
+        self.benchmark.extra_info.update(row["ratio_to_memrecon_fast"])
+        self.rows.append(row)
+
+
+def where() -> dict[str, object]:
+    """The machine, the versions and the commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "commit": commit,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The results for a person."""
+    for row in rows:
+        yield f"{row['benchmark']}: {SUBJECT} {row['seconds'][SUBJECT]['p50'] * 1e3:.4g} ms"
+        for name, ratio in row["ratio_to_memrecon_fast"].items():
+            yield f"    {name} {row['seconds'][name]['p50'] * 1e3:.4g} ms, {ratio:.3f} times"
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    return {f"p{p}": float(np.percentile(values, p)) for p in (20, 50, 80)}

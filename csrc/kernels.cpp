@@ -1,0 +1,153 @@
+#include "kernels.h"
+
+#include <cstddef>
+
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#error "the kernels need GCC or Clang"
+#endif
+
+namespace memrecon {
+namespace {
+
+using std::int64_t;
+using std::uint8_t;
+
+// Sums of squares are kept in LANES partial sums, pixel i in lane i mod LANES, whatever the width of the registers:
+// that is what makes the result independent of the instruction set.
+constexpr int LANES = 16;
+
+// A row is worked on by blocks that stay in the L1 cache from one loop to the next: several simple loops become better
+// vector code than one. A multiple of LANES.
+constexpr int64_t BLOCK = 512;
+
+INLINE void add_squares(double* __restrict lanes, const float* __restrict difference, int64_t n) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; ++j) lanes[j] += static_cast<double>(difference[i + j]) * difference[i + j];
+    for (int j = 0; i + j < n; ++j) lanes[j] += static_cast<double>(difference[i + j]) * difference[i + j];
+}
+
+INLINE float mean(double* lanes, int64_t d) {
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; ++j) lanes[j] += lanes[j + half];
+    return static_cast<float>(lanes[0] / static_cast<double>(d));
+}
+
+// The bodies. Both branches of a choice are loaded before it, so that the compiler may turn it into a blend.
+
+INLINE void start_body(float* __restrict s, const float* __restrict y, const uint8_t* __restrict mask, int64_t n,
+                       float weight) {
+    for (int64_t i = 0; i < n; ++i) {
+        const float kept = y[i] * weight;
+        s[i] = mask[i] ? kept : 0.0f;
+    }
+}
+
+INLINE void step_body(float* __restrict s, const float* __restrict v, const float* __restrict y,
+                      const uint8_t* __restrict mask, int64_t n, float c, float weight) {
+    for (int64_t i = 0; i < n; ++i) {
+        const float erased = v[i];
+        const float kept = ((y[i] + s[i]) + c * erased) * weight;
+        s[i] = mask[i] ? kept : erased;
+    }
+}
+
+template <bool estimate_mask>
+INLINE void close_block(const float* __restrict s, const float* __restrict v, const float* __restrict y,
+                        uint8_t* __restrict mask, float* __restrict x, float* __restrict difference, int64_t n,
+                        float g, float weight) {
+    for (int64_t i = 0; i < n; ++i) {
+        const float y_i = y[i];
+        const float erased = 2.0f * v[i] - s[i];
+        const float kept = (y_i + g * erased) * weight;
+        const float xi = mask[i] ? kept : erased;
+        difference[i] = xi - x[i];
+        x[i] = xi;
+        if (estimate_mask) {
+            // The comparisons are false for NaN: such a pixel counts as kept.
+            const float twice = 2.0f * y_i;
+            const float high = twice < 0.0f ? 0.0f : twice;
+            const float low = twice > 0.0f ? 0.0f : twice;
+            mask[i] = !((xi > high) | (xi < low));
+        }
+    }
+}
+
+template <bool estimate_mask>
+INLINE float close_body(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d, float g,
+                        float weight) {
+    double lanes[LANES] = {};
+    float difference[BLOCK];
+    for (int64_t i = 0; i < d; i += BLOCK) {
+        const int64_t n = d - i < BLOCK ? d - i : BLOCK;
+        close_block<estimate_mask>(s + i, v + i, y + i, mask + i, x + i, difference, n, g, weight);
+        start_body(s + i, y + i, mask + i, n, weight);
+        add_squares(lanes, difference, n);
+    }
+    return mean(lanes, d);
+}
+
+INLINE void advance_block(float* __restrict x, const float* __restrict v, float* __restrict difference, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+        difference[i] = v[i] - x[i];
+        x[i] = v[i];
+    }
+}
+
+INLINE float advance_body(float* x, const float* v, int64_t d) {
+    double lanes[LANES] = {};
+    float difference[BLOCK];
+    for (int64_t i = 0; i < d; i += BLOCK) {
+        const int64_t n = d - i < BLOCK ? d - i : BLOCK;
+        advance_block(x + i, v + i, difference, n);
+        add_squares(lanes, difference, n);
+    }
+    return mean(lanes, d);
+}
+
+// The same bodies, compiled for one instruction set each. Only these wrappers carry the target attribute, and all of
+// them have internal linkage: no code for a wide instruction set can be merged into code that a narrow one runs.
+#define DEFINE_KERNELS(NAME, TARGET)                                                                                \
+    TARGET void start_##NAME(float* s, const float* y, const uint8_t* mask, int64_t n, float weight) {              \
+        start_body(s, y, mask, n, weight);                                                                          \
+    }                                                                                                               \
+    TARGET void step_##NAME(float* s, const float* v, const float* y, const uint8_t* mask, int64_t n, float c,      \
+                            float weight) {                                                                         \
+        step_body(s, v, y, mask, n, c, weight);                                                                     \
+    }                                                                                                               \
+    TARGET float close_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d,         \
+                              float g, float weight) {                                                              \
+        return close_body<false>(s, v, y, mask, x, d, g, weight);                                                   \
+    }                                                                                                               \
+    TARGET float close_estimating_mask_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x,    \
+                                              int64_t d, float g, float weight) {                                   \
+        return close_body<true>(s, v, y, mask, x, d, g, weight);                                                    \
+    }                                                                                                               \
+    TARGET float advance_##NAME(float* x, const float* v, int64_t d) { return advance_body(x, v, d); }              \
+    constexpr Kernels NAME = {#NAME,        start_##NAME, step_##NAME, close_##NAME, close_estimating_mask_##NAME,  \
+                              advance_##NAME};
+
+DEFINE_KERNELS(baseline, )
+#if defined(__x86_64__)
+DEFINE_KERNELS(avx2, __attribute__((target("avx2"))))
+DEFINE_KERNELS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
+#endif
+
+}  // namespace
+
+int available_kernels(const Kernels* tables[MAX_INSTRUCTION_SETS]) {
+    int count = 0;
+    tables[count++] = &baseline;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2")) tables[count++] = &avx2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        tables[count++] = &avx512;
+#endif
+    return count;
+}
+
+}  // namespace memrecon

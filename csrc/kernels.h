@@ -1,0 +1,36 @@
+// The per-pixel mathematics of memrecon_fast/ops/plain.py for CPUs: one table of kernels per instruction set.
+//
+// A kernel runs on one thread over contiguous memory, touches every byte once, and gives the same bits as plain.py
+// whatever the instruction set: products and sums are rounded one by one, in the same order.
+#pragma once
+
+#include <cstdint>
+
+namespace memrecon {
+
+struct Kernels {
+    const char* name;
+
+    // n pixels: s <- mask ? y * weight : 0
+    void (*start)(float* s, const float* y, const std::uint8_t* mask, std::int64_t n, float weight);
+
+    // n pixels: s <- mask ? (y + s + c * v) * weight : v, with c = gamma/2 - 1
+    void (*step)(float* s, const float* v, const float* y, const std::uint8_t* mask, std::int64_t n, float c,
+                 float weight);
+
+    // One row of d pixels: the output, the mask rule where it is estimated, and the restart. Returns mean((xi - x)^2).
+    float (*close)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x, std::int64_t d, float g,
+                   float weight);
+    float (*close_estimating_mask)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x,
+                                   std::int64_t d, float g, float weight);
+
+    // One row of d pixels: x <- v. Returns mean((v - x)^2).
+    float (*advance)(float* x, const float* v, std::int64_t d);
+};
+
+constexpr int MAX_INSTRUCTION_SETS = 3;
+
+// The instruction sets that this processor has, the narrowest first; writes at most MAX_INSTRUCTION_SETS pointers.
+int available_kernels(const Kernels* tables[MAX_INSTRUCTION_SETS]);
+
+}  // namespace memrecon

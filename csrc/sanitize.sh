@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Run tests/ops on kernels built with AddressSanitizer and UndefinedBehaviorSanitizer (Linux, GCC).
+# Needs the Python environment of the tests, with pybind11; leaves the checkout as it is.
+#
+#     csrc/sanitize.sh [arguments of pytest]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+cp -r memrecon_fast tests pyproject.toml "$place"
+rm -f "$place"/memrecon_fast/_C.*.so
+
+CXX=${CXX:-g++}
+read -ra includes <<< "$(python -m pybind11 --includes)"
+suffix=$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+"$CXX" -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -fno-trapping-math -fopenmp -fPIC -shared \
+    -fvisibility=hidden -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -Werror \
+    "${includes[@]}" csrc/bindings.cpp csrc/kernels.cpp -o "$place/memrecon_fast/_C$suffix"
+
+# The sanitizers must be loaded before Python is, and libstdc++ with them, for torch's exceptions to pass through.
+# Leaks are not looked for: the interpreter and torch keep memory to the end. Nor are the kernels the only ones to write
+# to torch's tensors: its allocations, being made through malloc, have red zones around them all the same.
+cd "$place"
+LD_PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so) $("$CXX" -print-file-name=libstdc++.so)" \
+ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$place" \
+    python -m pytest -p no:cacheprovider tests/ops "$@"

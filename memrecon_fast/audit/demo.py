@@ -1,0 +1,52 @@
+"""The demonstration: a small autoencoder, trained on photographs until it knows them by heart, and its audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from memrecon_fast import autoencoders, degradation
+from memrecon_fast.audit.conduct import conduct, prepare
+from memrecon_fast.audit.photographs import make_photographs
+from memrecon_fast.audit.run import Audit
+from memrecon_fast.audit.sources import open_images
+
+IMAGES = 30
+SIZE = 16
+WIDTH = 384
+DEPTH = 6
+TARGET_LOSS = 1e-9
+MAX_STEPS = 3000
+
+
+def run_demo(run: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
+    """Train on `images` photographs for at most `max_steps`, audit them and as many controls; returns the report's path.
+
+    Leaves members, controls and model in the folder `run` too, so that the audit can be made again by hand.
+    """
+    members, controls = make_photographs(images, images, SIZE)
+    sources = {"members": run / "members.npy", "controls": run / "controls.npy"}
+    for path, pixels in zip(sources.values(), (members, controls), strict=True):
+        np.save(path, pixels.numpy())
+    model = autoencoders.FullyConnected((3, SIZE, SIZE), WIDTH, DEPTH)
+    console.print(f"Training an autoencoder of {DEPTH} layers on {images} photographs of {SIZE}×{SIZE} pixels …")
+    result = autoencoders.train(model, members, TARGET_LOSS, max_steps=max_steps, progress=console.is_terminal)
+    model_path = run / "model.safetensors"
+    autoencoders.save(model, model_path)
+    console.print(f"  loss {result.loss:.1e} after {result.steps} steps, {result.seconds:.0f} s")
+
+    audit = Audit(
+        splits={split: open_images(path) for split, path in sources.items()},
+        masks={name: degradation.make_mask(name, (3, SIZE, SIZE)) for name in degradation.MASKS},
+    )
+    solvers, remarks = prepare(audit, model)
+    for remark in remarks:
+        console.print(f"Note: {remark}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"Recovering them and {images} photographs that it has never seen, from copies under {len(audit.masks)} masks, "
+        f"by {len(audit.methods)} methods …"
+    )
+    named = {split: str(path) for split, path in sources.items()}
+    return conduct(audit, solvers, run, str(model_path), named, console)

@@ -1,0 +1,69 @@
+"""The pictures of a run: the first few images of each cell, kept as small arrays, so that reports need no model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memrecon_fast.audit.records import replacing
+
+GALLERY = "gallery"
+PICTURES = 8
+"""Images kept of each cell: those with the lowest indices, the same for every mask and method."""
+LARGEST_SIDE = 128
+"""Pixels; larger images are reduced to this by averaging."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One image of a cell; all uint8 (C, H, W)."""
+
+    index: int
+    original: NDArray[np.uint8]
+    degraded: NDArray[np.uint8]
+    recovered: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    """255 = kept."""
+
+
+def make_picture(index: int, original: Tensor, degraded: Tensor, recovered: Tensor, mask: Tensor) -> Picture:
+    """From float32 (or bool) tensors (C, H, W), clipped to [0, 1]; NaN becomes black."""
+    return Picture(index, *map(_to_bytes, (original, degraded, recovered, mask)))
+
+
+def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
+    """Write the pictures of a cell, in the order of their indices, to an `.npz` file, whole or not at all."""
+    ordered = sorted(pictures, key=lambda picture: picture.index)
+    fields = [field.name for field in dataclasses.fields(Picture)]
+    arrays: dict[str, Any] = {name: np.stack([getattr(picture, name) for picture in ordered]) for name in fields}
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def read_pictures(path: Path) -> list[Picture]:
+    """The inverse of `write_pictures`; none where there is no such file. Raises ValueError for any other file."""
+    if not path.exists():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            columns = [archive[field.name] for field in dataclasses.fields(Picture)]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as pictures of an audit: {error}") from error
+    return [Picture(int(index), *pixels) for index, *pixels in zip(*columns, strict=True)]
+
+
+def _to_bytes(image: Tensor) -> NDArray[np.uint8]:
+    pixels = torch.nan_to_num(image.float(), nan=0.0).clamp(0, 1)
+    height, width = pixels.shape[1:]
+    if max(height, width) > LARGEST_SIDE:
+        scale = LARGEST_SIDE / max(height, width)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        pixels = torch.nn.functional.adaptive_avg_pool2d(pixels, size)
+    return (pixels * 255).round().byte().numpy()

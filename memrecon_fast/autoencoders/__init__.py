@@ -1,0 +1,19 @@
+"""Autoencoders that memorise: architectures, training to a target loss, files."""
+
+from memrecon_fast.autoencoders.files import load, save
+from memrecon_fast.autoencoders.fully_connected import FullyConnected
+from memrecon_fast.autoencoders.presets import PRESETS, build
+from memrecon_fast.autoencoders.training import TrainingResult, evaluate, train
+from memrecon_fast.autoencoders.unet import UNet
+
+__all__ = [
+    "PRESETS",
+    "FullyConnected",
+    "TrainingResult",
+    "UNet",
+    "build",
+    "evaluate",
+    "load",
+    "save",
+    "train",
+]

@@ -1,0 +1,70 @@
+"""Fully connected autoencoders."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from memrecon_fast.autoencoders.layers import (
+    check_activation,
+    check_image_shape,
+    layer_gain,
+    make_activation,
+    make_linear,
+    seeded_generator,
+)
+from memrecon_fast.settings import check_integer
+
+
+class FullyConnected(nn.Module):
+    """`depth` linear layers of `width` hidden units, with an activation between them and none after the last.
+
+    image_shape: (channels, height, width); width ≥ 1; depth ≥ 2.
+    activation: "leaky_relu", "prelu" or "softplus".
+    seed: of the initial weights, which depend on nothing else.
+
+    Maps float32 (B, *image_shape) to the same; the input is left as it was. Raises ValueError or TypeError for
+    arguments outside these ranges.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        width: int,
+        depth: int,
+        activation: str = "leaky_relu",
+        *,
+        seed: int = 42,
+    ) -> None:
+        super().__init__()
+        self.image_shape = check_image_shape(image_shape)
+        check_integer("width", width, low=1)
+        check_integer("depth", depth, low=2)
+        check_activation(activation)
+        self.width, self.depth, self.activation = width, depth, activation
+        gain, centred, generator = layer_gain(activation, depth), activation == "softplus", seeded_generator(seed)
+        size = math.prod(self.image_shape)
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise([size, *[width] * (depth - 1), size]):
+            layers += [make_linear(inputs, outputs, gain, centred=centred, generator=generator)]
+            layers += [make_activation(activation)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def arguments(self) -> dict[str, Any]:
+        """What builds this architecture again: the arguments of the class, for JSON."""
+        return {
+            "image_shape": list(self.image_shape),
+            "width": self.width,
+            "depth": self.depth,
+            "activation": self.activation,
+        }
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The reconstructions, (B, *image_shape)."""
+        reconstructions: torch.Tensor = self.layers(images.flatten(1))
+        return reconstructions.view(images.shape)

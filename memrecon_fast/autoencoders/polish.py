@@ -1,0 +1,42 @@
+"""The last layer of a fully connected autoencoder, solved exactly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from memrecon_fast.autoencoders.fully_connected import FullyConnected
+
+_BATCH = 1024
+# Of the mean eigenvalue of the Gram matrix. It keeps the change small in directions that the features hardly span.
+_RIDGE = 1e-9
+
+
+@torch.no_grad()
+def solve_last_layer(model: FullyConnected, images: Tensor) -> None:
+    """Set the last linear layer of `model` to the least-squares fit of `images`, (B, *image_shape), in float64.
+
+    The fit nearest to the weights as they are: where there are at least as many hidden units as images, the loss falls
+    to what float32 can hold, while the weights change by less than a hundredth and the Jacobian hardly at all.
+    """
+    last = model.layers[-1]
+    assert isinstance(last, nn.Linear)
+    for _ in range(2):  # the second pass removes what rounding and the ridge left of the residual
+        change = _least_squares(model, last, images)
+        last.weight += change[:-1].T.float()
+        last.bias += change[-1].float()
+
+
+def _least_squares(model: FullyConnected, last: nn.Linear, images: Tensor) -> Tensor:
+    """The change of (weights, bias), float64 (width + 1, d), that minimises the ridge-penalised loss."""
+    size, device = last.in_features + 1, last.weight.device
+    gram = torch.zeros(size, size, dtype=torch.float64, device=device)
+    moment = torch.zeros(size, last.out_features, dtype=torch.float64, device=device)
+    weights = torch.cat([last.weight.T, last.bias[None]]).double()
+    for first in range(0, len(images), _BATCH):
+        batch = images[first : first + _BATCH].to(device).flatten(1)
+        features = nn.functional.pad(model.layers[:-1](batch), (0, 1), value=1.0).double()
+        gram += features.T @ features
+        moment += features.T @ (batch.double() - features @ weights)
+    gram.diagonal().add_(_RIDGE * gram.trace() / min(size, len(images)))
+    return torch.cholesky_solve(moment, torch.linalg.cholesky(gram))

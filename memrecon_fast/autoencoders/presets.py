@@ -1,0 +1,31 @@
+"""Named architectures for any image shape. The paper gives depths, not widths: the widths are this project's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memrecon_fast.autoencoders.fully_connected import FullyConnected
+from memrecon_fast.autoencoders.unet import UNet
+from memrecon_fast.settings import check_choice
+
+PRESETS = ("fc-10", "fc-20", "unet")
+_WIDTH = 512
+
+
+def build(
+    name: str, image_shape: Sequence[int], *, activation: str = "leaky_relu", width: int | None = None, seed: int = 42
+) -> FullyConnected | UNet:
+    """A new, untrained autoencoder.
+
+    name: "fc-10" and "fc-20", fully connected with 10 and 20 layers; "unet", a U-Net without skip connections.
+    width: hidden units of a fully connected net (512 where None), or channels at full resolution of a U-Net (32),
+        which has twice and four times as many at its two lower levels.
+
+    Raises ValueError for another name and whatever the architecture refuses.
+    """
+    check_choice("architecture", name, PRESETS)
+    if name == "unet":
+        width = 32 if width is None else width
+        return UNet(image_shape, (width, 2 * width, 4 * width), activation, skips="none", seed=seed)
+    depth = int(name.removeprefix("fc-"))
+    return FullyConnected(image_shape, _WIDTH if width is None else width, depth, activation, seed=seed)

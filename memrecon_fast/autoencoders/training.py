@@ -1,0 +1,188 @@
+"""Training an autoencoder down to a given loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memrecon_fast.autoencoders import training_state
+from memrecon_fast.autoencoders.files import save
+from memrecon_fast.autoencoders.progress import progress_bar
+from memrecon_fast.settings import check_integer, check_number
+
+CHECKPOINTS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+_WARM_UP = 0.02  # of all steps
+_EVALUATION_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended."""
+
+    loss: float
+    """Mean squared error over all entries of all training images, evaluated in eval mode after the last step."""
+    reached_target: bool
+    """Whether `loss` is at most the target."""
+    steps: int
+    """Optimiser steps in all, those before a resume included."""
+    seconds: float
+    """Wall time of this call."""
+    checkpoints: dict[float, Path | None]
+    """The levels that the loss reached, each with the file of the model at that time; None without a folder."""
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    target_loss: float,
+    *,
+    max_steps: int = 4000,
+    batch_size: int | None = None,
+    learning_rate: float = 1e-3,
+    seed: int = 42,
+    checkpoints: Sequence[float] = CHECKPOINTS,
+    checkpoint_folder: str | os.PathLike[str] | None = None,
+    save_every: int = 500,
+    resume: bool = False,
+    progress: bool = False,
+) -> TrainingResult:
+    """Train `model` in place until its MSE on `images` is at most `target_loss`; leaves it in eval mode.
+
+    Adam; the learning rate rises over the first 2 % of `max_steps` and falls to zero along a cosine. The result does
+    not depend on the global random state: on one thread, the same arguments give the same weights bit for bit (of
+    a model whose forward draws no random numbers).
+
+    images: float32 (B, *image_shape) in [0, 1], on any device; batches go to the model's.
+    target_loss: mean squared error per entry, > 0. Not reaching it is no error: see the result.
+    max_steps: at most this many steps, ≥ 1.
+    batch_size: images per step, ≥ 1; None for all of them. Batches are drawn without replacement, anew in every
+        epoch, by (seed, epoch).
+    learning_rate: its peak, > 0.
+    checkpoints: losses; when one is first reached, the model is saved as `loss-<level>.safetensors`.
+    checkpoint_folder: where those go, together with `training.safetensors`, from which `resume` continues.
+    save_every: steps between two writings of the latter, ≥ 1; it is also written at each level and at the end.
+    resume: continue from `training.safetensors`: the same weights as without the interruption, bit for bit. The model,
+        the images and the arguments that decide the steps must be the same; the target and the levels may differ.
+    progress: show a bar (needs rich).
+
+    Raises ValueError or TypeError for arguments outside these ranges or a training state that does not belong to
+    them; FileNotFoundError where there is nothing to resume.
+    """
+    check_number("target_loss", target_loss, low=0, low_is_allowed=False)
+    check_integer("max_steps", max_steps, low=1)
+    check_number("learning_rate", learning_rate, low=0, low_is_allowed=False)
+    check_integer("seed", seed, low=0, high=2**64 - 1)
+    check_integer("save_every", save_every, low=1)
+    for level in checkpoints:
+        check_number("each checkpoint", level, low=0, low_is_allowed=False)
+    _check_images(model, images)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, low=1)
+    batch_size = min(batch_size or len(images), len(images))
+    folder = None if checkpoint_folder is None else Path(checkpoint_folder)
+    if resume and folder is None:
+        raise ValueError("resume needs the checkpoint_folder to resume from")
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    identity = training_state.Identity.of(model, images, max_steps, batch_size, float(learning_rate), seed)
+    steps = epoch = 0
+    if resume:
+        assert folder is not None
+        steps, epoch = training_state.read(folder, model, optimizer, identity)
+    elif folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        training_state.write(folder, model, optimizer, identity, 0, 0)
+    started, saved_at = time.monotonic(), steps
+    reached: dict[float, Path | None] = {}
+    pending = sorted({float(level) for level in checkpoints}, reverse=True)
+    loss = evaluate(model, images)
+    with progress_bar(max_steps, enabled=progress) as show:
+        while True:
+            while pending and loss <= pending[0]:
+                level = pending.pop(0)
+                reached[level] = _save_level(model, folder, level)
+            finished = steps >= max_steps or loss <= target_loss
+            if folder is not None and (finished or steps - saved_at >= save_every):
+                training_state.write(folder, model, optimizer, identity, steps, epoch)
+                saved_at = steps
+            if finished:
+                break
+            model.train()
+            total = 0.0
+            for batch in _batches(len(images), batch_size, seed, epoch):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * _schedule(steps, max_steps)
+                total += _step(model, optimizer, images[batch]) * len(batch)
+                steps += 1
+            epoch += 1
+            estimate = total / len(images)  # before each step: for one batch per epoch, exact before the last one
+            threshold = max([target_loss, *pending[:1]])
+            loss = evaluate(model, images) if estimate <= threshold or steps >= max_steps else estimate
+            show(steps, estimate)
+    model.eval()
+    return TrainingResult(loss, loss <= target_loss, steps, time.monotonic() - started, reached)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, images: Tensor) -> float:
+    """Mean squared error over all entries of `images`, (B, *image_shape), in eval mode; summed in float64."""
+    model.eval()
+    device = next(model.parameters()).device
+    total = 0.0
+    for first in range(0, len(images), _EVALUATION_BATCH):
+        batch = images[first : first + _EVALUATION_BATCH].to(device)
+        total += (model(batch) - batch).double().square().sum().item()
+    return total / images.numel()
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> float:
+    batch = batch.to(next(model.parameters()).device)
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(batch), batch)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def _schedule(step: int, steps: int) -> float:
+    """The learning rate relative to its peak: a linear rise, then a cosine down to zero."""
+    warm_up = max(1, round(_WARM_UP * steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))
+
+
+def _batches(count: int, size: int, seed: int, epoch: int) -> Sequence[Tensor]:
+    """The indices of each batch of an epoch, a function of (seed, epoch) alone."""
+    if size == count:
+        return [torch.arange(count)]
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    return torch.from_numpy(random.permutation(count)).split(size)  # type: ignore[no-any-return]
+
+
+def _save_level(model: nn.Module, folder: Path | None, level: float) -> Path | None:
+    if folder is None:
+        return None
+    path = folder / f"loss-{np.format_float_scientific(level, trim='-', exp_digits=2)}.safetensors"
+    save(model, path)
+    return path
+
+
+def _check_images(model: nn.Module, images: Tensor) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.float32:
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a float32 tensor, not {found}")
+    shape = getattr(model, "image_shape", tuple(images.shape[1:]))
+    if images.ndim < 2 or len(images) == 0 or tuple(images.shape[1:]) != tuple(shape):
+        raise ValueError(f"images must have the shape (B, {', '.join(map(str, shape))}), not {tuple(images.shape)}")
+    low, high = images.aminmax()
+    if not (low >= 0 and high <= 1):  # NaN fails too
+        raise ValueError(f"images must be finite and in [0, 1]; they span {low.item()} to {high.item()}")
