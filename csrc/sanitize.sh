@@ -19,9 +19,9 @@ suffix=$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX
     "${includes[@]}" csrc/bindings.cpp csrc/kernels.cpp -o "$place/memrecon_fast/_C$suffix"
 
 # The sanitizers must be loaded before Python is, and libstdc++ with them, for torch's exceptions to pass through.
-# Leaks are not looked for: the interpreter and torch keep memory to the end. Nor are the kernels the only ones to write
-# to torch's tensors: its allocations, being made through malloc, have red zones around them all the same.
+# torch allocates by malloc, so every buffer has red zones around it. Leaks are not looked for: the interpreter and torch
+# keep memory to the end. pytest must leave the file descriptors alone, or the report of a sanitizer is lost.
 cd "$place"
 LD_PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so) $("$CXX" -print-file-name=libstdc++.so)" \
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$place" \
-    python -m pytest -p no:cacheprovider tests/ops "$@"
+    python -m pytest -p no:cacheprovider --capture=sys tests/ops "$@"

@@ -160,7 +160,7 @@ def audit(
     slots: Annotated[int, typer.Option(help="images worked on at a time")] = DEFAULT_SLOTS,
     backend: Annotated[str, typer.Option(help=", ".join(BACKENDS))] = "auto",
 ) -> None:
-    """Find out which of IMAGES can be recovered from MODEL; writes records, summary.json and report.html to a folder."""
+    """Find out which of IMAGES can be recovered from MODEL; writes records, a summary and a report to a folder."""
     with _checking():
         from memrecon_fast import autoencoders
         from memrecon_fast.audit.conduct import conduct, prepare
@@ -223,7 +223,7 @@ def _keeping_records(run: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         if any(run.glob("records/*.parquet")):
             _say(
-                f"interrupted; the records so far are in {run / 'records'}, a report of them makes: memrecon report {run}"
+                f"interrupted; the records so far are in {run / 'records'}; for a report of them: memrecon report {run}"
             )
         else:
             _say("interrupted; no image was done")

@@ -22,7 +22,7 @@ MAX_STEPS = 3000
 
 
 def run_demo(run: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
-    """Train on `images` photographs for at most `max_steps`, audit them and as many controls; returns the report's path.
+    """Train on `images` photographs, audit them and as many controls; returns the path of the report.
 
     Leaves members, controls and model in the folder `run` too, so that the audit can be made again by hand.
     """

@@ -23,8 +23,8 @@ def solve_last_layer(model: FullyConnected, images: Tensor) -> None:
     assert isinstance(last, nn.Linear)
     for _ in range(2):  # the second pass removes what rounding and the ridge left of the residual
         change = _least_squares(model, last, images)
-        last.weight += change[:-1].T.float()
-        last.bias += change[-1].float()
+        last.weight.add_(change[:-1].T)
+        last.bias.add_(change[-1])
 
 
 def _least_squares(model: FullyConnected, last: nn.Linear, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,26 @@ class Identity:
 
 
 def write(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Identity, steps: int, epoch: int
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    identity: Identity,
+    steps: int,
+    epoch: int,
+    levels: Iterable[float],
 ) -> None:
-    """Write the state after `steps` steps to the folder, whole or not at all."""
+    """Write the state after `steps` steps, with the levels reached so far, to the folder, whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    content = {"identity": dataclasses.asdict(identity), "steps": steps, "epoch": epoch}
+    content = {"identity": dataclasses.asdict(identity), "steps": steps, "epoch": epoch, "levels": list(levels)}
     write_tensors(folder / FILE_NAME, tensors, {_KEY: json.dumps(content)})
 
 
-def read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Identity) -> tuple[int, int]:
-    """Put a written state into `model` and `optimizer`; returns the steps and epochs made.
+def read(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Identity
+) -> tuple[int, int, list[float]]:
+    """Put a written state into `model` and `optimizer`; returns the steps and epochs made and the levels reached.
 
     Raises FileNotFoundError where there is none, ValueError where it belongs to another training.
     """
@@ -76,7 +85,7 @@ def read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ident
         moments.setdefault(int(index), {})[key] = tensor
     state: dict[str, Any] = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-    return int(content["steps"]), int(content["epoch"])
+    return int(content["steps"]), int(content["epoch"]), list(content["levels"])
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ _C: Any = pytest.importorskip("memrecon_fast._C", reason="built without the C++ 
 cpu: Any = pytest.importorskip("memrecon_fast.ops.cpu")
 
 OPERATIONS = ["start", "step", "close", "close_estimating_mask", "advance"]
-GAMMAS = [1e-12, 0.1, 0.5, 1.0, 2.0, 30.0]  # at 2 the factor g - 1 of v is zero
+GAMMAS = [1e-12, 0.1, 0.5, 1.0, 2.0, 2.2, 30.0]  # at 2 the factor g - 1 of v is zero
 SHAPES = [
     *[(0, 5), (3, 0), (0, 0), (1, 1), (5, 1), (1, 2), (2, 3)],
     *[
@@ -86,10 +86,10 @@ def poison(buffers: Buffers, operation: str) -> None:
 
 def guarded(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """A copy between two guards of 0xFF bytes, which read as NaN; and the memory of all three."""
-    size = tensor.nbytes
-    memory = torch.full((size + 2 * GUARD,), 0xFF, dtype=torch.uint8)
-    copy = memory[GUARD : GUARD + size].view(tensor.dtype).view(tensor.shape)
-    return copy.copy_(tensor), memory
+    memory = torch.full((tensor.nbytes + 2 * GUARD,), 0xFF, dtype=torch.uint8)
+    inside = memory[GUARD : GUARD + tensor.nbytes]
+    inside.copy_(tensor.reshape(-1).view(torch.uint8))
+    return inside.view(tensor.dtype).view(tensor.shape), memory
 
 
 def bits(tensor: Tensor) -> Tensor:
@@ -216,10 +216,14 @@ def test_error_against_float64(operation: str) -> None:
     assert (actual - exact).abs().max() <= 2 * (formula - exact).abs().max()
 
 
-def test_mse_is_summed_in_float64() -> None:
-    x, v, mse = torch.zeros(1, 1_000_003), torch.full((1, 1_000_003), 0.1), torch.empty(1)
+def test_mse_is_squared_and_summed_in_float64() -> None:
+    x, v, mse = torch.zeros(2, 1_000_003), torch.zeros(2, 1_000_003), torch.empty(2)
+    v[0] = 0.1  # many equal terms: a sum in float32 would be far off
+    v[1, :20] = 1e20  # the squares alone are too large for float32
+    expected = v.double().square().mean(dim=1).float()
     cpu.advance(x, v, mse)
-    assert mse.item() == v[0, :1].double().square().float().item()
+    assert expected.isfinite().all()
+    torch.testing.assert_close(mse, expected, rtol=1.2e-7, atol=0)
 
 
 ARGUMENTS = [
@@ -248,7 +252,8 @@ def test_what_is_refused(operation: str, name: str) -> None:
     good = random_buffers(4, 6)
     tensor = good[name]
 
-    assert_refused(operation, good | {name: tensor.numpy()}, TypeError, f"^{name} must be a tensor, not ndarray")
+    array: dict[str, Any] = {name: tensor.numpy()}
+    assert_refused(operation, good | array, TypeError, f"^{name} must be a tensor, not ndarray")
     wrong, usual = (torch.uint8, "bool") if name == "mask" else (torch.float64, "float32")
     message = f"^{name} must be of torch.{usual}, not {wrong}"
     assert_refused(operation, good | {name: tensor.to(wrong)}, TypeError, message)

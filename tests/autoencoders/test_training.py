@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memorised import Memorised
+from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, load, train
+from memrecon_fast.autoencoders import training as training_module
+from memrecon_fast.autoencoders.layers import ACTIVATIONS
+from memrecon_fast.autoencoders.training_state import FILE_NAME
+
+SHAPE = (3, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # bit-exactness is promised for one thread
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def images(memorised: Memorised) -> Tensor:
+    return memorised.members
+
+
+def _model(seed: int = 42) -> FullyConnected:
+    return FullyConnected(SHAPE, 64, 4, seed=seed)
+
+
+def _same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("depth", [4, 10])
+def test_every_fully_connected_net_gets_far_below_the_mean_image(images: Tensor, activation: str, depth: int) -> None:
+    mean_image = (images - images.mean(0)).square().mean().item()
+    assert train(FullyConnected(SHAPE, 128, depth, activation), images, 1e-9, max_steps=400).loss < 0.2 * mean_image
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_unet_gets_far_below_the_mean_image(images: Tensor, activation: str) -> None:
+    mean_image = (images - images.mean(0)).square().mean().item()
+    model = UNet(SHAPE, (16, 32, 64), activation)
+    assert train(model, images, 1e-9, max_steps=300, learning_rate=3e-3).loss < 0.5 * mean_image
+
+
+def test_stops_at_the_target_and_reports_the_loss_in_eval_mode(images: Tensor) -> None:
+    model = _model()
+    result = train(model, images, 1e-2, max_steps=2000)
+    assert result.reached_target
+    assert result.steps < 2000
+    assert not model.training
+    with torch.inference_mode():
+        assert result.loss == pytest.approx((model(images) - images).double().square().mean().item(), rel=1e-5)
+    assert 5e-3 < result.loss <= 1e-2
+
+
+def test_says_when_the_target_was_not_reached(images: Tensor) -> None:
+    result = train(_model(), images, 1e-12, max_steps=3)
+    assert (result.reached_target, result.steps) == (False, 3)
+
+
+def test_a_target_already_reached_takes_no_step(images: Tensor) -> None:
+    model = _model()
+    assert train(model, images, 10.0).steps == 0
+    assert _same(model, _model())
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_is_deterministic_and_leaves_the_global_random_state_alone(images: Tensor, batch_size: int | None) -> None:
+    models = [_model(), _model()]
+    state = torch.get_rng_state()
+    for model in models:
+        train(model, images, 1e-9, max_steps=20, batch_size=batch_size)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert _same(*models)
+
+
+def test_the_seed_decides_the_batches(images: Tensor) -> None:
+    models = [_model(), _model()]
+    for seed, model in enumerate(models):
+        train(model, images, 1e-9, max_steps=20, batch_size=5, seed=seed)
+    assert not _same(*models)
+
+
+def test_evaluates_more_images_than_fit_a_batch(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate(_model(), images)
+    monkeypatch.setattr(training_module, "_EVALUATION_BATCH", 5)
+    assert evaluate(_model(), images) == pytest.approx(whole, rel=1e-6)
+
+
+def test_saves_the_model_at_each_level_it_crosses(images: Tensor, tmp_path: Path) -> None:
+    levels = (5e-2, 2.5e-2, 2e-2, 1e-12)
+    result = train(_model(), images, 1e-2, max_steps=1000, checkpoints=levels, checkpoint_folder=tmp_path)
+    assert {level: path.name if path else None for level, path in result.checkpoints.items()} == {
+        5e-2: "loss-5e-02.safetensors",
+        2.5e-2: "loss-2.5e-02.safetensors",
+        2e-2: "loss-2e-02.safetensors",
+    }
+    for level, path in result.checkpoints.items():
+        assert path is not None
+        model = load(path)
+        assert isinstance(model, nn.Module)
+        assert 0.5 * level < evaluate(model, images) <= level
+
+
+def test_levels_are_reported_without_a_folder(images: Tensor) -> None:
+    assert train(_model(), images, 1e-2, max_steps=500, checkpoints=(2e-2,)).checkpoints == {2e-2: None}
+
+
+class Interruption(Exception):
+    """Stands for Ctrl-C."""
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("architecture", ["fc", "unet"])
+def test_resume_continues_bit_for_bit(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int | None, architecture: str
+) -> None:
+    def build() -> nn.Module:
+        return _model() if architecture == "fc" else UNet(SHAPE, (4, 6), "prelu")
+
+    arguments: dict[str, Any] = {"max_steps": 60, "batch_size": batch_size, "save_every": 10, "checkpoints": (7e-2,)}
+    straight = build()
+    expected = train(straight, images, 1e-9, **arguments)
+
+    taken = 0
+    step = training_module._step
+
+    def interrupted(*parts: Any) -> float:
+        nonlocal taken
+        taken += 1
+        if taken == 37:
+            raise Interruption
+        return step(*parts)
+
+    monkeypatch.setattr(training_module, "_step", interrupted)
+    with pytest.raises(Interruption):
+        train(build(), images, 1e-9, checkpoint_folder=tmp_path, **arguments)
+    monkeypatch.undo()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("loss-*")}
+
+    resumed = build()
+    result = train(resumed, images, 1e-9, checkpoint_folder=tmp_path, resume=True, **arguments)
+    assert _same(resumed, straight)
+    assert (result.loss, result.steps) == (expected.loss, expected.steps)
+    assert set(result.checkpoints) == set(expected.checkpoints)
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+
+
+def test_resume_of_a_finished_training_changes_nothing(images: Tensor, tmp_path: Path) -> None:
+    first = train(_model(), images, 1e-9, max_steps=20, checkpoint_folder=tmp_path)
+    again = train(_model(), images, 1e-9, max_steps=20, checkpoint_folder=tmp_path, resume=True)
+    assert dataclasses.replace(again, seconds=0) == dataclasses.replace(first, seconds=0)
+
+
+def test_resume_needs_a_state(images: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no training to resume"):
+        train(_model(), images, 1e-9, checkpoint_folder=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="resume needs the checkpoint_folder"):
+        train(_model(), images, 1e-9, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"max_steps": 30}, "max_steps"),
+        ({"learning_rate": 1e-2}, "learning_rate"),
+        ({"batch_size": 3}, "batch_size"),
+        ({"seed": 1}, "seed"),
+        ({"images": torch.zeros(16, *SHAPE)}, "images"),
+        ({"model": FullyConnected(SHAPE, 65, 4)}, "architecture"),
+    ],
+)
+def test_resume_refuses_the_state_of_another_training(
+    images: Tensor, tmp_path: Path, changed: dict[str, Any], name: str
+) -> None:
+    arguments: dict[str, Any] = {"model": _model(), "images": images, "target_loss": 1e-9, "max_steps": 5}
+    train(**arguments, checkpoint_folder=tmp_path)
+    with pytest.raises(ValueError, match=f"belongs to another training: its {name} is"):
+        train(**(arguments | changed), checkpoint_folder=tmp_path, resume=True)
+
+
+def test_resume_refuses_another_file(images: Tensor, tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"no state")
+    with pytest.raises(ValueError, match="cannot be read as a safetensors file"):
+        train(_model(), images, 1e-9, checkpoint_folder=tmp_path, resume=True)
+
+
+def test_polish_drops_the_loss_and_keeps_the_steps(images: Tensor) -> None:
+    plain, polished = _model(), _model()
+    before = train(plain, images, 1e-9, max_steps=200)
+    after = train(polished, images, 1e-9, max_steps=200, polish=True)
+    assert before.loss > 1e-6
+    assert after.loss < 1e-11
+    assert after.reached_target
+    assert after.steps == before.steps
+    assert 1e-8 in after.checkpoints
+
+
+def test_polish_with_more_images_than_hidden_units_does_not_raise_the_loss(images: Tensor) -> None:
+    plain, polished = FullyConnected(SHAPE, 6, 3), FullyConnected(SHAPE, 6, 3)
+    before = train(plain, images, 1e-9, max_steps=100)
+    assert train(polished, images, 1e-9, max_steps=100, polish=True).loss <= before.loss
+
+
+def test_polish_is_for_fully_connected_nets(images: Tensor) -> None:
+    with pytest.raises(TypeError, match="polish solves the last layer of a FullyConnected, which UNet is not"):
+        train(UNet(SHAPE, (4, 4)), images, 1e-9, polish=True)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (torch.rand(2, *SHAPE, dtype=torch.float64), TypeError, "float32 tensor, not torch.float64"),
+        ([1.0], TypeError, "float32 tensor, not list"),
+        (torch.rand(2, 3, 8, 9), ValueError, r"shape \(B, 3, 8, 8\), not \(2, 3, 8, 9\)"),
+        (torch.rand(0, *SHAPE), ValueError, r"not \(0, 3, 8, 8\)"),
+        (torch.full((2, *SHAPE), 1.5), ValueError, r"in \[0, 1\]; they span 1.5"),
+        (torch.full((2, *SHAPE), torch.nan), ValueError, r"finite and in \[0, 1\]"),
+    ],
+)
+def test_refuses_images_that_are_none(images: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train(_model(), images, 1e-9)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"target_loss": 0.0},
+        {"max_steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"seed": -1},
+        {"checkpoints": (1e-3, 0.0)},
+        {"save_every": 0},
+    ],
+)
+def test_refuses_arguments_out_of_range(images: Tensor, arguments: dict[str, Any]) -> None:
+    name = next(iter(arguments)).removesuffix("s")
+    with pytest.raises(ValueError, match=name):
+        train(_model(), images, **({"target_loss": 1e-9} | arguments))
+
+
+def test_the_progress_bar_shows_the_loss(images: Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+    train(_model(), images, 1e-9, max_steps=3, progress=True)
+    assert "3/3 loss" in capsys.readouterr().out
