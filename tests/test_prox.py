@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from memrecon_fast import autoencoders
 from memrecon_fast.prox import Prox, check_autoencoder
 
 CPU = torch.device("cpu")
@@ -60,6 +61,28 @@ def test_the_result_is_float32_rows_in_memory_of_its_own(autoencoder: Any) -> No
     assert torch.equal(v, autoencoder(s.view(4, 3, 2, 2)).float().reshape(4, 12))
     v.fill_(7)
     assert torch.equal(s, before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])
+def test_a_row_is_bit_identical_among_any_multiple_of_four(architecture: str, threads: int) -> None:
+    """What in-flight batching rests on, with this torch on this machine."""
+    if architecture == "U-Net":
+        autoencoder: nn.Module = autoencoders.UNet((3, 16, 16), (8, 16)).eval()
+    else:
+        autoencoder = autoencoders.FullyConnected((3, 16, 16), 100, 4).eval()
+    prox = Prox(autoencoder, (3, 16, 16), CPU)
+    rows = torch.rand(256, 768, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            expected = prox(rows)
+            for count in (4, 8, 12, 20, 36, 64, 100, 128, 252):
+                assert torch.equal(prox(rows[:count].clone()), expected[:count])
+                assert torch.equal(prox(rows[-count:].clone()), expected[-count:])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_images_of_any_rank() -> None:

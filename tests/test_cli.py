@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import memrecon_fast as mf
+from memorised import Memorised
+from memrecon_fast.audit.demo import run_demo
+from memrecon_fast.cli import app
+
+
+def memrecon(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def process(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "memrecon_fast.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def one_line(stderr: str) -> str:
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.startswith("memrecon: ")
+    return stderr
+
+
+@pytest.fixture(scope="module")
+def data(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with members/, controls.npy, and model.safetensors, which the command trained."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "members").mkdir()
+    for index, image in enumerate(memorised.members):
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / "members" / f"{index:02d}.png")
+    np.save(folder / "controls.npy", memorised.controls.numpy())
+    result = memrecon(
+        "train", folder / "members", "--out", folder / "model.safetensors", "--width", 160, "--learning-rate", 2e-3,
+        "--target-loss", 1e-6, "--max-steps", 3000, "--seed", 1,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "reached the target loss" in result.stdout
+    return folder
+
+
+def test_audit_and_report(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = process(
+        "audit", data / "model.safetensors", data / "members", "--controls", data / "controls.npy", "--out", run,
+        "--mask", "center", "--mask", "stripes", "--max-outer-iterations", 30,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert str(run / "report.html") in result.stdout
+    assert "known-mask" in result.stdout
+    rows = json.loads((run / "summary.json").read_text())["rows"]
+    assert {(row["mask"], row["method"], row["split"]) for row in rows} == {
+        (mask, method, split)
+        for mask in ("center", "stripes")
+        for method in ("paper", "known-mask", "iterate")
+        for split in ("members", "controls")
+    }
+    for row in rows:
+        if row["split"] == "controls":
+            assert row["approximate_rate"] == 0
+    (run / "report.html").unlink()
+    (run / "summary.json").unlink()
+    again = memrecon("report", run)
+    assert again.exit_code == 0, again.output
+    assert json.loads((run / "summary.json").read_text())["rows"] == rows
+    assert "<!DOCTYPE html>" in (run / "report.html").read_text()
+
+
+def test_options_reach_the_audit(data: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", np.eye(8, dtype=bool))
+    result = memrecon(
+        "audit", data / "model.safetensors", data / "members", "--out", tmp_path / "run", "--limit", 3, "--mask",
+        tmp_path / "mine.npy", "--method", "paper", "--gamma", 0.25, "--noise-std", 0.02, "--seed", 9, "--slots", 4,
+        "--backend", "torch", "--initial-mask", "zeros", "--max-outer-iterations", 2,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    expected = mf.Settings(gamma=0.25, seed=9, initial_mask="zeros", max_outer_iterations=2)
+    assert mf.Settings.from_dict(summary["settings"]) == expected
+    assert (summary["noise_std"], summary["slots"], summary["backend"]) == (0.02, 4, "torch")
+    assert summary["images"] == {"members": 3}
+    assert [row["mask"] for row in summary["rows"]] == ["mine.npy"]
+
+
+def test_a_fall_back_to_torch_is_remarked_on_in_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memrecon_fast.ops._why_no_cpp", lambda: "no compiler was there")
+    result = memrecon(
+        "audit", data / "model.safetensors", data / "members", "--out", tmp_path / "run", "--limit", 2,
+        "--method", "paper", "--method", "known-mask", "--max-outer-iterations", 2,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "no compiler was there" in one_line(result.stderr)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["backend"] == "torch"
+
+
+def test_a_factory_with_weights(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mymodels.py").write_text(
+        "from memrecon_fast.autoencoders import build\ndef make():\n    return build('fc-10', (3, 8, 8), width=160)\n"
+    )
+    result = process(
+        "audit", "mymodels:make", data / "members", "--weights", data / "model.safetensors", "--out", "run",
+        "--mask", "center", "--method", "known-mask", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads((tmp_path / "run" / "summary.json").read_text())["rows"]
+    assert row["approximate_rate"] > 0.5
+
+
+def test_training_can_be_resumed(data: Path, tmp_path: Path) -> None:
+    def train(out: str, *more: object) -> Result:
+        return memrecon("train", data / "members", "--out", tmp_path / out, "--width", 16, "--max-steps", 20, *more)
+
+    assert train("whole.safetensors").exit_code == 0
+    assert "did not reach" in train("part.safetensors", "--checkpoints", tmp_path / "state").stdout
+    result = train("rest.safetensors", "--checkpoints", tmp_path / "state", "--resume")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "rest.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def damaged_folder(folder: Path) -> Path:
+    bad = folder / "bad"
+    bad.mkdir()
+    (bad / "<b>.png").write_bytes(b"no image")
+    return bad
+
+
+def odd_folder(folder: Path) -> Path:
+    odd = folder / "odd"
+    odd.mkdir()
+    for side in (8, 9):
+        Image.new("RGB", (side, 8)).save(odd / f"{side}.png")
+    return odd
+
+
+def saved(folder: Path, array: np.ndarray) -> Path:
+    np.save(folder / "array.npy", array)
+    return folder / "array.npy"
+
+
+def not_a_number(folder: Path) -> Path:
+    return saved(folder, np.full((2, 3, 8, 8), np.nan, np.float32))
+
+
+def pickled(folder: Path) -> Path:
+    (folder / "model.pt").write_bytes(b"\x80\x04.")
+    return folder / "model.pt"
+
+
+def other_shape(folder: Path) -> Path:
+    return saved(folder, np.zeros((2, 3, 9, 9), np.uint8))
+
+
+def occupied(folder: Path) -> Path:
+    (folder / "run").mkdir()
+    (folder / "run" / "thesis.txt").touch()
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": lambda _: "absent.safetensors"}, "absent.safetensors"),
+        ({"model": pickled}, "pickled"),
+        ({"model": lambda _: "nomodule:make"}, "nomodule"),
+        ({"--weights": lambda folder: folder / "w.safetensors"}, "weights are for a factory"),
+        ({"images": lambda _: "absent"}, "no file or folder absent"),
+        ({"images": lambda folder: folder}, "holds no image files"),
+        ({"images": damaged_folder}, "<b>.png"),
+        ({"images": odd_folder}, "9.png is 8×9"),
+        ({"images": not_a_number}, "image 0 of"),
+        ({"images": other_shape}, "(3, 9, 9)"),
+        ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8)))}, "not float64"),
+        ({"--controls": other_shape}, "the controls are of shape (3, 9, 9)"),
+        ({"--mask": lambda _: "centre"}, "mask must be one of"),
+        ({"--mask": lambda _: "absent.png"}, "no mask file absent.png"),
+        ({"--method": lambda _: "magic"}, "method must be one of"),
+        ({"--gamma": lambda _: 0}, "gamma must be"),
+        ({"--gamma": lambda _: "nan"}, "gamma must be"),
+        ({"--noise-std": lambda _: -1}, "noise_std must be"),
+        ({"--seed": lambda _: -1}, "seed must be"),
+        ({"--slots": lambda _: 0}, "slots must be"),
+        ({"--backend": lambda _: "abacus"}, "backend must be one of"),
+        ({"--backend": lambda _: "triton"}, "not available"),
+        ({"--initial-mask": lambda _: "ones"}, "initial_mask must be one of"),
+        ({"--max-outer-iterations": lambda _: 0}, "max_outer_iterations must be"),
+        ({"--out": occupied}, "run is not empty"),
+        ({"--out": lambda folder: saved(folder, np.zeros(1))}, "is a file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2_before_work_starts(
+    data: Path, tmp_path: Path, changes: dict[str, Callable[[Path], object]], message: str
+) -> None:
+    good = {"model": data / "model.safetensors", "images": data / "members", "--out": tmp_path / "out"}
+    given = good | {name: make(tmp_path) for name, make in changes.items()}
+    options = [part for name, value in given.items() if name.startswith("--") for part in (name, value)]
+    result = memrecon("audit", given["model"], given["images"], *options)
+    assert result.exit_code == 2, result.output
+    assert message in one_line(result.stderr)
+    assert result.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "model.pt"], "--out must be a .safetensors file"),
+        (["--out", "absent/model.safetensors"], "--out must be a .safetensors file in a folder that exists"),
+        (["--out", "m.safetensors", "--architecture", "vae"], "architecture must be one of"),
+        (["--out", "m.safetensors", "--activation", "sine"], "activation must be one of"),
+        (["--out", "m.safetensors", "--target-loss", "0"], "target_loss must be"),
+        (["--out", "m.safetensors", "--resume"], "resume needs"),
+        (["--out", "m.safetensors", "--resume", "--checkpoints", "absent"], "no training to resume"),
+    ],
+)
+def test_bad_input_to_train(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = memrecon("train", data / "members", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in one_line(result.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_run_has_no_report(tmp_path: Path) -> None:
+    result = memrecon("report", tmp_path)
+    assert result.exit_code == 2
+    assert "is not the folder of a run" in one_line(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["audit"], "Missing argument"),
+        (["audit", "m", "i", "--out", "r", "--gamma", "big"], "Invalid value for '--gamma'"),
+        (["audit", "m", "i", "--out", "r", "--gama", "1"], "No such option"),
+        (["auditt"], "No such command"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line_too(arguments: list[str], message: str) -> None:
+    result = process(*arguments)
+    assert result.returncode == 2
+    assert message in one_line(result.stderr)
+    assert result.stdout == ""
+
+
+def test_help_and_version() -> None:
+    for command in ([], ["--help"], ["audit", "--help"]):
+        result = process(*command)
+        assert result.returncode == 0
+        assert "Usage: memrecon" in result.stdout
+    assert process("--version").stdout == f"memrecon_fast {mf.__version__}\n"
+
+
+def test_ctrl_c_keeps_the_records_and_says_where(data: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "memrecon_fast.cli", "audit", data / "model.safetensors", data / "controls.npy",
+        "--out", tmp_path / "run", "--method", "known-mask", "--method", "paper", "--mask", "corner", "--mask",
+        "random-80", "--max-outer-iterations", "1000000000", "--gamma", "0.1",
+    ]  # fmt: skip
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("run/records/*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert f"memrecon report {tmp_path / 'run'}" in one_line(stderr)
+    result = memrecon("report", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "ended early" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_without_the_extras_the_message_names_them(tmp_path: Path) -> None:
+    for missing, arguments in (("typer", ["--help"]), ("pyarrow", ["report", str(tmp_path)])):
+        hide = tmp_path / missing
+        hide.mkdir()
+        (hide / "sitecustomize.py").write_text(
+            "from importlib.machinery import PathFinder\n"
+            "find = PathFinder.find_spec\n"
+            "def hide(name, path=None, target=None):\n"
+            f"    return None if name.split('.')[0] == {missing!r} else find(name, path, target)\n"
+            "PathFinder.find_spec = hide\n"
+        )
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(hide), os.environ.get("PYTHONPATH", "")])}
+        result = process(*arguments, env=environment)
+        assert result.returncode == 2
+        assert missing in one_line(result.stderr)
+        assert "pip install 'memrecon-fast[audit]'" in result.stderr
+
+
+def test_the_demonstration_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.console import Console
+
+    path = run_demo(tmp_path, Console(), images=6, max_steps=150)
+    assert path == tmp_path / "report.html"
+    assert "Training an autoencoder" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert len(summary["rows"]) == 6 * 3 * 2
+    assert summary["images"] == {"members": 6, "controls": 6}
+
+
+def test_the_demonstration_takes_a_folder_of_its_own(tmp_path: Path) -> None:
+    result = memrecon("demo", "--out", occupied(tmp_path))
+    assert result.exit_code == 2
+    assert "run is not empty" in one_line(result.stderr)
