@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from measuring import Compare
+from benchmarks.measuring import Compare
 from memrecon_fast.ops import cpu, plain
 
 GAMMA = 0.5

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from measuring import Compare
+from benchmarks.measuring import Compare
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
 from memrecon_fast.audit.photographs import make_photographs
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from measuring import Compare, lines, where
+from benchmarks.measuring import Compare, lines, where
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
 

@@ -40,8 +40,10 @@ class Compare:
                 seconds[name].append(time.perf_counter() - begin)
 
         self.benchmark.pedantic(subject, setup=others_once, rounds=1 if self.quick else rounds, warmup_rounds=1)
+        stats = self.benchmark.stats
+        assert stats is not None
         skipped = 1  # the warm-up round
-        measured = {SUBJECT: list(self.benchmark.stats.stats.data)}
+        measured = {SUBJECT: list(stats.stats.data)}
         measured |= {name: values[skipped:] for name, values in seconds.items()}
         row = {
             "benchmark": self.benchmark.name,

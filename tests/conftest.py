@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memorised import Memorised, memorise_photographs
+from tests.memorised import Memorised, memorise_photographs
 
 
 def pytest_configure() -> None:

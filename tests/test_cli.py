@@ -15,9 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import memrecon_fast as mf
-from memorised import Memorised
 from memrecon_fast.audit.demo import run_demo
 from memrecon_fast.cli import app
+from tests.memorised import Memorised
 
 
 def memrecon(*arguments: object) -> Result:

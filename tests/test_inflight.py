@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memorised import Memorised
 from memrecon_fast import Settings, Status, autoencoders, degradation, inflight
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.solvers.samples import Finished, Sample
+from tests.memorised import Memorised
 
 SHAPE = (3, 4, 4)
 

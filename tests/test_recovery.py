@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memorised import Memorised
 from memrecon_fast import Recovery, Settings, Status, degradation, metrics, reference
+from tests.memorised import Memorised
 
 BACKENDS = [name for name, state in mf.backends().items() if state == "available"]
 SHAPE = (3, 8, 8)

@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 CONTROL_COLOUR = "#8a8a8a"
 INK = "#222222"
 THRESHOLDS = np.logspace(-8, -2, 241)
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
@@ -33,7 +33,6 @@ STYLE = {
     "ytick.color": INK,
     "legend.frameon": False,
     "svg.hashsalt": "memrecon",  # the same run gives the same report
-    "axes.grid.axis": "y",
     "grid.color": "#e4e4e4",
     "text.parse_math": False,  # masks have the names of people's files
 }
@@ -74,10 +73,10 @@ def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods:
                         zorder=3,
                         clip_on=False,
                     )
-            axes.set_title(title)
-            _percent_axis(axes)
+            axes.set_title(title, pad=10)
+            _percent_axis(axes, top=108)  # room for the numbers on the bars
         lower.set_xticks(np.arange(len(masks)), masks)
-        upper.legend(ncols=len(methods) + 1, loc="lower right", bbox_to_anchor=(1, 1.0), borderaxespad=0)
+        figure.legend(*_ordered_legend(upper), ncols=len(methods) + 1, loc="outside upper left")
         return _to_svg(figure)
 
 
@@ -97,8 +96,9 @@ def draw_psnr(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
                 axes.axvline(-10 * np.log10(mse), color=INK, linestyle=":", linewidth=1.2)
             axes.set_title(method)
             axes.set_ylabel("% of images")
-            axes.legend(loc="upper right")
-            axes.grid(True)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="upper right")
+            axes.grid(True, axis="y")
             axes.set_axisbelow(True)
         panels[0].annotate(
             "approximate →",
@@ -156,6 +156,9 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
             )
         axes.set_xscale("log")
         axes.set_xlim(THRESHOLDS[0], THRESHOLDS[-1])
+        axes.set_xticks(
+            [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2], ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²"]
+        )
         axes.set_xlabel("MSE that counts as recovered")
         _percent_axis(axes)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -171,11 +174,17 @@ def _percent(row: Mapping[str, Any] | None, measure: str) -> float:
     return float("nan") if row is None else 100 * float(row[measure])
 
 
-def _percent_axis(axes: Axes) -> None:
-    axes.set_ylim(0, 100)
+def _ordered_legend(axes: Axes) -> tuple[list[Any], list[str]]:
+    """Handles and labels, the methods first."""
+    pairs = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == "controls")
+    return [handle for handle, _ in pairs], [label for _, label in pairs]
+
+
+def _percent_axis(axes: Axes, top: float = 100) -> None:
+    axes.set_ylim(0, top)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_ylabel("% of images")
-    axes.grid(True)
+    axes.grid(True, axis="y")
     axes.set_axisbelow(True)
 
 

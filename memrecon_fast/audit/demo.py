@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
@@ -26,6 +29,11 @@ def run_demo(run: Path, console: Console, images: int = IMAGES, max_steps: int =
 
     Leaves members, controls and model in the folder `run` too, so that the audit can be made again by hand.
     """
+    with _one_thread():
+        return _run_demo(run, console, images, max_steps)
+
+
+def _run_demo(run: Path, console: Console, images: int, max_steps: int) -> Path:
     members, controls = make_photographs(images, images, SIZE)
     sources = {"members": run / "members.npy", "controls": run / "controls.npy"}
     for path, pixels in zip(sources.values(), (members, controls), strict=True):
@@ -50,3 +58,14 @@ def run_demo(run: Path, console: Console, images: int = IMAGES, max_steps: int =
     )
     named = {split: str(path) for split, path in sources.items()}
     return conduct(audit, solvers, run, str(model_path), named, console)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A net this small gains little from a second thread, and loses much where the other cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

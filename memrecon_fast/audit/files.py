@@ -49,12 +49,13 @@ def read_array(path: Path) -> NDArray[Any]:
     Nothing is unpickled.
     """
     try:
-        if path.suffix.lower() == ".npy":
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-            return array
-        with np.load(path, allow_pickle=False) as archive:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded as archive:
             if len(archive.files) != 1:
                 raise ValueError(f"it holds {len(archive.files)} arrays; expected one")
-            return archive[archive.files[0]]
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            array: NDArray[Any] = archive[archive.files[0]]
+        return array
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as a NumPy array: {error}") from error

@@ -69,8 +69,8 @@ def _headline(summary: Mapping[str, Any], cells: Mapping[Cell, Columns]) -> dict
     return {
         "method": method,
         "blind": method in BLIND,
-        "best": max(rates, key=rates.__getitem__) if rates else None,
-        "worst": min(rates, key=rates.__getitem__) if rates else None,
+        "easiest": [mask for mask, rate in rates.items() if rate == max(rates.values())],
+        "hardest": [mask for mask, rate in rates.items() if rate == min(rates.values())],
         "rates": rates,
         **{
             f"{split}_{measure}": _recovered_anywhere(cells, split, method, measure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -123,15 +122,14 @@ def _run_cell(audit: Audit, solver: Solver, cell: Cell) -> Iterator[tuple[Record
             underway[index] = original, degraded
             yield Sample(index, degraded, mask if cell.method == "known-mask" else None)
 
-    with contextlib.closing(inflight.stream(solver, samples(), min(audit.slots, len(images)))) as finished:
-        for one in finished:
-            original, degraded = underway.pop(one.index)
-            estimate, estimated_mask = one.image.cpu(), one.mask.cpu()
-            record = _record(cell, images.names[one.index], one, original, estimate, estimated_mask != mask)
-            picture = None
-            if one.index < PICTURES:
-                picture = make_picture(one.index, original, degraded, estimate, estimated_mask)
-            yield record, picture
+    for one in inflight.stream(solver, samples(), min(audit.slots, len(images))):
+        original, degraded = underway.pop(one.index)
+        estimate, estimated_mask = one.image.cpu(), one.mask.cpu()
+        record = _record(cell, images.names[one.index], one, original, estimate, estimated_mask != mask)
+        picture = None
+        if one.index < PICTURES:
+            picture = make_picture(one.index, original, degraded, estimate, estimated_mask)
+        yield record, picture
 
 
 def _record(

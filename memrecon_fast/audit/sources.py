@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from memrecon_fast.audit.files import ARRAY_SUFFIXES, IMAGE_SUFFIXES, pixels_of, read_array, read_image
@@ -108,7 +109,7 @@ def _open_torchvision(text: str) -> Images:
         raise ValueError(f"{text} should read torchvision:NAME:ROOT, for instance torchvision:CIFAR10:data")
     try:
         datasets = importlib.import_module("torchvision.datasets")
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # the latter where it was built for another version of torch
         raise ValueError(f"{text} needs torchvision, which cannot be imported: {error}") from error
     if name not in datasets.__all__:
         raise ValueError(f"torchvision.datasets has no class {name!r}")
@@ -181,7 +182,10 @@ def _read_from_array(array: NDArray[Any], channels_last: bool, index: int) -> ND
 
 def _read_from_dataset(dataset: Any, what: str, index: int) -> NDArray[Any]:
     item = dataset[index]
+    image = item[0] if isinstance(item, tuple) else item
     try:
-        return pixels_of(item[0] if isinstance(item, tuple) else item)
-    except (AttributeError, ValueError) as error:
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"it is a {type(image).__name__}, no Pillow image")
+        return pixels_of(image)
+    except ValueError as error:
         raise ValueError(f"image {index} of {what} cannot be used: {error}") from error

@@ -17,15 +17,17 @@ def build(
 ) -> FullyConnected | UNet:
     """A new, untrained autoencoder.
 
-    name: "fc-10" and "fc-20", fully connected with 10 and 20 layers; "unet", a U-Net without skip connections.
-    width: hidden units of a fully connected net (512 where None), or channels at full resolution of a U-Net (32),
-        which has twice and four times as many at its two lower levels.
+    name: "fc-10" and "fc-20", fully connected with 10 and 20 layers; "unet", four levels without skip connections,
+        because with skip connections at full resolution a U-Net learns the identity and memorises nothing.
+    width: hidden units of a fully connected net (512 where None), or channels at full resolution of a U-Net (16),
+        which doubles them from level to level.
 
-    Raises ValueError for another name and whatever the architecture refuses.
+    Raises ValueError for another name and whatever the architecture refuses; image sides of a U-Net must be divisible
+    by 8.
     """
     check_choice("architecture", name, PRESETS)
     if name == "unet":
-        width = 32 if width is None else width
-        return UNet(image_shape, (width, 2 * width, 4 * width), activation, skips="none", seed=seed)
+        width = 16 if width is None else width
+        return UNet(image_shape, (width, 2 * width, 4 * width, 8 * width), activation, skips="none", seed=seed)
     depth = int(name.removeprefix("fc-"))
     return FullyConnected(image_shape, _WIDTH if width is None else width, depth, activation, seed=seed)

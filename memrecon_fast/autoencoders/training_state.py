@@ -79,9 +79,14 @@ def read(
                 f"{path} belongs to another training: its {name} is {content['identity'].get(name)}, not {value}"
             )
     model.load_state_dict(_with_prefix(tensors, "model."))
+    parameters = list(model.parameters())
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _with_prefix(tensors, "optimizer.").items():
         index, _, key = name.partition(".")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            # In the parameter's own memory layout: the fused optimiser walks both in memory order.
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
         moments.setdefault(int(index), {})[key] = tensor
     state: dict[str, Any] = optimizer.state_dict()
     optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memorised import Memorised
 from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, load, train
 from memrecon_fast.autoencoders import training as training_module
 from memrecon_fast.autoencoders.layers import ACTIVATIONS
 from memrecon_fast.autoencoders.training_state import FILE_NAME
+from tests.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 

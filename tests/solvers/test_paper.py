@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from memorised import Memorised
 from memrecon_fast import Settings, degradation, reference
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.samples import Sample
+from tests.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 
