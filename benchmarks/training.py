@@ -190,7 +190,8 @@ def render(rows: list[dict[str, Any]]) -> str:
         "scikit-image's photographs, Adam with warm-up and cosine, all images in each step, one thread. Wall times",
         "are from a machine with other work; CPU times are steadier. λ: the eigenvalue of the Jacobian with the",
         "largest modulus, mean and maximum over four training images. Recovery: accurate / approximate rate, blind;",
-        f"the controls are as many images never seen. Machine: {rows[0]['machine']}.",
+        "the controls are as many images never seen. At most 60 outer iterations (U-Nets: 20), 1000 (300) of the",
+        f"autoencoder alone. One seed. Machine: {rows[0]['machine']}.",
         "",
         "| row | net | activation | network gain at start | β₂ | images | steps | CPU s (wall) | wall s to levels "
         "| train loss | \\|λ\\| mean, max | mask: γ members (controls) …; iterate |",

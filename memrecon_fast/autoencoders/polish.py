@@ -17,9 +17,8 @@ def solve_last_layer(model: FullyConnected, images: Tensor) -> None:
     """Set the last linear layer of `model` to the least-squares fit of `images`, (B, *image_shape), in float64.
 
     The fit nearest to the weights as they are: where there are at least as many hidden units as images, the loss falls
-    to what float32 can hold. From a loss of 8e-7 that changes the weights by half a percent and the Jacobian not at
-    all; from 1e-3 it more than replaces them, and attracts less than training on would have (measured in
-    benchmarks/results/training.md).
+    to what float32 can hold. The layers before it stay as they are, so a net polished early attracts less than one
+    trained down to the end (benchmarks/results/training.md, the rows that end in short-polished).
     """
     last = model.layers[-1]
     assert isinstance(last, nn.Linear)

@@ -18,7 +18,7 @@ def build(
     """A new, untrained autoencoder.
 
     name: "fc-10" and "fc-20", fully connected with 10 and 20 layers; "unet", four levels without skip connections,
-        because with skip connections at full resolution a U-Net learns the identity and memorises nothing.
+        because from one with skip connections at full resolution no training image could be recovered.
     width: hidden units of a fully connected net (512 where None), or channels at full resolution of a U-Net (16),
         which doubles them from level to level.
 
