@@ -62,7 +62,8 @@ class Compare:
 
 def where() -> dict[str, object]:
     """The machine, the versions and the commit."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=, with uncommitted changes"]
+    commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -6,14 +6,13 @@ The six named masks are this project's own: the figure that shows the paper's si
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import check_choice, check_integer, check_number
+from memrecon_fast.settings import check_choice, check_integer, check_number, check_seed, keyed_random
 
 MASKS = ("center", "half", "random-50", "random-80", "stripes", "corner")
 
@@ -31,7 +30,7 @@ def make_mask(name: str, image_shape: Sequence[int], seed: int = 0) -> Tensor:
     Raises ValueError for another name, or for a shape that is not (C, H, W).
     """
     check_choice("mask", name, MASKS)
-    check_integer("seed", seed, low=0)
+    check_seed(seed)
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"the named masks are for images (C, H, W), not for {tuple(image_shape)}")
     channels, height, width = image_shape
@@ -47,8 +46,7 @@ def make_mask(name: str, image_shape: Sequence[int], seed: int = 0) -> Tensor:
         kept = (row < math.ceil(height / 2)) & (column < math.ceil(width / 2))
     else:
         erased_percent = int(name.removeprefix("random-"))
-        random = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
-        kept = torch.from_numpy(random.random((height, width)) >= erased_percent / 100)
+        kept = torch.from_numpy(keyed_random(name, seed, 0).random((height, width)) >= erased_percent / 100)
     return kept.expand(channels, height, width).clone()
 
 
@@ -60,16 +58,20 @@ def erase(images: Tensor, mask: Tensor, noise_std: float = 0.0, seed: int = 0, f
         clipped, so that it may leave [0, 1].
     seed, first_index: the noise of an image depends on (seed, first_index + its position) alone, not on the batch.
 
-    Raises TypeError for a mask that is not boolean, ValueError for one that does not broadcast.
+    Raises TypeError for images that are not floating-point or a mask that is not boolean, ValueError for a mask that
+    does not broadcast.
     """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a floating-point tensor with pixels in [0, 1], not {kind}")
     check_number("noise_std", noise_std, low=0)
-    check_integer("seed", seed, low=0)
+    check_seed(seed)
     check_integer("first_index", first_index, low=0)
     mask = broadcast_mask(mask, images)
     degraded = torch.where(mask, images, 0.0)
     if noise_std > 0:
         for position in range(len(images)):
-            random = np.random.Generator(np.random.Philox(key=[seed, first_index + position]))
+            random = keyed_random("noise", seed, first_index + position)
             noise = torch.from_numpy(random.standard_normal(images.shape[1:], dtype=np.float32))
             degraded[position] += noise_std * noise.to(degraded.device)
     return degraded

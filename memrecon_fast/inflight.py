@@ -1,6 +1,6 @@
 """In-flight batching: images stream through fixed slots, finished ones leave, waiting ones take their place.
 
-The occupied slots are always the first ones, so that only they, rounded up to a multiple of 4, go through the
+The occupied slots are always the first ones, so that only they, rounded up to a multiple of 16, go through the
 autoencoder. An image's result does not depend on its slot, its neighbours or the order of arrival.
 """
 
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from memrecon_fast.prox import ROW_MULTIPLE, Prox
-from memrecon_fast.settings import Status
+from memrecon_fast.settings import Status, check_integer
 from memrecon_fast.solvers.samples import Finished, Sample
-from memrecon_fast.solvers.slots import RUNNING, Slots, move, narrow
-
-SomeSlots = TypeVar("SomeSlots", bound=Slots)
+from memrecon_fast.solvers.slots import RUNNING, SomeSlots, move, narrow
 
 
 class Solver(Protocol[SomeSlots]):
@@ -47,12 +45,13 @@ class Solver(Protocol[SomeSlots]):
         """Applications of the autoencoder for one image with this count of iterations."""
 
 
-@torch.inference_mode()
 def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterator[Finished]:
-    """Pass `samples` through `slots` slots (rounded up to a multiple of 4); yields each image as it is done.
+    """Pass `samples` through `slots` slots (rounded up to a multiple of 16); yields each image as it is done.
 
-    At most `slots` samples are taken from the iterable ahead of the results.
+    No more samples are taken from the iterable than there are slots free. Raises ValueError for a sample whose shape is
+    not that of the others; what the autoencoder raises passes through, and the images yielded before are not lost.
     """
+    check_integer("slots", slots, low=1)
     waiting = iter(samples)
     table = solver.allocate(round_up(slots))
     capacity = len(table.status)
@@ -60,7 +59,9 @@ def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterat
     while True:
         arriving = list(itertools.islice(waiting, capacity - len(indices)))
         if arriving:
-            solver.load(narrow(table, len(indices), len(indices) + len(arriving)), arriving)
+            _check_shapes(arriving, solver.prox.image_shape)
+            with torch.inference_mode():
+                solver.load(narrow(table, len(indices), len(indices) + len(arriving)), arriving)
             indices += [sample.index for sample in arriving]
         if not indices:
             return
@@ -72,12 +73,20 @@ def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterat
                 move(table, len(indices), slot)
                 indices[slot] = last
         if not done:
-            solver.advance(narrow(table, 0, round_up(len(indices))))
+            with torch.inference_mode():
+                solver.advance(narrow(table, 0, round_up(len(indices))))
 
 
 def round_up(rows: int) -> int:
     """`rows` rounded up to what the autoencoder is given."""
     return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def _check_shapes(samples: Sequence[Sample], image_shape: tuple[int, ...]) -> None:
+    for sample in samples:
+        for what, tensor in (("", sample.degraded), ("the mask of ", sample.mask)):
+            if tensor is not None and tuple(tensor.shape) != image_shape:
+                raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {image_shape}")
 
 
 def _finished(solver: Solver[SomeSlots], table: SomeSlots, slot: int, index: int) -> Finished:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from memrecon_fast import inflight, ops
 from memrecon_fast.degradation import broadcast_mask
-from memrecon_fast.prox import Autoencoder, Prox, check_autoencoder, device_of
-from memrecon_fast.settings import Recovery, Settings, check_integer, check_number
+from memrecon_fast.prox import Autoencoder, device_of, make_prox
+from memrecon_fast.settings import MOST_ITERATIONS, Recovery, Settings, check_integer, check_number
 from memrecon_fast.solvers.iteration import IterationSolver
 from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver
 from memrecon_fast.solvers.samples import Finished, Sample
 
-PIXEL_RANGE = (-1.0, 2.0)
+PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
 DEFAULT_SLOTS = 64
 CPU = torch.device("cpu")
@@ -36,12 +36,14 @@ def recover(
     mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
     settings: the default is `Settings()`.
     backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
-    slots: how many images are worked on at a time, rounded up to a multiple of 4. It bounds memory (17 bytes per pixel
+    slots: how many images are worked on at a time, rounded up to a multiple of 16. It bounds memory (17 bytes per pixel
         and slot, beside the autoencoder's own) and does not change the result; the default is 64.
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).
 
-    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments.
+    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments. What the autoencoder
+    itself raises later passes through, and the images done by then are lost: `inflight.stream` with `prepare_recover`
+    hands out each image as it is done.
     """
     _check_degraded(degraded)
     masks = None if mask is None else broadcast_mask(mask, degraded)
@@ -96,8 +98,7 @@ def prepare_recover(
         raise TypeError(f"settings must be a Settings, not {type(settings).__name__}")
     device = device_of(autoencoder, default=device)
     name, functions = ops.choose(backend, device)
-    check_autoencoder(autoencoder, image_shape, device)
-    prox = Prox(autoencoder, image_shape, device)
+    prox = make_prox(autoencoder, image_shape, device)
     return make_paper_solver(prox, functions, name, settings or Settings(), known_masks)
 
 
@@ -111,12 +112,12 @@ def prepare_iterate(
     device: torch.device = CPU,
 ) -> IterationSolver:
     """The solver behind `iterate`, for `inflight.stream`; see `prepare_recover`."""
-    check_integer("max_iterations", max_iterations, low=1)
+    check_integer("max_iterations", max_iterations, low=1, high=MOST_ITERATIONS)
     check_number("tolerance", tolerance, low=0)
     device = device_of(autoencoder, default=device)
     name, functions = ops.choose(backend, device)
-    check_autoencoder(autoencoder, image_shape, device)
-    return IterationSolver(Prox(autoencoder, image_shape, device), functions, name, max_iterations, tolerance)
+    prox = make_prox(autoencoder, image_shape, device)
+    return IterationSolver(prox, functions, name, max_iterations, tolerance)
 
 
 def _slots_for(slots: int | None, degraded: Tensor) -> int:
@@ -124,7 +125,7 @@ def _slots_for(slots: int | None, degraded: Tensor) -> int:
     if slots is None:
         slots = DEFAULT_SLOTS
     check_integer("slots", slots, low=1)
-    return min(slots, len(degraded))
+    return max(1, min(slots, len(degraded)))
 
 
 def _check_degraded(degraded: Tensor) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+MOST_ITERATIONS = 2**31 - 1
+"""They are counted in int32."""
 INITIAL_MASKS = ("random", "zeros")
 SOLVERS = ("paper",)
 
@@ -31,8 +35,8 @@ class Status(enum.IntEnum):
 class Settings:
     """How a recovery is made: the constants of Abitbul & Dar, Algorithm 1 and (6)-(7). Frozen, validated, hashable.
 
-    gamma: the ADMM penalty γ > 0 of (10). Published: 0.5 for 10 fully connected layers with LeakyReLU; 0.1 with PReLU,
-        for 20 layers, and for noisy images; 1 for U-Nets.
+    gamma: the ADMM penalty γ of (10), 0 < γ ≤ 10⁶. Published: 0.5 for 10 fully connected layers with LeakyReLU; 0.1
+        with PReLU, for 20 layers, and for noisy images; 1 for U-Nets.
     inner_iterations: K ≥ 2 ADMM iterations between two estimates of the mask (published: 40).
     tolerance: an image stops when the MSE between successive estimates was below this, ≥ 0 ...
     patience: ... for this many comparisons running, ≥ 1.
@@ -57,16 +61,16 @@ class Settings:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, low=0, low_is_allowed=False)
-        check_integer("inner_iterations", self.inner_iterations, low=2)
+        check_number("gamma", self.gamma, low=0, high=1e6, low_is_allowed=False)
+        check_integer("inner_iterations", self.inner_iterations, low=2, high=MOST_ITERATIONS)
         check_number("tolerance", self.tolerance, low=0)
-        check_integer("patience", self.patience, low=1)
-        check_integer("max_outer_iterations", self.max_outer_iterations, low=1)
+        check_integer("patience", self.patience, low=1, high=MOST_ITERATIONS)
+        check_integer("max_outer_iterations", self.max_outer_iterations, low=1, high=MOST_ITERATIONS)
         check_choice("initial_mask", self.initial_mask, INITIAL_MASKS)
         if not isinstance(self.restore_known_pixels, bool):
             raise TypeError(f"restore_known_pixels must be True or False, not {self.restore_known_pixels!r}")
         check_choice("solver", self.solver, SOLVERS)
-        check_integer("seed", self.seed, low=0, high=2**64 - 1)
+        check_seed(self.seed)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a plain dict, for JSON."""
@@ -85,8 +89,8 @@ class Settings:
         size = math.prod(image_shape)
         if self.initial_mask == "zeros":
             return torch.zeros(tuple(image_shape), dtype=torch.bool)
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
-        bits = np.unpackbits(np.frombuffer(generator.bytes(-(-size // 8)), np.uint8), count=size)
+        random = keyed_random("initial mask", self.seed, index)
+        bits = np.unpackbits(np.frombuffer(random.bytes(-(-size // 8)), np.uint8), count=size)
         return torch.from_numpy(bits.view(np.bool_)).reshape(tuple(image_shape))
 
 
@@ -111,12 +115,27 @@ class Recovery:
     """What computed it: "torch", "cpp", or "reference"."""
 
 
-def check_number(name: str, value: object, *, low: float, low_is_allowed: bool = True) -> None:
-    """Raise unless `value` is a finite real number of at least (or above) `low`."""
+def keyed_random(purpose: str, seed: int, index: int) -> np.random.Generator:
+    """Random numbers that depend on (purpose, seed, index) alone, 0 ≤ seed, index < 2⁶⁴; independent for each."""
+    counter = np.array([0, 0, 0, zlib.crc32(purpose.encode())], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64), counter=counter))
+
+
+def check_number(
+    name: str, value: object, *, low: float, high: float = sys.float_info.max, low_is_allowed: bool = True
+) -> None:
+    """Raise unless `value` is a finite real number in [low, high], or in (low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {value!r}")
-    if not math.isfinite(value) or value < low or (value == low and not low_is_allowed):
-        raise ValueError(f"{name} must be finite and {'at least' if low_is_allowed else 'above'} {low}, not {value!r}")
+    if not low <= value <= high or (value == low and not low_is_allowed):
+        least = f"{'at least' if low_is_allowed else 'above'} {low:g}"
+        most = "" if high == sys.float_info.max else f" and at most {high:g}"
+        raise ValueError(f"{name} must be finite and {least}{most}, not {value!r}")
+
+
+def check_seed(seed: object) -> None:
+    """Raise unless `seed` is an integer that fits in 64 bits."""
+    check_integer("seed", seed, low=0, high=2**64 - 1)
 
 
 def check_integer(name: str, value: object, *, low: int, high: int | None = None) -> None:

@@ -78,3 +78,7 @@ def test_bad_arguments_are_named() -> None:
         degradation.erase(images, torch.ones(3, 8, 9, dtype=torch.bool))
     with pytest.raises(ValueError, match="noise_std must be finite and at least 0"):
         degradation.erase(images, torch.ones(3, 8, 8, dtype=torch.bool), noise_std=-0.1)
+    with pytest.raises(TypeError, match=r"images must be a floating-point tensor .* not torch.uint8"):
+        degradation.erase(images.byte(), torch.ones(3, 8, 8, dtype=torch.bool))
+    with pytest.raises(ValueError, match="seed must be at least 0 and at most"):
+        degradation.make_mask("random-50", SHAPE, seed=2**64)

@@ -27,10 +27,11 @@ class Codebook:
     def __init__(self, codes: int, restless: int = 0) -> None:
         self.codes = torch.rand(codes, *SHAPE, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
         self.restless = torch.arange(codes) < restless
-        self.rows = 0
+        self.rows = self.calls = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         self.rows += len(x)
+        self.calls += 1
         nearest = torch.cdist(x[:, -1, 0], self.codes[:, -1, 0]).argmin(dim=1)
         answer = self.codes[nearest]
         first = answer[:, 0]
@@ -52,12 +53,15 @@ def test_slots_do_the_work_that_the_images_need_and_little_more() -> None:
     assert (result.outer_iterations[endless] == 40).all()
     needed = int(result.evaluations.sum())
     assert codebook.rows <= 1.15 * needed
+    assert codebook.calls <= 1.6 * needed / 64  # nearly full, until only restless images are left
     batches = [result.outer_iterations[i : i + 64] for i in range(0, 1000, 64)]
     assert 39 * sum(len(batch) * int(batch.max()) for batch in batches) > 3 * needed  # if each waited for its slowest
 
 
 @pytest.mark.parametrize("backend", [name for name, state in mf.backends().items() if state == "available"])
-@pytest.mark.parametrize("kind", ["fully connected, random", "fully connected, zeros", "U-Net, zeros"])
+@pytest.mark.parametrize(
+    "kind", ["fully connected, random", "fully connected, zeros", "U-Net, zeros", "odd fully connected, random"]
+)
 def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
     memorised: Memorised, backend: str, kind: str
 ) -> None:
@@ -68,6 +72,9 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
     if architecture == "U-Net":  # untrained: what is tested are its convolutions
         autoencoder: nn.Module = autoencoders.UNet(shape, (8, 16), "softplus").eval()
         settings = Settings(gamma=1.0, max_outer_iterations=6, initial_mask=initial_mask)
+    elif architecture == "odd fully connected":  # its Softplus has left-overs unless rows are a multiple of 16
+        autoencoder = autoencoders.FullyConnected(shape, 51, 4, "softplus").eval()
+        settings = Settings(gamma=0.5, max_outer_iterations=6, initial_mask=initial_mask)
     else:
         autoencoder = memorised.autoencoder
         settings = Settings(gamma=0.1, max_outer_iterations=12, initial_mask=initial_mask)
@@ -78,10 +85,10 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
 
     together = run(samples, 32)
     others = [
-        run(samples, 4),
-        run(samples, 12),
-        run(samples[::-1], 8),
-        run([samples[i] for i in torch.randperm(32, generator=torch.Generator().manual_seed(3))], 20),
+        run(samples, 16),
+        run(samples[::-1], 16),
+        run(samples[3:24], 32),
+        run([samples[i] for i in torch.randperm(32, generator=torch.Generator().manual_seed(3))], 16),
         {index: one for sample in samples[::5] for index, one in run([sample], 64).items()},
     ]
     for other in others:
@@ -131,9 +138,9 @@ def test_samples_are_taken_only_as_slots_become_free() -> None:
 
     solver = prepare_recover(codebook, SHAPE)
     done = 0
-    for _ in inflight.stream(solver, samples(), slots=8):
+    for _ in inflight.stream(solver, samples(), slots=16):
         done += 1
-        assert taken <= done + 8
+        assert taken <= done + 16
     assert done == 40
 
 
@@ -148,8 +155,8 @@ def test_the_state_is_allocated_once() -> None:
 
     for solver in (prepare_iterate(f, SHAPE, max_iterations=3), prepare_recover(f, SHAPE)):
         addresses.clear()
-        assert len(list(inflight.stream(solver, [Sample(i, x) for i, x in enumerate(codebook.codes)], 8))) == 24
-        assert len(addresses) >= 3
+        assert len(list(inflight.stream(solver, [Sample(i, x) for i, x in enumerate(codebook.codes)], 16))) == 24
+        assert len(addresses) >= 2
         assert len(set(addresses)) == 1
 
 
@@ -157,8 +164,50 @@ def test_images_done_before_the_first_block_leave_at_once() -> None:
     """From an all-zeros mask the first outer iteration is shared: with one allowed, no image needs another pass."""
     codebook = Codebook(10)
     result = mf.recover(codebook, codebook.codes, settings=Settings(initial_mask="zeros", max_outer_iterations=1))
-    shared_and_probe = 4 * 39 + 4
+    shared_and_probe = 16 * 39 + 16
     assert codebook.rows == shared_and_probe
     assert result.outer_iterations.tolist() == [1] * 10
     assert result.evaluations.tolist() == [0] * 10
     assert result.status.tolist() == [Status.MAX_ITERATIONS] * 10
+
+
+def test_results_are_ordinary_tensors_and_the_caller_is_left_in_its_own_mode() -> None:
+    codebook = Codebook(8)
+    modes = []
+
+    def samples() -> Iterator[Sample]:
+        for index, image in enumerate(codebook.codes):
+            modes.append(torch.is_inference_mode_enabled())
+            yield Sample(index, image)
+
+    for one in inflight.stream(prepare_recover(codebook, SHAPE), samples(), 16):
+        one.image.clamp_(0, 1)
+        assert not torch.is_inference_mode_enabled()
+    assert modes == [False] * 8
+
+
+def test_an_autoencoder_may_answer_in_memory_that_it_uses_again() -> None:
+    codebook = Codebook(12)
+    buffers: dict[int, Tensor] = {}
+
+    def f(x: Tensor) -> Tensor:
+        return buffers.setdefault(len(x), torch.empty(x.shape)).copy_(0.5 * x + 0.5 * codebook(x))
+
+    for iterations in (7, 40):  # an odd and an even number of applications
+        settings = Settings(initial_mask="zeros", inner_iterations=iterations)
+        got = mf.recover(f, codebook.codes, settings=settings, slots=16)
+        expected = mf.recover(lambda x: f(x).clone(), codebook.codes, settings=settings, slots=16)
+        assert torch.equal(got.images, expected.images)
+
+
+@pytest.mark.parametrize(
+    ("sample", "slots", "message"),
+    [
+        (Sample(7, torch.zeros(3, 16)), 4, r"image 7 is of shape \(3, 16\), not \(3, 4, 4\)"),
+        (Sample(7, torch.zeros(SHAPE), torch.ones(4, 4) > 0), 4, r"the mask of image 7 is of shape \(4, 4\)"),
+        (Sample(7, torch.zeros(SHAPE)), 0, "slots must be at least 1, not 0"),
+    ],
+)
+def test_bad_samples_and_slots_are_named(sample: Sample, slots: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        list(inflight.stream(prepare_recover(Codebook(2), SHAPE), [sample], slots))

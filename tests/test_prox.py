@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast import autoencoders
-from memrecon_fast.prox import Prox, check_autoencoder
+from memrecon_fast.prox import Prox, make_prox
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ class SeenLayout(nn.Module):
 def test_rows_and_images_are_each_others_inverse() -> None:
     images = torch.rand(4, 3, 5, 7)
     for autoencoder in (nn.Identity(), nn.Conv2d(3, 3, 1)):
-        prox = Prox(autoencoder, (3, 5, 7), CPU)
+        prox = make_prox(autoencoder.eval(), (3, 5, 7), CPU)
         rows = prox.to_rows(images.transpose(2, 3).contiguous().transpose(2, 3))
         assert rows.shape == (4, 105)
         assert rows.is_contiguous()
@@ -38,7 +38,7 @@ def test_rows_and_images_are_each_others_inverse() -> None:
 
 def test_convolutions_are_given_channels_last_and_their_result_is_theirs() -> None:
     autoencoder = SeenLayout().eval()
-    prox = Prox(autoencoder, (3, 6, 8), CPU)
+    prox = make_prox(autoencoder, (3, 6, 8), CPU)
     images = torch.rand(4, 3, 6, 8)
     with torch.inference_mode():
         v = prox(prox.to_rows(images))
@@ -64,21 +64,26 @@ def test_the_result_is_float32_rows_in_memory_of_its_own(autoencoder: Any) -> No
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])
-def test_a_row_is_bit_identical_among_any_multiple_of_four(architecture: str, threads: int) -> None:
+@pytest.mark.parametrize("activation", ["leaky_relu", "prelu", "softplus"])
+@pytest.mark.parametrize("architecture", ["fully connected", "U-Net", "odd fully connected", "odd U-Net"])
+def test_a_row_is_bit_identical_among_any_multiple_of_16(architecture: str, activation: str, threads: int) -> None:
     """What in-flight batching rests on, with this torch on this machine."""
-    if architecture == "U-Net":
-        autoencoder: nn.Module = autoencoders.UNet((3, 16, 16), (8, 16)).eval()
+    if (architecture, activation, threads) == ("odd U-Net", "softplus", 2):
+        pytest.skip("the exception that ROW_MULTIPLE names: shares of the threads that are no multiples of 16")
+    shape = (3, 10, 14) if "odd" in architecture else (3, 16, 16)
+    autoencoder: nn.Module
+    if "U-Net" in architecture:
+        autoencoder = autoencoders.UNet(shape, (5, 7) if "odd" in architecture else (8, 16), activation).eval()
     else:
-        autoencoder = autoencoders.FullyConnected((3, 16, 16), 100, 4).eval()
-    prox = Prox(autoencoder, (3, 16, 16), CPU)
-    rows = torch.rand(256, 768, generator=torch.Generator().manual_seed(0))
+        autoencoder = autoencoders.FullyConnected(shape, 51 if "odd" in architecture else 100, 4, activation).eval()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
+        prox = make_prox(autoencoder, shape, CPU)
+        rows = torch.rand(256, prox.pixels, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = prox(rows)
-            for count in (4, 8, 12, 20, 36, 64, 100, 128, 252):
+            for count in (16, 32, 48, 80, 144, 240):
                 assert torch.equal(prox(rows[:count].clone()), expected[:count])
                 assert torch.equal(prox(rows[-count:].clone()), expected[-count:])
     finally:
@@ -99,8 +104,8 @@ SHAPE = (3, 4, 4)
         (3, TypeError, "autoencoder must be callable, not int"),
         (nn.Sequential(nn.Identity(), nn.Dropout()), ValueError, r"in training mode; call autoencoder.eval\(\)"),
         (nn.Conv2d(3, 3, 1).double().eval(), TypeError, "its parameter weight is torch.float64"),
-        (nn.Conv2d(1, 1, 1).eval(), ValueError, r"fails on a batch of shape \(4, 3, 4, 4\): RuntimeError"),
-        (lambda x: x[:, :1], ValueError, r"must return the shape it is given, \(4, 3, 4, 4\), not \(4, 1, 4, 4\)"),
+        (nn.Conv2d(1, 1, 1).eval(), ValueError, r"fails on a batch of shape \(16, 3, 4, 4\): RuntimeError"),
+        (lambda x: x[:, :1], ValueError, r"must return the shape it is given, \(16, 3, 4, 4\), not \(16, 1, 4, 4\)"),
         (lambda x: (x, x), TypeError, "must return a floating-point tensor, not tuple"),
         (lambda x: x > 0, TypeError, "must return a floating-point tensor, not torch.bool"),
         (nn.ReLU(inplace=True).eval(), ValueError, "changes its input in place"),
@@ -108,9 +113,61 @@ SHAPE = (3, 4, 4)
 )
 def test_what_is_wrong_with_an_autoencoder_is_said(autoencoder: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
-        check_autoencoder(autoencoder, SHAPE, CPU)
+        make_prox(autoencoder, SHAPE, CPU)
 
 
 def test_a_good_autoencoder_passes() -> None:
-    check_autoencoder(nn.Conv2d(3, 3, 1).eval(), SHAPE, CPU)
-    check_autoencoder(lambda x: x * torch.nan, SHAPE, CPU)
+    make_prox(nn.Conv2d(3, 3, 1).eval(), SHAPE, CPU)
+    make_prox(lambda x: x * torch.nan, SHAPE, CPU)
+
+
+class Flattening(nn.Module):
+    """The commonest of convolutional encoders: .view() takes contiguous images only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3, padding=1)
+        self.linear = nn.Linear(5 * 16, 3 * 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convolution(x).view(len(x), -1)).view(x.shape)  # type: ignore[no-any-return]
+
+
+class ChangingChannelsLast(nn.Module):
+    """Changes its input where the input is channels-last: there the reshape is a view, else a copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.permute(0, 2, 3, 1).reshape(len(x), -1).mul_(0.5)
+        return self.convolution(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [Flattening, ChangingChannelsLast])
+def test_models_that_cannot_take_channels_last_are_given_contiguous_images(kind: type[nn.Module]) -> None:
+    autoencoder = kind().eval()
+    prox = make_prox(autoencoder, SHAPE, CPU)
+    s = torch.rand(16, 48)
+    before = s.clone()
+    with torch.inference_mode():
+        assert torch.equal(prox(s), autoencoder(before.view(16, *SHAPE)).reshape(16, 48))
+    assert torch.equal(s, before)
+
+
+def test_an_exported_program_has_no_training_mode() -> None:
+    batch = torch.export.Dim("batch", min=1)
+    exported = torch.export.export(
+        nn.Linear(4, 4).eval(), (torch.rand(16, 4),), dynamic_shapes={"input": {0: batch}}
+    ).module()
+    assert make_prox(exported, (4,), CPU)(torch.rand(16, 4)).shape == (16, 4)
+
+
+def test_the_default_dtype_does_not_matter() -> None:
+    autoencoder = nn.Linear(4, 4).eval()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert make_prox(autoencoder, (4,), CPU)(torch.rand(16, 4, dtype=torch.float32)).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -109,7 +109,7 @@ def test_iterate_is_the_iteration_of_f(memorised: Memorised, backend: str) -> No
     got = mf.iterate(memorised.autoencoder, degraded, max_iterations=60, tolerance=1e-8, backend=backend, slots=8)
     assert {Status.CONVERGED, Status.MAX_ITERATIONS} == set(got.status.tolist())
     for i, y in enumerate(degraded):
-        x = y.expand(4, *SHAPE)
+        x = y.expand(16, *SHAPE)
         iterations = 0
         while iterations < 60:
             iterations += 1
@@ -192,11 +192,11 @@ def test_no_images() -> None:
         ({"slots": 0}, ValueError, "slots must be at least 1, not 0"),
         ({"slots": 2.5}, TypeError, "slots must be an integer, not 2.5"),
         ({"autoencoder": nn.Linear(4, 4)}, ValueError, "in training mode"),
-        ({"autoencoder": nn.Linear(3, 4).eval()}, ValueError, r"fails on a batch of shape \(4, 4\)"),
+        ({"autoencoder": nn.Linear(3, 4).eval()}, ValueError, r"fails on a batch of shape \(16, 4\)"),
         (
             {"autoencoder": nn.Linear(4, 3).eval()},
             ValueError,
-            r"must return the shape it is given, \(4, 4\), not \(4, 3\)",
+            r"must return the shape it is given, \(16, 4\), not \(16, 3\)",
         ),
     ],
 )

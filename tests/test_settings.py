@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memrecon_fast import Settings
+from memrecon_fast.settings import keyed_random
 
 
 def test_settings_survive_json_and_are_hashable() -> None:
@@ -27,17 +28,21 @@ def test_an_unknown_name_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("gamma", 0.0, "gamma must be finite and above 0, not 0.0"),
-        ("gamma", -1, "gamma must be finite and above 0, not -1"),
+        ("gamma", 0.0, "gamma must be finite and above 0 and at most 1e[+]06, not 0.0"),
+        ("gamma", -1, "gamma must be finite and above 0"),
         ("gamma", float("nan"), "gamma must be finite"),
-        ("inner_iterations", 1, "inner_iterations must be at least 2, not 1"),
+        ("inner_iterations", 1, "inner_iterations must be at least 2"),
         ("tolerance", -1e-9, "tolerance must be finite and at least 0"),
-        ("patience", 0, "patience must be at least 1, not 0"),
-        ("max_outer_iterations", 0, "max_outer_iterations must be at least 1, not 0"),
+        ("patience", 0, "patience must be at least 1"),
+        ("max_outer_iterations", 0, "max_outer_iterations must be at least 1"),
         ("initial_mask", "ones", "initial_mask must be one of 'random', 'zeros', not 'ones'"),
         ("solver", "newton", "solver must be one of 'paper', not 'newton'"),
         ("seed", -1, "seed must be at least 0"),
         ("seed", 2**64, "seed must be at least 0 and at most"),
+        ("gamma", 1e300, "gamma must be finite and above 0 and at most 1e[+]06, not 1e[+]300"),
+        ("gamma", 10**400, "gamma must be finite"),
+        ("patience", 2**31, "patience must be at least 1 and at most 2147483647"),
+        ("max_outer_iterations", 2**31, "max_outer_iterations must be at least 1 and at most 2147483647"),
     ],
 )
 def test_values_out_of_range(name: str, value: Any, message: str) -> None:
@@ -63,3 +68,18 @@ def test_the_initial_mask_is_a_function_of_seed_and_index() -> None:
     # 969 fair coins have a standard deviation of 0.016
     assert all(abs(mask.float().mean() - 0.5) < 0.08 for mask in masks.values())
     assert not Settings(initial_mask="zeros").draw_initial_mask(0, shape).any()
+
+
+def test_every_purpose_seed_and_index_has_random_numbers_of_its_own() -> None:
+    keys = [
+        ("a", 0, 0),
+        ("b", 0, 0),
+        ("a", 1, 0),
+        ("a", 0, 1),
+        ("a", 2**63, 0),
+        ("a", 2**63 + 5, 0),
+        ("a", 2**64 - 1, 0),
+    ]
+    drawn = {keyed_random(*key).integers(2**63) for key in keys}
+    assert len(drawn) == len(keys)
+    assert keyed_random(*keys[5]).integers(2**63) in drawn

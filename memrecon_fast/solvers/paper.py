@@ -53,8 +53,8 @@ class PaperSolver:
         pixels, device = self.prox.pixels, self.prox.device
         return PaperSlots(
             **common_buffers(slots, pixels, device),
-            s=torch.zeros(slots, pixels, device=device),
-            y=torch.zeros(slots, pixels, device=device),
+            s=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
+            y=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             mask=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
         )
 
@@ -116,8 +116,8 @@ def make_paper_solver(prox: Prox, ops: Ops, backend: str, settings: Settings, kn
     shared = None
     if settings.initial_mask == "zeros" and not known_masks:
         with torch.inference_mode():
-            s = torch.zeros(ROW_MULTIPLE, prox.pixels, device=prox.device)
+            s = torch.zeros(ROW_MULTIPLE, prox.pixels, dtype=torch.float32, device=prox.device)
             for _ in range(settings.inner_iterations - 2):
-                s = prox(s)  # the step with Θ = 0
-            shared = FirstIteration(s[0], prox(s)[0])
+                s.copy_(prox(s))  # the step with Θ = 0
+            shared = FirstIteration(s[0].clone(), prox(s)[0].clone())  # f may answer in memory that it uses again
     return PaperSolver(prox, ops, backend, settings, known_masks, shared)

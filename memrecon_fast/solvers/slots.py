@@ -35,8 +35,8 @@ class Slots:
 def common_buffers(slots: int, pixels: int, device: torch.device) -> dict[str, Tensor]:
     """The tensors of `Slots`, all zero, by name."""
     return {
-        "x": torch.zeros(slots, pixels, device=device),
-        "residual": torch.zeros(slots, device=device),
+        "x": torch.zeros(slots, pixels, dtype=torch.float32, device=device),
+        "residual": torch.zeros(slots, dtype=torch.float32, device=device),
         "iterations": torch.zeros(slots, dtype=torch.int32, device=device),
         "below": torch.zeros(slots, dtype=torch.int32, device=device),
         "status": torch.zeros(slots, dtype=torch.int8, device=device),
