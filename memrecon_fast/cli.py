@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -109,8 +111,7 @@ def train(
         from memrecon_fast import autoencoders
         from memrecon_fast.audit.sources import open_images
 
-        if out.suffix != ".safetensors" or not out.parent.is_dir():
-            raise ValueError(f"--out must be a .safetensors file in a folder that exists, not {out}")
+        _check_model_path(out)
         opened = open_images(images)
         pixels = (opened.first(limit) if limit else opened).stack()
         model = autoencoders.build(architecture, opened.image_shape, activation=activation, width=width, seed=seed)
@@ -173,7 +174,7 @@ def audit(
             gamma=gamma, seed=seed, initial_mask=initial_mask, max_outer_iterations=max_outer_iterations
         )
         autoencoder = autoencoders.load(model, weights)
-        sources = {"members": images} | ({"controls": controls} if controls else {})
+        sources = {"members": images} | ({} if controls is None else {"controls": controls})
         opened = {split: open_images(source) for split, source in sources.items()}
         plan = Audit(
             splits={split: images.first(limit) if limit else images for split, images in opened.items()},
@@ -212,22 +213,51 @@ def _checking() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
+        if _wants_traceback():
+            raise
         _refuse(str(error))
 
 
 @contextlib.contextmanager
 def _keeping_records(run: Path) -> Iterator[None]:
-    """On Ctrl-C, say where that is which was done."""
+    """Whatever ends the work early, Ctrl-C or an error in the model, say where that is which was done."""
     try:
         yield
     except KeyboardInterrupt:
-        if any(run.glob("records/*.parquet")):
-            _say(
-                f"interrupted; the records so far are in {run / 'records'}; for a report of them: memrecon report {run}"
-            )
-        else:
-            _say("interrupted; no image was done")
+        _say(f"interrupted; {_kept(run)}")
         raise typer.Exit(130) from None
+    except Exception as error:
+        _say(f"{type(error).__name__}: {_first_line(error)}; {_kept(run)}")
+        if _wants_traceback():
+            raise
+        raise typer.Exit(1) from error
+
+
+def _kept(run: Path) -> str:
+    if any(run.glob("records/*.parquet")):
+        return f"the records so far are in {run / 'records'}; for a report of them: memrecon report {run}"
+    return "no image was done"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get("MEMRECON_TRACEBACK", "") not in ("", "0")
+
+
+def _check_model_path(path: Path) -> None:
+    """Raise ValueError where no model could be written, before the time of a training is spent."""
+    if path.suffix != ".safetensors" or not path.parent.is_dir():
+        raise ValueError(f"--out must be a .safetensors file in a folder that exists, not {path}")
+    if path.is_dir():
+        raise ValueError(f"--out must be a file; {path} is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out: no file can be written in {path.parent}: {error.strerror}") from error
 
 
 def _refuse(message: str) -> NoReturn:

@@ -1,6 +1,6 @@
 """In-flight batching: images stream through fixed slots, finished ones leave, waiting ones take their place.
 
-The occupied slots are always the first ones, so that only they, rounded up to a multiple of 16, go through the
+The occupied slots are always the first ones, so that only they, rounded up to a multiple of 4 or 16, go through the
 autoencoder. An image's result does not depend on its slot, its neighbours or the order of arrival.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from memrecon_fast.prox import ROW_MULTIPLE, Prox
+from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Status, check_integer
 from memrecon_fast.solvers.samples import Finished, Sample
 from memrecon_fast.solvers.slots import RUNNING, SomeSlots, move, narrow
@@ -46,14 +46,14 @@ class Solver(Protocol[SomeSlots]):
 
 
 def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterator[Finished]:
-    """Pass `samples` through `slots` slots (rounded up to a multiple of 16); yields each image as it is done.
+    """Pass `samples` through `slots` slots (rounded up, to a multiple of 4 or 16); yields each image as it is done.
 
     No more samples are taken from the iterable than there are slots free. Raises ValueError for a sample whose shape is
     not that of the others; what the autoencoder raises passes through, and the images yielded before are not lost.
     """
     check_integer("slots", slots, low=1)
     waiting = iter(samples)
-    table = solver.allocate(round_up(slots))
+    table = solver.allocate(solver.prox.round_up(slots))
     capacity = len(table.status)
     indices: list[int] = []  # of the image in each occupied slot
     while True:
@@ -74,12 +74,7 @@ def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterat
                 indices[slot] = last
         if not done:
             with torch.inference_mode():
-                solver.advance(narrow(table, 0, round_up(len(indices))))
-
-
-def round_up(rows: int) -> int:
-    """`rows` rounded up to what the autoencoder is given."""
-    return -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
+                solver.advance(narrow(table, 0, solver.prox.round_up(len(indices))))
 
 
 def _check_shapes(samples: Sequence[Sample], image_shape: tuple[int, ...]) -> None:

@@ -36,8 +36,8 @@ def recover(
     mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
     settings: the default is `Settings()`.
     backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
-    slots: how many images are worked on at a time, rounded up to a multiple of 16. It bounds memory (17 bytes per pixel
-        and slot, beside the autoencoder's own) and does not change the result; the default is 64.
+    slots: how many images are worked on at a time, rounded up to a multiple of 4 or 16. It bounds memory (17 bytes per
+        pixel and slot, beside the autoencoder's own) and does not change the result; the default is 64.
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).
 

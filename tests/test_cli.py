@@ -89,7 +89,7 @@ def test_options_reach_the_audit(data: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    expected = mf.Settings(gamma=0.25, seed=9, initial_mask="zeros", max_outer_iterations=2)
+    expected = mf.Settings(gamma=0.25, seed=9, initial_mask="zeros", max_outer_iterations=2, restore_known_pixels=False)
     assert mf.Settings.from_dict(summary["settings"]) == expected
     assert (summary["noise_std"], summary["slots"], summary["backend"]) == (0.02, 4, "torch")
     assert summary["images"] == {"members": 3}
@@ -187,12 +187,15 @@ def occupied(folder: Path) -> Path:
         ({"images": other_shape}, "(3, 9, 9)"),
         ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8)))}, "not float64"),
         ({"--controls": other_shape}, "the controls are of shape (3, 9, 9)"),
+        ({"images": lambda _: ""}, "its name is empty"),
+        ({"--controls": lambda _: ""}, "its name is empty"),
         ({"--mask": lambda _: "centre"}, "mask must be one of"),
         ({"--mask": lambda _: "absent.png"}, "no mask file absent.png"),
         ({"--method": lambda _: "magic"}, "method must be one of"),
         ({"--gamma": lambda _: 0}, "gamma must be"),
         ({"--gamma": lambda _: "nan"}, "gamma must be"),
         ({"--noise-std": lambda _: -1}, "noise_std must be"),
+        ({"--noise-std": lambda _: "1e39"}, "noise_std must be at most 1"),
         ({"--seed": lambda _: -1}, "seed must be"),
         ({"--slots": lambda _: 0}, "slots must be"),
         ({"--backend": lambda _: "abacus"}, "backend must be one of"),
@@ -221,6 +224,7 @@ def test_bad_input_is_one_line_and_exit_code_2_before_work_starts(
     [
         (["--out", "model.pt"], "--out must be a .safetensors file"),
         (["--out", "absent/model.safetensors"], "--out must be a .safetensors file in a folder that exists"),
+        (["--out", "/proc/model.safetensors"], "no file can be written in /proc"),
         (["--out", "m.safetensors", "--architecture", "vae"], "architecture must be one of"),
         (["--out", "m.safetensors", "--activation", "sine"], "activation must be one of"),
         (["--out", "m.safetensors", "--target-loss", "0"], "target_loss must be"),
@@ -236,6 +240,45 @@ def test_bad_input_to_train(
     assert result.exit_code == 2, result.output
     assert message in one_line(result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_not_trained_for_a_place_that_is_a_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memrecon_fast.autoencoders.train", lambda *_, **__: pytest.fail("it was trained"))
+    (tmp_path / "model.safetensors").mkdir()
+    result = memrecon("train", data / "members", "--out", tmp_path / "model.safetensors")
+    assert result.exit_code == 2
+    assert "model.safetensors is a folder" in one_line(result.stderr)
+
+
+FAILING = """
+import torch
+calls = 0
+class Failing(torch.nn.Module):
+    def forward(self, images):
+        global calls
+        calls += 1
+        if calls > 60:
+            raise RuntimeError("the device is lost\\nand more lines")
+        return images
+make = lambda: Failing().eval()
+"""
+
+
+@pytest.mark.parametrize("traceback", ["0", "1"])
+def test_a_model_that_fails_half_way_is_named_and_the_records_kept(data: Path, tmp_path: Path, traceback: str) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    result = process(
+        "audit", "failing:make", data / "members", "--out", "run", "--mask", "half", "--mask", "center",
+        "--method", "known-mask", cwd=tmp_path, env=os.environ | {"MEMRECON_TRACEBACK": traceback},
+    )  # fmt: skip
+    assert result.returncode == 1
+    line, *rest = result.stderr.splitlines()
+    assert line.startswith("memrecon: RuntimeError: the device is lost; ")
+    assert line.endswith("memrecon report run")
+    assert bool(rest) == (traceback == "1")
+    assert list(tmp_path.glob("run/records/*.parquet"))
 
 
 def test_what_is_no_run_has_no_report(tmp_path: Path) -> None:
@@ -309,12 +352,17 @@ def test_without_the_extras_the_message_names_them(tmp_path: Path) -> None:
 def test_the_demonstration_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
-    path = run_demo(tmp_path, Console(), images=6, max_steps=150)
+    path = run_demo(tmp_path, Console(), images=6, max_steps=600)
     assert path == tmp_path / "report.html"
     assert "Training an autoencoder" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert len(summary["rows"]) == 6 * 3 * 2
     assert summary["images"] == {"members": 6, "controls": 6}
+    rates = {(row["split"], row["mask"], row["method"]): row["approximate_rate"] for row in summary["rows"]}
+    ahead = [rates["members", mask, "paper"] - rates["members", mask, "iterate"] for mask in summary["masks"]]
+    assert min(ahead) >= 0
+    assert sum(ahead) / len(ahead) >= 0.3
+    assert not any(rate for (split, _, _), rate in rates.items() if split == "controls")
 
 
 def test_the_demonstration_takes_a_folder_of_its_own(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_iterate_is_the_iteration_of_f(memorised: Memorised, backend: str) -> No
     got = mf.iterate(memorised.autoencoder, degraded, max_iterations=60, tolerance=1e-8, backend=backend, slots=8)
     assert {Status.CONVERGED, Status.MAX_ITERATIONS} == set(got.status.tolist())
     for i, y in enumerate(degraded):
-        x = y.expand(16, *SHAPE)
+        x = y.expand(4, *SHAPE)
         iterations = 0
         while iterations < 60:
             iterations += 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops import Ops
-from memrecon_fast.prox import ROW_MULTIPLE, Prox
+from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
 from memrecon_fast.solvers.samples import Sample
 from memrecon_fast.solvers.slots import Slots, clear, common_buffers, judge
@@ -116,7 +116,7 @@ def make_paper_solver(prox: Prox, ops: Ops, backend: str, settings: Settings, kn
     shared = None
     if settings.initial_mask == "zeros" and not known_masks:
         with torch.inference_mode():
-            s = torch.zeros(ROW_MULTIPLE, prox.pixels, dtype=torch.float32, device=prox.device)
+            s = torch.zeros(prox.row_multiple, prox.pixels, dtype=torch.float32, device=prox.device)
             for _ in range(settings.inner_iterations - 2):
                 s.copy_(prox(s))  # the step with Θ = 0
             shared = FirstIteration(s[0].clone(), prox(s)[0].clone())  # f may answer in memory that it uses again
