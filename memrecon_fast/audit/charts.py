@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.records import MOST_PSNR, Cell, Columns
+from memrecon_fast.audit.thresholds import NAMES, PSNRS
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -45,8 +46,8 @@ def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods:
         figure = Figure(figsize=(max(8.5, 0.45 * len(masks) * len(methods) + 1), 6.6), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, measure, title in (
-            (upper, "approximate_rate", "Approximate recovery (MSE < 5e-4)"),
-            (lower, "accurate_rate", "Accurate recovery (MSE < 1e-7)"),
+            (upper, "approximate_rate", f"Approximate recovery (MSE < {NAMES['approximate']})"),
+            (lower, "accurate_rate", f"Accurate recovery (MSE < {NAMES['accurate']})"),
         ):
             width = 0.8 / len(methods)
             for number, method in enumerate(methods):
@@ -92,32 +93,24 @@ def draw_psnr(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
                 if len(values):
                     shares = np.full(len(values), 100 / len(values))
                     axes.hist(values.clip(0, MOST_PSNR), edges, weights=shares, color=colour, alpha=0.75, label=split)
-            for mse in (APPROXIMATE_MSE, ACCURATE_MSE):
-                axes.axvline(-10 * np.log10(mse), color=INK, linestyle=":", linewidth=1.2)
+            for psnr in PSNRS.values():
+                axes.axvline(psnr, color=INK, linestyle=":", linewidth=1.2)
             axes.set_title(method)
             axes.set_ylabel("% of images")
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="upper right")
             axes.grid(True, axis="y")
             axes.set_axisbelow(True)
-        panels[0].annotate(
-            "approximate →",
-            (33.01, 1),
-            (3, -3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-        )
-        panels[0].annotate(
-            "accurate →",
-            (70, 1),
-            (3, -3),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-        )
+        for name, psnr in PSNRS.items():
+            panels[0].annotate(
+                f"{name} →",
+                (psnr, 1),
+                (3, -3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                va="top",
+                fontsize=9,
+            )
         panels[-1].set_xlabel("PSNR (dB)")
         return _to_svg(figure)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     """A Pillow image as uint8 (H, W, 1) or (H, W, 3). Raises ValueError for what `read_image` refuses."""
     if getattr(image, "n_frames", 1) > 1:
         raise ValueError("it has several frames")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
         raise ValueError("it has transparency; save it without an alpha channel")
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))[:, :, None]
@@ -55,7 +54,9 @@ def read_array(path: Path) -> NDArray[Any]:
         with loaded as archive:
             if len(archive.files) != 1:
                 raise ValueError(f"it holds {len(archive.files)} arrays; expected one")
-            array: NDArray[Any] = archive[archive.files[0]]
+            array = archive[archive.files[0]]
+        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of a member that is no array
+            raise ValueError("what it holds is no array")
         return array
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and its decompressors raise many kinds on a damaged file
         raise ValueError(f"{path} cannot be read as a NumPy array: {error}") from error

@@ -54,9 +54,9 @@ def read_pictures(path: Path) -> list[Picture]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             columns = [archive[field.name] for field in dataclasses.fields(Picture)]
-    except (OSError, KeyError, ValueError) as error:
+        return [Picture(int(index), *pixels) for index, *pixels in zip(*columns, strict=True)]
+    except Exception as error:  # NumPy and its decompressors raise many kinds on a damaged file
         raise ValueError(f"{path} cannot be read as pictures of an audit: {error}") from error
-    return [Picture(int(index), *pixels) for index, *pixels in zip(*columns, strict=True)]
 
 
 def _to_bytes(image: Tensor) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from memrecon_fast.prox import Autoencoder
@@ -26,17 +25,15 @@ def prepare_method(
     autoencoder: Autoencoder,
     image_shape: Sequence[int],
     settings: Settings,
-    noise_std: float,
     backend: str,
 ) -> Solver:
     """The solver of a method of `METHODS`. Raises as `recover` does.
 
     paper       the mask is estimated
-    known-mask  the true mask is given; without noise, the kept pixels are put back, (31)
+    known-mask  the true mask is given
     iterate     the autoencoder alone, x ← f(x)
     """
     if method == "iterate":
         return prepare_iterate(autoencoder, image_shape, ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE, backend=backend)
-    settings = dataclasses.replace(settings, restore_known_pixels=noise_std == 0)
     known_masks = method == "known-mask"
     return prepare_recover(autoencoder, image_shape, settings, known_masks=known_masks, backend=backend)

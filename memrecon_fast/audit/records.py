@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 RECORDS = "records"
+_LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
 MOST_PSNR = 120.0
 """dB. PSNR is infinite for equal images; float32 does not tell apart what lies above this (an MSE below 1e-12)."""
 
@@ -31,7 +33,10 @@ class Cell:
     @property
     def file_stem(self) -> str:
         """The name of its files without the suffix; no two cells share one."""
-        return f"{self.split}.{self.method}.{urllib.parse.quote(self.mask, safe='')}"
+        mask = urllib.parse.quote(self.mask, safe="")
+        if len(mask) > _LONGEST_QUOTED:  # "+" is in no quoted name
+            mask = f"{mask[:_LONGEST_QUOTED]}+{hashlib.sha256(self.mask.encode()).hexdigest()[:16]}"
+        return f"{self.split}.{self.method}.{mask}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +92,12 @@ def read_records(run: Path) -> dict[Cell, Columns]:
     cells: dict[Cell, Columns] = {}
     for path in sorted((run / RECORDS).glob("*.parquet")):
         try:
-            table = pq.read_table(path, schema=SCHEMA)
+            with pq.ParquetFile(path) as file:
+                table = file.read()
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path} cannot be read as records of an audit: {error}") from error
+        if not table.schema.equals(SCHEMA) or not len(table):
+            raise ValueError(f"{path} holds no records of an audit: {len(table)} rows of {table.column_names}")
         columns = {name: table[name].to_numpy() for name in table.column_names}
         cells[Cell(*(str(columns[name][0]) for name in ("split", "mask", "method")))] = columns
     if not cells:

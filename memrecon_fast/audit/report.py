@@ -17,6 +17,7 @@ from memrecon_fast.audit.charts import draw_psnr, draw_rates, draw_thresholds
 from memrecon_fast.audit.gallery import GALLERY, Picture, read_pictures
 from memrecon_fast.audit.methods import BLIND
 from memrecon_fast.audit.records import Cell, Columns, read_records, replacing
+from memrecon_fast.audit.thresholds import NAMES, PSNRS
 
 REPORT = "report.html"
 PICTURE_SIDE = 96
@@ -50,6 +51,8 @@ def write_report(run: Path, summary: Mapping[str, Any]) -> Path:
         },
         gallery=_gallery(run, summary, cells),
         blind=BLIND,
+        threshold_names=NAMES,
+        threshold_psnrs=PSNRS,
         picture_side=PICTURE_SIDE,
     )
     path = run / REPORT
@@ -118,22 +121,19 @@ def _gallery_row(
     cells: Mapping[Cell, Columns],
 ) -> dict[str, Any]:
     shown = [pictures[index] for pictures in found.values() if index in pictures]
-    results = []
+    results = {}  # by method; an interrupted run may lack some
     name = ""
     for method, pictures in found.items():
         if index in pictures:
             columns = cells[Cell(split, mask, method)]
             at = int(np.flatnonzero(columns["index"] == index)[0])
             name = str(columns["name"][at])
-            results.append(
-                {
-                    "method": method,
-                    "recovered": _png_address(pictures[index].recovered),
-                    "mask": _png_address(pictures[index].mask) if method in BLIND else None,
-                    "psnr": float(columns["psnr"][at]),
-                    "verdict": _verdict(columns, at),
-                }
-            )
+            results[method] = {
+                "recovered": _png_address(pictures[index].recovered),
+                "mask": _png_address(pictures[index].mask) if method in BLIND else None,
+                "psnr": float(columns["psnr"][at]),
+                "verdict": _verdict(columns, at),
+            }
     return {
         "name": name,
         "original": _png_address(shown[0].original),

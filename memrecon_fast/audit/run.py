@@ -29,8 +29,9 @@ class Audit:
     splits: "members", the images that the model was trained on, and maybe "controls", others like them.
     masks: bool (C, H, W), True = kept, by name.
     methods: of `METHODS`.
-    settings: of the recoveries; their seed is also that of the noise.
-    noise_std: standard deviation of the noise on the degraded images.
+    settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
+        `restore_known_pixels` is then False, whatever was given.
+    noise_std: standard deviation of the noise on the degraded images, at most 1.
     backend, slots: as for `recover`.
 
     Raises TypeError or ValueError for what does not fit together.
@@ -54,6 +55,10 @@ class Audit:
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"a method is named twice: {', '.join(self.methods)}")
         check_number("noise_std", self.noise_std, low=0)
+        if self.noise_std > 1:
+            raise ValueError(f"noise_std must be at most 1, as pixels lie in [0, 1], not {self.noise_std!r}")
+        if self.noise_std > 0:  # here, so that what describes an audit describes what runs
+            object.__setattr__(self, "settings", dataclasses.replace(self.settings, restore_known_pixels=False))
         check_integer("slots", self.slots, low=1)
         for split, images in self.splits.items():
             if images.image_shape != self.image_shape:
@@ -70,13 +75,21 @@ class Audit:
 
     def prepare(self, autoencoder: Autoencoder) -> dict[str, Solver]:
         """The solver of each method. Raises TypeError or ValueError where the autoencoder does not do."""
-        expected = getattr(autoencoder, "image_shape", self.image_shape)
-        if tuple(expected) != self.image_shape:
-            raise ValueError(f"the model is for images of shape {tuple(expected)}; these are {self.image_shape}")
+        expected = _stated_shape(autoencoder)
+        if expected not in (None, self.image_shape):
+            raise ValueError(f"the model is for images of shape {expected}; these are {self.image_shape}")
         return {
-            method: prepare_method(method, autoencoder, self.image_shape, self.settings, self.noise_std, self.backend)
+            method: prepare_method(method, autoencoder, self.image_shape, self.settings, self.backend)
             for method in self.methods
         }
+
+
+def _stated_shape(autoencoder: Autoencoder) -> tuple[int, ...] | None:
+    """What the attribute `image_shape` says; None unless that is three integers: another's model may mean anything."""
+    shape = getattr(autoencoder, "image_shape", None)
+    if isinstance(shape, (tuple, list)) and len(shape) == 3 and all(isinstance(size, int) for size in shape):
+        return tuple(shape)
+    return None
 
 
 def make_run_folder(run: Path) -> None:

@@ -64,6 +64,8 @@ def open_images(source: str | os.PathLike[str]) -> Images:
     Raises FileNotFoundError, ValueError or TypeError, which name the image and what was expected.
     """
     text = os.fspath(source)
+    if not text:  # Path("") is the current folder
+        raise ValueError("a source of images must be named; its name is empty")
     if text.startswith("torchvision:"):
         return _open_torchvision(text)
     path = Path(text)

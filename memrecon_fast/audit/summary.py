@@ -20,6 +20,11 @@ from memrecon_fast.audit.run import Audit
 
 SUMMARY = "summary.json"
 DESCRIPTION = "run.json"
+DESCRIBED = (
+    "model", "sources", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "backend",
+    "slots", "machine", "versions", "seconds",
+)  # fmt: skip
+"""The keys of `run.json`."""
 
 
 def describe(audit: Audit, solvers: Mapping[str, Solver], model: str, sources: Mapping[str, str]) -> dict[str, Any]:
@@ -61,6 +66,8 @@ def summarise(run: Path) -> dict[str, Any]:
         raise ValueError(f"{run} is not the folder of a run: there is no {path}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(description, dict) or not description.keys() >= set(DESCRIBED):
+        raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(DESCRIBED)}")
     cells = read_records(run)
     summary = {"rows": [summarise_cell(cell, columns) for cell, columns in cells.items()], **description}
     _write_json(run / SUMMARY, summary)

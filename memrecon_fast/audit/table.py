@@ -9,19 +9,21 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from memrecon_fast.audit.thresholds import NAMES
+
 
 def make_table(summary: Mapping[str, Any]) -> Table:
     """One line for each mask and method; members beside controls where there are any. summary: of `summarise`."""
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"]}
     with_controls = "controls" in summary["images"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(with_controls), caption_justify="left")
-    table.add_column("mask")
-    table.add_column("method")
+    table.add_column("mask", overflow="fold")  # two long names must stay apart
+    table.add_column("method", no_wrap=True)
     for heading in ("approx.", "accurate", "PSNR", "evals"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     if with_controls:
         for heading in ("controls", "PSNR"):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
     for mask in summary["masks"]:
         for number, method in enumerate(summary["methods"]):
             member, control = (rows.get((mask, method, split)) for split in ("members", "controls"))
@@ -46,5 +48,6 @@ def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _caption(with_controls: bool) -> str:
-    text = "Recovered: approximately (MSE < 5e-4), accurately (MSE < 1e-7). PSNR: mean, dB."
+    limits = f"approximately (MSE < {NAMES['approximate']}), accurately (MSE < {NAMES['accurate']})"
+    text = f"Recovered: {limits}. PSNR: mean, dB."
     return text + (" Controls: approximately." if with_controls else "")

@@ -26,9 +26,10 @@ def call_factory(name: str) -> Callable[[Tensor], Tensor]:
     sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # the module is a person's own code, which may raise anything
         raise ValueError(
-            f"{name}: cannot import {module_name} from {folder} or the installed packages: {error}"
+            f"{name}: cannot import {module_name} from {folder} or the installed packages: "
+            f"{type(error).__name__}: {error}"
         ) from error
     finally:
         sys.path.remove(folder)
@@ -37,8 +38,10 @@ def call_factory(name: str) -> Callable[[Tensor], Tensor]:
         raise ValueError(f"{name}: {module_name} ({module.__file__}) has no function {function_name}")
     try:
         model = factory()
-    except TypeError as error:
-        raise ValueError(f"{name}: calling {function_name}() without arguments failed: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"{name}: calling {function_name}() without arguments failed: {type(error).__name__}: {error}"
+        ) from error
     if not callable(model):
         raise ValueError(
             f"{name} returned a {type(model).__name__}; expected a callable (B, *image_shape) → (B, *image_shape), "

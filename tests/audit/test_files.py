@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,5 +90,23 @@ def test_arrays_that_cannot_be_read_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_bytes(b"PK\x03\x04 no archive")
     (tmp_path / "empty.npy").write_bytes(b"")
     for name in ("objects.npy", "two.npz", "objects.npz", "text.npy", "text.npz", "empty.npy"):
+        with pytest.raises(ValueError, match=name):
+            read_array(tmp_path / name)
+
+
+def test_a_mode_with_an_a_in_its_name_is_not_transparent(tmp_path: Path) -> None:
+    Image.new("LAB", (3, 4)).save(tmp_path / "lab.tif")
+    with pytest.raises(ValueError, match="mode 'LAB'"):
+        read_image(tmp_path / "lab.tif")
+
+
+def test_archives_that_hold_no_array_or_are_damaged_are_refused_by_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("notes.txt", "no array")
+    np.savez_compressed(tmp_path / "damaged.npz", images=np.random.default_rng(0).integers(0, 255, 4000, np.uint8))
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[200:400] = bytes(200)
+    (tmp_path / "damaged.npz").write_bytes(content)
+    for name in ("text.npz", "damaged.npz"):
         with pytest.raises(ValueError, match=name):
             read_array(tmp_path / name)

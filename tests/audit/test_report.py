@@ -114,10 +114,18 @@ def test_what_users_named_is_text_and_nothing_else(page: Page) -> None:
 
 
 def test_the_gallery_shows_the_images(page: Page, memorised: Memorised) -> None:
-    (first, *_) = [one for one in page.all("img") if one["alt"] == f"original of {EVIL}"]
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode((first["src"] or "").split(",")[1]))))
-    expected = (memorised.members[0] * 255).round().byte().permute(1, 2, 0).numpy()
-    np.testing.assert_array_equal(shown, expected)
+    degraded = mf.degradation.erase(memorised.members, mf.degradation.make_mask("half", SHAPE))
+    recovered = mf.recover(memorised.autoencoder, degraded, None, mf.Settings(max_outer_iterations=6), "torch")
+    for alt, image in (
+        (f"original of {EVIL}", memorised.members[0]),
+        (f"degraded copy of {EVIL}", degraded[0]),
+        (f"{EVIL} as recovered by paper", recovered.images[0]),
+        (f"mask of {EVIL} as estimated by paper", recovered.masks[0].float()),
+    ):
+        (first, *_) = [one for one in page.all("img") if one["alt"] == alt]
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode((first["src"] or "").split(",")[1]))))
+        expected = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(shown, expected)
 
 
 def test_the_numbers_are_those_of_the_summary(page: Page, folder: Path) -> None:
@@ -150,6 +158,20 @@ def test_a_run_that_was_ended_early_says_so(memorised: Memorised, tmp_path: Path
     assert "not reached" in page.text
 
 
+def test_the_columns_of_the_gallery_keep_their_headers_where_pictures_are_missing(
+    memorised: Memorised, tmp_path: Path
+) -> None:
+    audit_into(tmp_path, memorised, stop_after=40)
+    html = write_report(tmp_path, summarise(tmp_path)).read_text(encoding="utf-8")
+    tables = html.split('<table class="gallery">')[1:]
+    assert tables
+    for table in tables:
+        rows = [row.split("</tr>")[0] for row in table.split("</table>")[0].split("<tr>")[1:]]
+        assert [rows[0].count(f"<th>{method}</th>") for method in ("paper", "known-mask", "iterate")] == [1, 1, 1]
+        assert {row.count("<td") for row in rows[1:]} == {rows[0].count("<th")}
+    assert "<td></td>" in html
+
+
 def test_a_run_without_controls(memorised: Memorised, tmp_path: Path) -> None:
     members = from_array(memorised.members.numpy())
     audit_into(tmp_path, memorised, splits={"members": members}, methods=("iterate",))
@@ -168,8 +190,11 @@ def test_pictures_survive_their_file_and_large_ones_are_reduced(tmp_path: Path) 
     assert large.original.shape == (3, LARGEST_SIDE, LARGEST_SIDE // 2)
     assert read_pictures(tmp_path / "absent.npz") == []
     (tmp_path / "bad.npz").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"bad\.npz"):
-        read_pictures(tmp_path / "bad.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    for bad in (b"nothing", whole[: len(whole) // 2], whole[:60] + bytes(60) + whole[120:]):
+        (tmp_path / "bad.npz").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"bad\.npz"):
+            read_pictures(tmp_path / "bad.npz")
 
 
 def test_a_picture_of_a_diverged_estimate_is_black_or_white() -> None:

@@ -6,16 +6,17 @@ import platform
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.records import MOST_PSNR, Cell, Record, read_records
+from memrecon_fast.audit.records import MOST_PSNR, SCHEMA, Cell, Record, read_records
 from memrecon_fast.audit.run import Audit, make_run_folder, run_audit
 from memrecon_fast.audit.sources import Images, from_array
-from memrecon_fast.audit.summary import describe, summarise, write_description
+from memrecon_fast.audit.summary import DESCRIBED, describe, summarise, write_description
 from tests.memorised import Memorised
 
 SHAPE = (3, 8, 8)
@@ -181,16 +182,16 @@ def test_no_more_images_are_read_than_there_are_slots(memorised: Memorised, tmp_
         nonlocal underway, most
         underway += 1
         most = max(most, underway)
-        return members.read(index)
+        return members.read(index % 16)
 
     def report(_: Record) -> None:
         nonlocal underway
         underway -= 1
 
-    watched = Images(members.names, members.image_shape, read)
-    audit = make_audit(memorised, splits={"members": watched}, slots=4)
+    watched = Images(tuple(map(str, range(40))), members.image_shape, read)
+    audit = make_audit(memorised, splits={"members": watched}, slots=16)
     run_audit(audit, audit.prepare(memorised.autoencoder), tmp_path, report)
-    assert most == 4
+    assert most == 16
     assert underway == 0
 
 
@@ -216,6 +217,7 @@ def test_masks_whose_names_are_awkward_have_files_of_their_own(memorised: Memori
         ({"masks": {}}, "at least one mask"),
         ({"noise_std": -1.0}, "noise_std"),
         ({"noise_std": float("nan")}, "noise_std"),
+        ({"noise_std": 1e39}, "noise_std must be at most 1"),
         ({"slots": 0}, "slots"),
         ({"splits": {"controls": from_array(np.zeros((2, 3, 8, 8), np.uint8))}}, "needs members"),
         ({"splits": {"others": from_array(np.zeros((2, 3, 8, 8), np.uint8))}}, "split must be one of"),
@@ -261,3 +263,44 @@ def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json cannot be read"):
         summarise(tmp_path)
+
+
+def test_what_describes_a_noisy_audit_is_what_runs(memorised: Memorised) -> None:
+    audit = make_audit(memorised, noise_std=0.02)
+    solvers = audit.prepare(memorised.autoencoder)
+    description = describe(audit, solvers, "model", {})
+    assert set(description) == set(DESCRIBED)
+    assert description["settings"]["restore_known_pixels"] is False
+    assert make_audit(memorised).settings.restore_known_pixels is True
+
+
+def test_a_mask_may_have_the_longest_name_there_is(memorised: Memorised, tmp_path: Path) -> None:
+    mask = mf.degradation.make_mask("half", SHAPE)
+    names = ("記" * 80 + "一.png", "記" * 80 + "二.png")
+    audit = make_audit(memorised, masks=dict.fromkeys(names, mask), methods=("known-mask",))
+    run(audit, memorised.autoencoder, tmp_path)
+    assert {cell.mask for cell in read_records(tmp_path)} == set(names)
+    assert len(list((tmp_path / "gallery").iterdir())) == 4
+
+
+@pytest.mark.parametrize("stated", [32, (8, 8), "3x8x8", (3.0, 9.0, 9.0)])
+def test_an_attribute_that_means_something_else_is_passed_over(memorised: Memorised, stated: object) -> None:
+    model = nn.Sequential(memorised.autoencoder).eval()
+    model.image_shape = stated  # type: ignore[assignment]
+    assert make_audit(memorised, methods=("iterate",)).prepare(model)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"model": "m"}'])
+def test_a_description_that_describes_nothing_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"run\.json does not describe a run"):
+        summarise(tmp_path)
+
+
+def test_records_without_rows_or_columns_are_refused(finished: Path, tmp_path: Path) -> None:
+    whole = pq.ParquetFile(next((finished / "records").iterdir())).read()
+    (tmp_path / "records").mkdir()
+    for table in (pa.Table.from_pylist([], SCHEMA), whole.drop_columns(["mse", "psnr"])):
+        pq.write_table(table, tmp_path / "records" / "bad.parquet")
+        with pytest.raises(ValueError, match=r"bad\.parquet holds no records"):
+            read_records(tmp_path)

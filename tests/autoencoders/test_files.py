@@ -28,6 +28,9 @@ def nothing():
 def needs(size):
     return size
 
+def fails():
+    return {}["key"]
+
 size = 3
 """
 
@@ -35,6 +38,7 @@ size = 3
 @pytest.fixture
 def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "models_of_mine.py").write_text(FACTORY)
+    (tmp_path / "broken_of_mine.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "models_of_mine", raising=False)
     return "models_of_mine"
@@ -169,6 +173,8 @@ def test_a_factory_may_return_any_callable(factory: str) -> None:
         ("models_of_mine:missing", None, "has no function missing"),
         ("models_of_mine:size", None, "has no function size"),
         ("models_of_mine:needs", None, r"calling needs\(\) without arguments failed"),
+        ("models_of_mine:fails", None, r"calling fails\(\) without arguments failed: KeyError: 'key'"),
+        ("broken_of_mine:make", None, "cannot import broken_of_mine .* ZeroDivisionError"),
         ("models_of_mine:nothing", None, "returned a NoneType; expected a callable"),
         ("models_of_mine:plain", "weights.safetensors", "no torch.nn.Module: it takes no weights"),
         ("models_of_mine:linear", "weights.safetensors", "do not fit the model of models_of_mine:linear"),
