@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -16,6 +17,7 @@
 
 namespace py = pybind11;
 using std::int64_t;
+using std::int8_t;
 using std::uint8_t;
 using std::uintptr_t;
 
@@ -30,6 +32,15 @@ constexpr int64_t PIXELS_PER_THREAD = 32768;
 // write to one line of an aligned buffer.
 constexpr int64_t LINE = 64;
 
+// The status of a row that is worked on, of memrecon_fast/settings.py.
+constexpr int8_t RUNNING = -1;
+
+// A row of the coefficients, of memrecon_fast/ops/plain.py.
+struct Coefficients {
+    float g, c, weight;
+};
+static_assert(sizeof(Coefficients) == 3 * sizeof(float));
+
 const Kernels* available[MAX_INSTRUCTION_SETS];
 const int available_count = available_kernels(available);
 const Kernels* kernels = available[available_count - 1];
@@ -38,9 +49,6 @@ template <typename T>
 T* pointer(uintptr_t address) {
     return reinterpret_cast<T*>(address);
 }
-
-// The rounded reciprocal that a division by 1 + gamma/2 is a multiplication by.
-float weight(double gamma) { return static_cast<float>(1.0 / (1.0 + gamma / 2.0)); }
 
 int64_t useful_threads(int64_t pixels, int64_t threads) {
     return std::max<int64_t>(1, std::min(threads, pixels / PIXELS_PER_THREAD));
@@ -60,6 +68,26 @@ void share(int64_t n, int64_t threads, const Work& work) {
     }
 }
 
+// work(begin, end, coefficients) over shares of all pixels. Rows that follow one another with the same coefficients, to
+// the bit, are worked on as one: most often that is all of them, and then even short rows make long loops.
+template <typename Work>
+void share_pixels(int64_t rows, int64_t d, int64_t threads, const Coefficients* coefficients, const Work& work) {
+    share(rows * d, threads, [=](int64_t begin, int64_t end) {
+        while (begin < end) {
+            const Coefficients* of_row = coefficients + begin / d;
+            const Coefficients* next = of_row + 1;
+            int64_t stop = (begin / d + 1) * d;
+            while (stop < end && std::memcmp(next, of_row, sizeof(Coefficients)) == 0) {
+                ++next;
+                stop += d;
+            }
+            stop = std::min(stop, end);
+            work(begin, stop, *of_row);
+            begin = stop;
+        }
+    });
+}
+
 // work(row) for all rows, each row by one thread.
 template <typename Work>
 void share_rows(int64_t rows, int64_t d, int64_t threads, const Work& work) {
@@ -72,48 +100,60 @@ void share_rows(int64_t rows, int64_t d, int64_t threads, const Work& work) {
     for (int64_t row = 0; row < rows; ++row) work(row);
 }
 
-void start(int64_t n, double gamma, int64_t threads, uintptr_t s_, uintptr_t y_, uintptr_t mask_) {
+void start(int64_t rows, int64_t d, int64_t threads, uintptr_t s_, uintptr_t y_, uintptr_t mask_,
+           uintptr_t coefficients_) {
     const auto s = pointer<float>(s_);
     const auto y = pointer<const float>(y_);
     const auto mask = pointer<const uint8_t>(mask_);
-    share(n, threads, [=, start = kernels->start, w = weight(gamma)](int64_t begin, int64_t end) {
-        start(s + begin, y + begin, mask + begin, end - begin, w);
-    });
+    share_pixels(rows, d, threads, pointer<const Coefficients>(coefficients_),
+                 [=, start = kernels->start](int64_t begin, int64_t end, const Coefficients& of_row) {
+                     start(s + begin, y + begin, mask + begin, end - begin, of_row.weight);
+                 });
 }
 
-void step(int64_t n, double gamma, int64_t threads, uintptr_t s_, uintptr_t v_, uintptr_t y_, uintptr_t mask_) {
+void step(int64_t rows, int64_t d, int64_t threads, uintptr_t s_, uintptr_t v_, uintptr_t y_, uintptr_t mask_,
+          uintptr_t coefficients_) {
     const auto s = pointer<float>(s_);
     const auto v = pointer<const float>(v_);
     const auto y = pointer<const float>(y_);
     const auto mask = pointer<const uint8_t>(mask_);
-    const auto c = static_cast<float>(gamma / 2.0 - 1.0);
-    share(n, threads, [=, step = kernels->step, w = weight(gamma)](int64_t begin, int64_t end) {
-        step(s + begin, v + begin, y + begin, mask + begin, end - begin, c, w);
-    });
+    share_pixels(rows, d, threads, pointer<const Coefficients>(coefficients_),
+                 [=, step = kernels->step](int64_t begin, int64_t end, const Coefficients& of_row) {
+                     step(s + begin, v + begin, y + begin, mask + begin, end - begin, of_row.c, of_row.weight);
+                 });
 }
 
-void close(int64_t rows, int64_t d, double gamma, bool estimate_mask, int64_t threads, uintptr_t s_, uintptr_t v_,
-           uintptr_t y_, uintptr_t mask_, uintptr_t x_, uintptr_t mse_) {
+void close(int64_t rows, int64_t d, bool estimate_mask, int64_t threads, uintptr_t s_, uintptr_t v_, uintptr_t y_,
+           uintptr_t mask_, uintptr_t x_, uintptr_t residual_, uintptr_t settled_, uintptr_t status_,
+           uintptr_t coefficients_) {
     const auto s = pointer<float>(s_);
     const auto v = pointer<const float>(v_);
     const auto y = pointer<const float>(y_);
     const auto mask = pointer<uint8_t>(mask_);
     const auto x = pointer<float>(x_);
-    const auto mse = pointer<float>(mse_);
-    const auto g = static_cast<float>(gamma / 2.0);
+    const auto residual = pointer<float>(residual_);
+    const auto settled = pointer<bool>(settled_);
+    const auto status = pointer<const int8_t>(status_);
+    const auto coefficients = pointer<const Coefficients>(coefficients_);
     const auto close = estimate_mask ? kernels->close_estimating_mask : kernels->close;
-    share_rows(rows, d, threads, [=, w = weight(gamma)](int64_t row) {
+    share_rows(rows, d, threads, [=](int64_t row) {
+        if (status[row] != RUNNING) return;
         const int64_t i = row * d;
-        mse[row] = close(s + i, v + i, y + i, mask + i, x + i, d, g, w);
+        const Coefficients& of_row = coefficients[row];
+        const Closed closed = close(s + i, v + i, y + i, mask + i, x + i, d, of_row.g, of_row.weight);
+        residual[row] = closed.residual;
+        settled[row] = closed.settled;
     });
 }
 
-void advance(int64_t rows, int64_t d, int64_t threads, uintptr_t x_, uintptr_t v_, uintptr_t mse_) {
+void advance(int64_t rows, int64_t d, int64_t threads, uintptr_t x_, uintptr_t v_, uintptr_t residual_,
+             uintptr_t status_) {
     const auto x = pointer<float>(x_);
     const auto v = pointer<const float>(v_);
-    const auto mse = pointer<float>(mse_);
+    const auto residual = pointer<float>(residual_);
+    const auto status = pointer<const int8_t>(status_);
     share_rows(rows, d, threads, [=, advance = kernels->advance](int64_t row) {
-        mse[row] = advance(x + row * d, v + row * d, d);
+        if (status[row] == RUNNING) residual[row] = advance(x + row * d, v + row * d, d);
     });
 }
 

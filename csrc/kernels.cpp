@@ -56,8 +56,8 @@ INLINE void step_body(float* __restrict s, const float* __restrict v, const floa
 
 template <bool estimate_mask>
 INLINE void close_block(const float* __restrict s, const float* __restrict v, const float* __restrict y,
-                        uint8_t* __restrict mask, float* __restrict x, float* __restrict difference, int64_t n,
-                        float g, float weight) {
+                        const uint8_t* __restrict mask, float* __restrict x, float* __restrict difference,
+                        uint8_t* __restrict estimate, int64_t n, float g, float weight) {
     for (int64_t i = 0; i < n; ++i) {
         const float y_i = y[i];
         const float erased = 2.0f * v[i] - s[i];
@@ -70,23 +70,36 @@ INLINE void close_block(const float* __restrict s, const float* __restrict v, co
             const float twice = 2.0f * y_i;
             const float high = twice < 0.0f ? 0.0f : twice;
             const float low = twice > 0.0f ? 0.0f : twice;
-            mask[i] = !((xi > high) | (xi < low));
+            estimate[i] = !((xi > high) | (xi < low));
         }
     }
 }
 
+// mask <- estimate. Returns 0 where that changed nothing.
+INLINE uint8_t replace_mask(uint8_t* __restrict mask, const uint8_t* __restrict estimate, int64_t n) {
+    uint8_t changed = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        changed |= (mask[i] != 0) ^ estimate[i];
+        mask[i] = estimate[i];
+    }
+    return changed;
+}
+
 template <bool estimate_mask>
-INLINE float close_body(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d, float g,
-                        float weight) {
+INLINE Closed close_body(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d, float g,
+                         float weight) {
     double lanes[LANES] = {};
     float difference[BLOCK];
+    uint8_t estimate[BLOCK];
+    uint8_t changed = 0;
     for (int64_t i = 0; i < d; i += BLOCK) {
         const int64_t n = d - i < BLOCK ? d - i : BLOCK;
-        close_block<estimate_mask>(s + i, v + i, y + i, mask + i, x + i, difference, n, g, weight);
+        close_block<estimate_mask>(s + i, v + i, y + i, mask + i, x + i, difference, estimate, n, g, weight);
+        if (estimate_mask) changed |= replace_mask(mask + i, estimate, n);
         start_body(s + i, y + i, mask + i, n, weight);
         add_squares(lanes, difference, n);
     }
-    return mean(lanes, d);
+    return {mean(lanes, d), changed == 0};
 }
 
 INLINE void advance_block(float* __restrict x, const float* __restrict v, float* __restrict difference, int64_t n) {
@@ -117,12 +130,12 @@ INLINE float advance_body(float* x, const float* v, int64_t d) {
                             float weight) {                                                                         \
         step_body(s, v, y, mask, n, c, weight);                                                                     \
     }                                                                                                               \
-    TARGET float close_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d,         \
-                              float g, float weight) {                                                              \
+    TARGET Closed close_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d,        \
+                               float g, float weight) {                                                             \
         return close_body<false>(s, v, y, mask, x, d, g, weight);                                                   \
     }                                                                                                               \
-    TARGET float close_estimating_mask_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x,    \
-                                              int64_t d, float g, float weight) {                                   \
+    TARGET Closed close_estimating_mask_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x,   \
+                                               int64_t d, float g, float weight) {                                  \
         return close_body<true>(s, v, y, mask, x, d, g, weight);                                                    \
     }                                                                                                               \
     TARGET float advance_##NAME(float* x, const float* v, int64_t d) { return advance_body(x, v, d); }              \

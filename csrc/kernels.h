@@ -8,21 +8,27 @@
 
 namespace memrecon {
 
+// What `close` says of a row.
+struct Closed {
+    float residual;  // mean((xi - x)^2)
+    bool settled;    // the mask is what it was: always, where it is not estimated
+};
+
 struct Kernels {
     const char* name;
 
     // n pixels: s <- mask ? y * weight : 0
     void (*start)(float* s, const float* y, const std::uint8_t* mask, std::int64_t n, float weight);
 
-    // n pixels: s <- mask ? (y + s + c * v) * weight : v, with c = gamma/2 - 1
+    // n pixels: s <- mask ? (y + s + c * v) * weight : v, with c = g - 1
     void (*step)(float* s, const float* v, const float* y, const std::uint8_t* mask, std::int64_t n, float c,
                  float weight);
 
-    // One row of d pixels: the output, the mask rule where it is estimated, and the restart. Returns mean((xi - x)^2).
-    float (*close)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x, std::int64_t d, float g,
-                   float weight);
-    float (*close_estimating_mask)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x,
-                                   std::int64_t d, float g, float weight);
+    // One row of d pixels: the output, the mask rule where it is estimated, and the restart.
+    Closed (*close)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x, std::int64_t d, float g,
+                    float weight);
+    Closed (*close_estimating_mask)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x,
+                                    std::int64_t d, float g, float weight);
 
     // One row of d pixels: x <- v. Returns mean((v - x)^2).
     float (*advance)(float* x, const float* v, std::int64_t d);

@@ -15,8 +15,7 @@ import memrecon_fast
 from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.ops import BACKENDS
-from memrecon_fast.recovery import DEFAULT_SLOTS
-from memrecon_fast.settings import INITIAL_MASKS, Settings
+from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings
 
 try:
     import typer
@@ -158,7 +157,12 @@ def audit(
     ] = DEFAULTS.max_outer_iterations,
     weights: Annotated[Path | None, typer.Option(help="for a factory: its weights, .safetensors")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many members and controls")] = None,
-    slots: Annotated[int, typer.Option(help="images worked on at a time")] = DEFAULT_SLOTS,
+    precision: Annotated[
+        str, typer.Option(help=f"of the forward passes: {', '.join(PRECISIONS)}")
+    ] = DEFAULTS.precision,
+    slots: Annotated[
+        int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU as many as fit")
+    ] = None,
     backend: Annotated[str, typer.Option(help=", ".join(BACKENDS))] = "auto",
 ) -> None:
     """Find out which of IMAGES can be recovered from MODEL; writes records, a summary and a report to a folder."""
@@ -171,7 +175,11 @@ def audit(
         from memrecon_fast.audit.sources import open_images
 
         settings = Settings(
-            gamma=gamma, seed=seed, initial_mask=initial_mask, max_outer_iterations=max_outer_iterations
+            gamma=gamma,
+            seed=seed,
+            initial_mask=initial_mask,
+            max_outer_iterations=max_outer_iterations,
+            precision=precision,
         )
         autoencoder = autoencoders.load(model, weights)
         sources = {"members": images} | ({} if controls is None else {"controls": controls})

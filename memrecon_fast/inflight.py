@@ -1,22 +1,45 @@
 """In-flight batching: images stream through fixed slots, finished ones leave, waiting ones take their place.
 
-The occupied slots are always the first ones, so that only they, rounded up to a multiple of 4 or 16, go through the
-autoencoder. An image's result does not depend on its slot, its neighbours or the order of arrival.
+An image's result does not depend on its slot, its neighbours or the order of arrival; on a GPU as long as the number of
+rows that go through the autoencoder stays the same: until no image waits any more (`Prox.block_sizes`).
+
+On a GPU nothing waits for the device but the reading of the flags that say which images are done. They are copied to
+pinned memory at the end of a block and read while another block runs: that of a second group of slots where there are
+many, or, once no image waits for a slot, the next block of the same slots. A slot whose image is done stays as it is.
 """
 
 from __future__ import annotations
 
+import bisect
+import collections
+import contextlib
+import dataclasses
+import gc
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from memrecon_fast.cuda_graph import Capture, Graphs, make_capture
+from memrecon_fast.errors import is_out_of_memory
+from memrecon_fast.prefetch import prefetch
 from memrecon_fast.prox import Prox
-from memrecon_fast.settings import Status, check_integer
-from memrecon_fast.solvers.samples import Finished, Sample
-from memrecon_fast.solvers.slots import RUNNING, SomeSlots, move, narrow
+from memrecon_fast.settings import RUNNING, Status, check_integer
+from memrecon_fast.solvers.samples import Finished, Sample, Staged
+from memrecon_fast.solvers.slots import Slots, SomeSlots, narrow, put, take, tensors
+
+MOST_SLOTS_ON_GPU = 4096
+"""Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""
+LEAST_SLOTS_OF_TWO_GROUPS = 2048
+"""With fewer, two groups of half as many slots take longer than one: a GPU is not busy with so few rows."""
+SLOTS_ON_CPU = 64
+SHARE_OF_MEMORY = 0.5
+"""Of the free memory of a GPU: what the slots may take by estimate."""
+ARRIVALS = 256
+"""At most so many images are loaded at a time, and read ahead on a GPU."""
 
 
 class Solver(Protocol[SomeSlots]):
@@ -26,72 +49,397 @@ class Solver(Protocol[SomeSlots]):
     def prox(self) -> Prox:
         """The autoencoder."""
 
+    @property
+    def backend(self) -> str:
+        """The name of the operations' implementation."""
+
+    @property
+    def early(self) -> Solver[Any] | None:
+        """The solver whose estimates of the masks the images begin with."""
+
+    @property
+    def finishes_at_load(self) -> bool:
+        """Whether an image may be done once it is loaded."""
+
     def allocate(self, slots: int) -> SomeSlots:
         """Empty slots."""
 
-    def load(self, slots: SomeSlots, samples: Sequence[Sample]) -> None:
+    def stage(self, sample: Sample) -> Staged:
+        """What `load` needs of a sample; called by another thread on a GPU."""
+
+    def load(self, slots: SomeSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
 
     def advance(self, slots: SomeSlots) -> None:
-        """One block: afterwards `slots.status` says which images are done."""
+        """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
 
-    def estimate(self, slots: SomeSlots, slot: int) -> Tensor:
-        """The image in this slot, [d]."""
+    def results(self, slots: SomeSlots) -> tuple[Tensor, Tensor]:
+        """The images and the masks, each [S, d]."""
 
-    def mask(self, slots: SomeSlots, slot: int) -> Tensor:
-        """The mask in this slot, [d]."""
-
-    def evaluations(self, iterations: int) -> int:
-        """Applications of the autoencoder for one image with this count of iterations."""
+    def evaluations(self, blocks: int) -> int:
+        """Applications of the autoencoder for one image that took part in this many blocks."""
 
 
-def stream(solver: Solver[Any], samples: Iterable[Sample], slots: int) -> Iterator[Finished]:
-    """Pass `samples` through `slots` slots (rounded up, to a multiple of 4 or 16); yields each image as it is done.
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How the host keeps up with the device."""
 
-    No more samples are taken from the iterable than there are slots free. Raises ValueError for a sample whose shape is
-    not that of the others; what the autoencoder raises passes through, and the images yielded before are not lost.
+    groups: int
+    """The slots are divided into so many tables, which take turns."""
+    lag: int
+    """Once no image waits, the reading of the flags stays so many blocks behind."""
+    ahead: int
+    """So many samples are read ahead by a thread; 0: none, and no thread."""
+    capture: Capture | None
+    """What captures a block in a graph, where there are graphs."""
+
+
+def make_schedule(device: torch.device, slots: int) -> Schedule:
+    """On a GPU so that it need not wait for the host; on a CPU, which does both, one after the other."""
+    if device.type != "cuda":
+        return Schedule(groups=1, lag=0, ahead=0, capture=None)
+    groups = 2 if slots >= LEAST_SLOTS_OF_TWO_GROUPS else 1
+    return Schedule(groups, lag=1, ahead=min(slots, ARRIVALS), capture=make_capture(device))
+
+
+class InFlight:
+    """The slots of a solver, for any number of streams of images, one after the other.
+
+    slots: how many images are worked on at a time; on a CPU rounded up, to a multiple of 4 or 16. None: 64 on a CPU;
+        on a GPU as many as half of its free memory should hold, and at most 4096.
+    schedule: None: that of `make_schedule`.
+
+    When memory runs out, the number of slots is halved, with a RuntimeWarning; the images in the slots start anew.
     """
-    check_integer("slots", slots, low=1)
-    waiting = iter(samples)
-    table = solver.allocate(solver.prox.round_up(slots))
-    capacity = len(table.status)
-    indices: list[int] = []  # of the image in each occupied slot
-    while True:
-        arriving = list(itertools.islice(waiting, capacity - len(indices)))
-        if arriving:
-            _check_shapes(arriving, solver.prox.image_shape)
-            with torch.inference_mode():
-                solver.load(narrow(table, len(indices), len(indices) + len(arriving)), arriving)
-            indices += [sample.index for sample in arriving]
-        if not indices:
-            return
-        done = (table.status[: len(indices)] != RUNNING).nonzero().flatten().tolist()
-        for slot in reversed(done):
-            yield _finished(solver, table, slot, indices[slot])
-            last = indices.pop()
-            if slot < len(indices):
-                move(table, len(indices), slot)
-                indices[slot] = last
-        if not done:
-            with torch.inference_mode():
-                solver.advance(narrow(table, 0, solver.prox.round_up(len(indices))))
 
+    def __init__(self, solver: Solver[Any], slots: int | None = None, schedule: Schedule | None = None) -> None:
+        if slots is None:
+            slots = slots_by_default(solver)
+        check_integer("slots", slots, low=1)
+        self.solver = solver
+        self.slots = slots
+        """As given, or less if memory ran out."""
+        self._schedule = schedule or make_schedule(solver.prox.device, slots)
+        self._groups: list[_Group] = []
+        self._busy = False
+        self._early = None
+        if solver.early is not None:
+            self._early = InFlight(solver.early, slots, self._schedule)
+            # what comes from there is computed, not read
+            self._schedule = dataclasses.replace(self._schedule, ahead=0)
 
-def _check_shapes(samples: Sequence[Sample], image_shape: tuple[int, ...]) -> None:
-    for sample in samples:
+    @property
+    def execution(self) -> str:
+        """How the blocks were run: "eager", "CUDA graph", or "eager: " and why they were not captured."""
+        graphs = [group.graphs for group in self._groups if group.graphs is not None]
+        for reason in (one.why_not for one in graphs if one.why_not):
+            return f"eager: {reason}"
+        return "CUDA graph" if any(one.captured for one in graphs) else "eager"
+
+    def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
+        """Pass `samples` through the slots; yields each image some time after it is done.
+
+        No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
+        ValueError for a sample whose shape is not that of the others, or where the autoencoder was changed or is in
+        training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
+        passes through, and the images yielded before are not lost.
+        """
+        for _, finished in self._stream(samples):
+            yield finished
+
+    def _stream(self, samples: Iterable[Sample]) -> Generator[tuple[Sample, Finished], None, None]:
+        if self._busy:
+            raise RuntimeError("these slots are in use by another stream")
+        self.solver.prox.check_unchanged()
+        self._busy = True
+        leaving: collections.deque[_Leaving] = collections.deque()
+        try:
+            with self._open(samples) as source:
+                while True:
+                    try:
+                        yield from self._run(source, leaving)
+                        return
+                    except Exception as error:
+                        if source.failed or not is_out_of_memory(error) or self.slots == 1:
+                            raise
+                    self._halve(source)  # here the error is gone, and with it the memory that it kept
+        finally:
+            self._busy = False
+
+    @contextlib.contextmanager
+    def _open(self, samples: Iterable[Sample]) -> Iterator[_Source]:
+        """The samples on their way to the slots."""
+        with contextlib.ExitStack() as opened:
+            if self._early is not None:
+                samples = _with_first_masks(opened.enter_context(contextlib.closing(self._early._stream(samples))))
+            staged: Iterator[Staged] = (self._stage(sample) for sample in samples)
+            if self._schedule.ahead:
+                staged = opened.enter_context(contextlib.closing(prefetch(staged, self._schedule.ahead)))
+            yield _Source(staged)
+
+    def _stage(self, sample: Sample) -> Staged:
+        shape = self.solver.prox.image_shape
         for what, tensor in (("", sample.degraded), ("the mask of ", sample.mask)):
-            if tensor is not None and tuple(tensor.shape) != image_shape:
-                raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {image_shape}")
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {shape}")
+        return self.solver.stage(sample)
+
+    def _run(self, source: _Source, leaving: collections.deque[_Leaving]) -> Iterator[tuple[Sample, Finished]]:
+        """Let the groups take turns until no image is left."""
+        if not self._groups:
+            share = -(-self.slots // self._schedule.groups)
+            self._groups = [_Group(self.solver, share, self._schedule.capture) for _ in range(self._schedule.groups)]
+        for group in self._groups:
+            group.vacate()
+        for group in itertools.cycle(self._groups):
+            while len(group.unread) > (self._schedule.lag if source.exhausted else 0):
+                leaving.extend(group.read_flags())
+                if not self._schedule.lag:  # otherwise the next block is to be launched first
+                    yield from self._images(leaving)
+            while (arriving := source.take(group.free)) and group.load(arriving):
+                leaving.extend(group.read_flags())
+            if group.occupied:
+                group.launch()
+            at_work = any(other.occupied for other in self._groups)
+            yield from self._images(leaving, wait=not at_work)
+            if not at_work and source.exhausted:
+                return
+
+    def _images(self, leaving: collections.deque[_Leaving], wait: bool = False) -> Iterator[tuple[Sample, Finished]]:
+        """Those that are on the host, or all."""
+        while leaving and (wait or leaving[0].arrived()):
+            yield from leaving.popleft().images(self.solver)
+
+    def _halve(self, source: _Source) -> None:
+        source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
+        self._groups.clear()
+        gc.collect()
+        if self.solver.prox.device.type == "cuda":
+            torch.cuda.empty_cache()
+        message = f"memory ran out with {self.slots} slots; going on with {self.slots // 2}"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+        self.slots //= 2
 
 
-def _finished(solver: Solver[SomeSlots], table: SomeSlots, slot: int, index: int) -> Finished:
-    iterations = int(table.iterations[slot])
-    return Finished(
-        index=index,
-        image=solver.prox.to_images(solver.estimate(table, slot)[None])[0],
-        mask=solver.prox.to_images(solver.mask(table, slot)[None])[0],
-        outer_iterations=iterations,
-        evaluations=solver.evaluations(iterations),
-        status=Status(int(table.status[slot])),
-        residual=float(table.residual[slot]),
-    )
+def slots_by_default(solver: Solver[Any]) -> int:
+    """The number of slots where none is asked for."""
+    device = solver.prox.device
+    if device.type == "cpu":
+        return SLOTS_ON_CPU
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    needed = 0
+    for stage in (solver, solver.early):
+        if stage is not None:
+            state = sum(tensor.nbytes for tensor in tensors(stage.allocate(1)).values())
+            needed += state + stage.prox.bytes_per_row
+    return max(1, min(MOST_SLOTS_ON_GPU, int(SHARE_OF_MEMORY * free) // needed))
+
+
+def _with_first_masks(early: Iterator[tuple[Sample, Finished]]) -> Iterator[Sample]:
+    """The samples, with the masks that were estimated first; as they were, where that diverged."""
+    for sample, finished in early:
+        mask = None if finished.status == Status.DIVERGED else finished.mask
+        yield dataclasses.replace(
+            sample,
+            initial_mask=mask,
+            iterations_before=finished.outer_iterations,
+            evaluations_before=finished.evaluations,
+        )
+
+
+@contextlib.contextmanager
+def _working_on(device: torch.device) -> Iterator[None]:
+    """Without autograd, and with this GPU the current one: kernels are launched on that."""
+    with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        yield
+
+
+class _Source:
+    """The samples that wait."""
+
+    def __init__(self, staged: Iterator[Staged]) -> None:
+        self.exhausted = False
+        self.failed = False
+        """Whether it raised an error: then no more can be had."""
+        self._staged = staged
+        self._again: list[Staged] = []
+
+    def take(self, count: int) -> list[Staged]:
+        """As many as are asked for, or all that are left."""
+        taken, self._again = self._again[:count], self._again[count:]
+        missing = count - len(taken)
+        if missing and not self.exhausted:
+            try:
+                taken += itertools.islice(self._staged, missing)
+            except BaseException:
+                self.failed = True
+                raise
+            self.exhausted = len(taken) < count
+        return taken
+
+    def put_back(self, staged: list[Staged]) -> None:
+        """These wait again, before all others."""
+        self._again = staged + self._again
+
+
+@dataclasses.dataclass
+class _Seat:
+    """An image in its slot."""
+
+    staged: Staged
+    slot: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flags:
+    """What the statuses were at the end of a block, and which image was where."""
+
+    statuses: Tensor
+    seats: list[_Seat | None]
+    event: torch.cuda.Event | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaving:
+    """Images that are done, on their way to the host."""
+
+    samples: list[Sample]
+    tensors: dict[str, Tensor]
+    event: torch.cuda.Event | None
+
+    def arrived(self) -> bool:
+        """Whether `images` would not have to wait."""
+        return self.event is None or self.event.query()
+
+    def images(self, solver: Solver[Any]) -> Iterator[tuple[Sample, Finished]]:
+        """Each sample with what came of it."""
+        if self.event is not None:
+            self.event.synchronize()
+        counters = {name: self.tensors[name].tolist() for name in ("iterations", "blocks", "status", "residual")}
+        for i, sample in enumerate(self.samples):
+            yield (
+                sample,
+                Finished(
+                    index=sample.index,
+                    image=self.tensors["image"][i].clone(),  # the others of its batch need not stay in memory with it
+                    mask=self.tensors["mask"][i].clone(),
+                    outer_iterations=sample.iterations_before + counters["iterations"][i],
+                    evaluations=sample.evaluations_before + solver.evaluations(counters["blocks"][i]),
+                    status=Status(counters["status"][i]),
+                    residual=counters["residual"][i],
+                ),
+            )
+
+
+class _Group:
+    """A table of slots, and the images in it."""
+
+    def __init__(self, solver: Solver[Any], slots: int, capture: Capture | None) -> None:
+        self._solver = solver
+        self._device = solver.prox.device
+        self._sizes = solver.prox.block_sizes(slots)
+        capacity = self._sizes[-1]
+        self._table: Slots = solver.allocate(capacity)
+        self._arrivals: Slots = solver.allocate(min(capacity, ARRIVALS))
+        self.seats: list[_Seat | None] = [None] * capacity
+        self.unread: collections.deque[_Flags] = collections.deque()
+        self.graphs = Graphs(self._advance, capture, solver.prox.why_not_captured) if capture is not None else None
+
+    @property
+    def occupied(self) -> int:
+        """The number of images."""
+        return len(self.seats) - self.free
+
+    @property
+    def free(self) -> int:
+        """The number of slots without an image."""
+        return self.seats.count(None)
+
+    def vacate(self) -> None:
+        """Forget the images."""
+        self.seats = [None] * len(self.seats)
+        self.unread.clear()
+
+    def load(self, arriving: Sequence[Staged]) -> bool:
+        """Give each a free slot. Says whether some of them may be done at once: then the flags are to be read."""
+        free = [slot for slot, seat in enumerate(self.seats) if seat is None]
+        for staged, slot in zip(arriving, free, strict=False):
+            self.seats[slot] = _Seat(staged, slot)
+        for begin in range(0, len(arriving), ARRIVALS):
+            some = arriving[begin : begin + ARRIVALS]
+            arrivals = narrow(self._arrivals, 0, len(some))
+            with _working_on(self._device):
+                self._solver.load(arrivals, some)
+                put(arrivals, self._table, self._indices(free[begin : begin + len(some)]))
+        if self._solver.finishes_at_load:
+            self._note_flags(len(self.seats))
+        return self._solver.finishes_at_load
+
+    def launch(self) -> None:
+        """Begin a block."""
+        rows = self._sizes[bisect.bisect_left(self._sizes, self.occupied)]
+        self._move_below(rows)
+        with _working_on(self._device):
+            (self.graphs or self._advance)(rows)
+        self._note_flags(rows)
+
+    def read_flags(self) -> list[_Leaving]:
+        """Wait for the oldest block; its images that are done leave: one batch or none."""
+        flags = self.unread.popleft()
+        if flags.event is not None:
+            flags.event.synchronize()
+        statuses = flags.statuses.tolist()
+        done = [
+            seat
+            for seat, status in zip(flags.seats, statuses, strict=True)
+            if seat is not None and status != RUNNING and self.seats[seat.slot] is seat
+        ]
+        if not done:
+            return []
+        with _working_on(self._device):
+            taken = take(self._table, self._indices([seat.slot for seat in done]))
+            images, masks = (self._solver.prox.to_images(rows) for rows in self._solver.results(taken))
+        counters = {name: getattr(taken, name) for name in ("iterations", "blocks", "status", "residual")}
+        on_host = {name: self._to_host(t) for name, t in {"image": images, "mask": masks, **counters}.items()}
+        for seat in done:
+            self.seats[seat.slot] = None
+        return [_Leaving([seat.staged.sample for seat in done], on_host, self._event())]
+
+    def _advance(self, rows: int) -> None:
+        self._solver.advance(narrow(self._table, 0, rows))
+
+    def _move_below(self, rows: int) -> None:
+        """Move the images so that they are in the first `rows` slots."""
+        above = [seat for seat in self.seats[rows:] if seat is not None]
+        if not above:
+            return
+        free = [slot for slot, seat in enumerate(self.seats[:rows]) if seat is None][: len(above)]
+        with _working_on(self._device):
+            put(take(self._table, self._indices([seat.slot for seat in above])), self._table, self._indices(free))
+        for seat, slot in zip(above, free, strict=True):
+            self.seats[seat.slot], self.seats[slot] = None, seat
+            seat.slot = slot
+
+    def _note_flags(self, rows: int) -> None:
+        statuses = self._to_host(self._table.status[:rows].clone())
+        self.unread.append(_Flags(statuses, self.seats[:rows], self._event()))
+
+    def _indices(self, slots: list[int]) -> Tensor:
+        """On the device, without waiting for it."""
+        indices = torch.tensor(slots, dtype=torch.int64, pin_memory=self._device.type == "cuda")
+        return indices.to(self._device, non_blocking=True)
+
+    def _to_host(self, tensor: Tensor) -> Tensor:
+        """On its way to the host: there once an event that is recorded now has happened."""
+        if tensor.device.type == "cpu":
+            return tensor
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        return pinned.copy_(tensor, non_blocking=True)
+
+    def _event(self) -> torch.cuda.Event | None:
+        if self._device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._device))
+        return event

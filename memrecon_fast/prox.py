@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-Autoencoder = Callable[[Tensor], Tensor]
+from memrecon_fast.errors import one_line
+from memrecon_fast.precision import Autoencoder, in_format
+
 ROW_MULTIPLES = (4, 16)
 """The autoencoder is given a multiple of 4 or of 16 rows. With that, on a CPU, a row of a forward pass is bit-identical
 whatever its position, its neighbours and the number of rows. Linear layers and convolutions need a multiple of 4. But
@@ -19,34 +21,72 @@ torch's vector code for Softplus, Sigmoid and their like rounds differently from
 at the end of a tensor: where some tensor has no multiple of 4 entries per row, it takes 16 rows to leave nothing over.
 On several threads each takes a share of a large tensor: there it holds for such activations where the shares are
 multiples of 16 entries, as they are for the usual widths. Measured with AVX2."""
+LEAST_ROWS_ON_GPU = 16
+"""With fewer, a forward pass on a GPU takes as long."""
 
 
 class Prox:
     """f on rows [rows, d]; d runs over the pixels in the order that suits f, channels-last for some."""
 
     def __init__(
-        self, autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device, channels_last: bool = False
+        self,
+        autoencoder: Autoencoder,
+        image_shape: Sequence[int],
+        device: torch.device,
+        number_format: str = "float32",
+        channels_last: bool = False,
     ) -> None:
         self.image_shape = tuple(image_shape)
         self.device = device
         self.pixels = math.prod(self.image_shape)
         self.row_multiple = max(ROW_MULTIPLES)
-        """The autoencoder is given a multiple of this many rows."""
-        self._autoencoder = autoencoder
+        """On a CPU, the autoencoder is given a multiple of this many rows."""
+        self.bytes_per_row = 0
+        """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
+        self.why_not_captured = ""
+        """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
+        self._original = autoencoder
+        self._weights = _fingerprint(autoencoder)
+        self._autoencoder = in_format(autoencoder, number_format, device)
         self._channels_last = channels_last
 
     def __call__(self, s: Tensor) -> Tensor:
         """f(s): float32 contiguous [rows, d], never in the memory of `s`."""
-        v = self._to_rows(self._autoencoder(self.as_images(s))).float()
+        v = self.to_rows(self.apply(self.as_images(s))).float()
         return v.clone() if _share_memory(v, s) else v
 
-    def round_up(self, rows: int) -> int:
-        """`rows` rounded up to what the autoencoder is given."""
-        return -(-rows // self.row_multiple) * self.row_multiple
+    def apply(self, images: Tensor) -> Tensor:
+        """What the autoencoder answers, in its number format."""
+        return self._autoencoder(images)
+
+    def block_sizes(self, slots: int) -> list[int]:
+        """The numbers of rows that the autoencoder is given, ascending; the last one is for this many slots or more.
+
+        On a CPU all multiples of `row_multiple`. On a GPU, where another number of rows may mean another kernel and
+        other last bits, and where each number is captured for itself: the number of slots, its half, and so on.
+        """
+        if self.device.type == "cpu":
+            return list(range(self.row_multiple, slots + self.row_multiple, self.row_multiple))
+        sizes = [slots]
+        while sizes[0] > LEAST_ROWS_ON_GPU:
+            sizes.insert(0, -(-sizes[0] // (2 * LEAST_ROWS_ON_GPU)) * LEAST_ROWS_ON_GPU)
+        return sizes
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError where the autoencoder is in training mode, or its weights are not those it was made with."""
+        _check_mode(self._original)
+        now = _fingerprint(self._original)
+        for name in {**self._weights, **now}:
+            if self._weights.get(name) != now.get(name):
+                raise ValueError(
+                    f"the autoencoder's {name} was changed since the solver was prepared: prepare it again"
+                )
 
     def to_rows(self, images: Tensor) -> Tensor:
-        """(B, *image_shape) as contiguous rows [B, d] on the device of the autoencoder."""
-        return self._to_rows(images.to(self.device))
+        """(B, *image_shape) as contiguous rows [B, d], on the same device."""
+        if self._channels_last:
+            images = images.permute(0, 2, 3, 1)
+        return images.reshape(len(images), self.pixels).contiguous()
 
     def to_images(self, rows: Tensor) -> Tensor:
         """Rows [B, d] as contiguous images (B, *image_shape), in memory of their own."""
@@ -59,65 +99,85 @@ class Prox:
             return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return rows.view(-1, *self.image_shape)
 
-    def _to_rows(self, images: Tensor) -> Tensor:
-        if self._channels_last:
-            images = images.permute(0, 2, 3, 1)
-        return images.reshape(len(images), self.pixels).contiguous()
-
 
 def device_of(autoencoder: Autoencoder, default: torch.device) -> torch.device:
     """The device of the autoencoder's first parameter or buffer, `default` where it has none."""
     if isinstance(autoencoder, nn.Module):
         for tensor in (*autoencoder.parameters(), *autoencoder.buffers()):
             return tensor.device
+    if default.type == "cuda" and default.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return default
 
 
-def make_prox(autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device) -> Prox:
+def make_prox(
+    autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device, number_format: str = "float32"
+) -> Prox:
     """The autoencoder as the proximal step, tried on a small batch before any work starts.
 
-    A module with 2d convolutions is given channels-last images, which they are faster on, if it can take them.
+    number_format: of its forward passes, see `precision`. A module with 2d convolutions is given channels-last images,
+    which they are faster on, if it can take them.
 
     Raises TypeError or ValueError where f is not callable, is in training mode, has parameters that are not float32,
-    fails, returns another shape or dtype, or changes its input in place.
+    fails, returns another shape or dtype, or changes its input in place, or the device has no such number format.
     """
     if not callable(autoencoder):
         raise TypeError(f"autoencoder must be callable, not {type(autoencoder).__name__}")
+    _check_mode(autoencoder)
     if isinstance(autoencoder, nn.Module):
-        # an exported program has the flag of training, but no such mode
-        if not isinstance(autoencoder, torch.fx.GraphModule) and any(
-            module.training for module in autoencoder.modules()
-        ):
-            raise ValueError("autoencoder is in training mode; call autoencoder.eval() first")
         for name, parameter in autoencoder.named_parameters():
             if parameter.dtype != torch.float32:
                 raise TypeError(
                     f"autoencoder must be float32; its parameter {name} is {parameter.dtype}: call .float()"
                 )
     if len(image_shape) == 3 and _has_2d_convolutions(autoencoder):
+        prox = Prox(autoencoder, image_shape, device, number_format, channels_last=True)
         with contextlib.suppress(ValueError):  # it uses .view(), say: then the images are contiguous
-            prox = Prox(autoencoder, image_shape, device, channels_last=True)
-            _try(prox, autoencoder)
+            _try(prox)
             return prox
-    prox = Prox(autoencoder, image_shape, device)
-    _try(prox, autoencoder)
+    prox = Prox(autoencoder, image_shape, device, number_format)
+    _try(prox)
     return prox
 
 
-def _try(prox: Prox, autoencoder: Autoencoder) -> None:
-    """Call f once; find out how many rows it is to be given."""
+def _check_mode(autoencoder: Autoencoder) -> None:
+    if not isinstance(autoencoder, nn.Module) or isinstance(autoencoder, torch.fx.GraphModule):
+        return  # an exported program has the flag of training, but no such mode
+    if any(module.training for module in autoencoder.modules()):
+        raise ValueError("autoencoder is in training mode; call autoencoder.eval() first")
+
+
+def _fingerprint(autoencoder: Autoencoder) -> dict[str, tuple[object, ...]]:
+    """By the name of each parameter and buffer: where it is, what it looks like, how often the parameter was written.
+
+    What a forward pass writes into a buffer is the module's own business.
+    """
+    if not isinstance(autoencoder, nn.Module):
+        return {}
+    looks: dict[str, tuple[object, ...]] = {
+        name: (tensor.data_ptr(), tensor.shape, tensor.dtype) for name, tensor in autoencoder.named_buffers()
+    }
+    for name, tensor in autoencoder.named_parameters():
+        written = None if tensor.is_inference() else tensor._version
+        looks[name] = (tensor.data_ptr(), tensor.shape, tensor.dtype, written)
+    return looks
+
+
+def _try(prox: Prox) -> None:
+    """Call f once; find out how many rows it is to be given, and how much memory it takes."""
     count = max(ROW_MULTIPLES)
     shape = (count, *prox.image_shape)
     random = torch.Generator("cpu").manual_seed(0)
     rows = torch.rand(count, prox.pixels, generator=random, dtype=torch.float32, device="cpu")
     rows = rows.mul_(3).sub_(1).to(prox.device)  # what enters f may leave [0, 1]
     before = rows.clone()
+    if prox.device.type == "cuda":
+        prox.why_not_captured = _why_not_captured(prox, rows)
     try:
         with torch.inference_mode(), _Sizes() as computed:
-            returned = autoencoder(prox.as_images(rows))
+            returned = prox.apply(prox.as_images(rows))
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"autoencoder fails on a batch of shape {shape}: {type(error).__name__}: {reason}") from error
+        raise ValueError(f"autoencoder fails on a batch of shape {shape}: {one_line(error)}") from error
     if not isinstance(returned, Tensor) or not returned.is_floating_point():
         kind = returned.dtype if isinstance(returned, Tensor) else type(returned).__name__
         raise TypeError(f"autoencoder must return a floating-point tensor, not {kind}")
@@ -127,6 +187,26 @@ def _try(prox: Prox, autoencoder: Autoencoder) -> None:
         raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
     if computed.sizes and all(size % (4 * count) == 0 for size in computed.sizes):
         prox.row_multiple = min(ROW_MULTIPLES)
+    prox.bytes_per_row = 4 * sum(computed.sizes) // count
+
+
+def _why_not_captured(prox: Prox, rows: Tensor) -> str:
+    """Whether f waits for the device, which a capture does not survive: empty if not.
+
+    To find that out in a capture would leave torch's allocator in disorder.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.inference_mode():
+            prox.apply(prox.as_images(rows.clone()))
+    except RuntimeError as error:  # any other error comes again, and is reported then
+        return one_line(error)
+    except Exception:
+        return ""
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return ""
 
 
 class _Sizes(TorchFunctionMode):
@@ -134,14 +214,14 @@ class _Sizes(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sizes: set[int] = set()
+        self.sizes: list[int] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.sizes.add(result.numel())
+            self.sizes.append(result.numel())
         return result
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from memrecon_fast import inflight, ops
+from memrecon_fast import ops
 from memrecon_fast.degradation import broadcast_mask
-from memrecon_fast.prox import Autoencoder, device_of, make_prox
+from memrecon_fast.inflight import InFlight, slots_by_default
+from memrecon_fast.precision import Autoencoder
+from memrecon_fast.prox import device_of, make_prox
 from memrecon_fast.settings import MOST_ITERATIONS, Recovery, Settings, check_integer, check_number
 from memrecon_fast.solvers.iteration import IterationSolver
 from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver
-from memrecon_fast.solvers.samples import Finished, Sample
+from memrecon_fast.solvers.samples import Sample
 
 PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
-DEFAULT_SLOTS = 64
+EARLY_OUTER_ITERATIONS = 8
+"""Progressive precision: at most this many outer iterations in bfloat16 ..."""
+LEAST_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
+"""... and none where fewer than this are allowed in all."""
 CPU = torch.device("cpu")
 
 
@@ -36,13 +42,13 @@ def recover(
     mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
     settings: the default is `Settings()`.
     backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
-    slots: how many images are worked on at a time, rounded up to a multiple of 4 or 16. It bounds memory (17 bytes per
-        pixel and slot, beside the autoencoder's own) and does not change the result; the default is 64.
+    slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (17 bytes per pixel and
+        slot, and the autoencoder's own) and does not change the result.
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).
 
     Raises TypeError or ValueError, before work starts, for anything wrong with the arguments. What the autoencoder
-    itself raises later passes through, and the images done by then are lost: `inflight.stream` with `prepare_recover`
+    itself raises later passes through, and the images done by then are lost: `InFlight.stream` with `prepare_recover`
     hands out each image as it is done.
     """
     _check_degraded(degraded)
@@ -56,7 +62,7 @@ def recover(
         device=degraded.device,
     )
     samples = (Sample(i, image, None if masks is None else masks[i]) for i, image in enumerate(degraded))
-    return _collect(inflight.stream(solver, samples, _slots_for(slots, degraded)), degraded, solver.backend)
+    return _collect(_in_flight(solver, slots, degraded), samples, degraded)
 
 
 def iterate(
@@ -77,7 +83,7 @@ def iterate(
         autoencoder, degraded.shape[1:], max_iterations, tolerance, backend=backend, device=degraded.device
     )
     samples = (Sample(i, image) for i, image in enumerate(degraded))
-    return _collect(inflight.stream(solver, samples, _slots_for(slots, degraded)), degraded, solver.backend)
+    return _collect(_in_flight(solver, slots, degraded), samples, degraded)
 
 
 def prepare_recover(
@@ -89,17 +95,34 @@ def prepare_recover(
     backend: str = "auto",
     device: torch.device = CPU,
 ) -> PaperSolver:
-    """The solver behind `recover`, for `inflight.stream`: any number of images in constant memory.
+    """The solver behind `recover`, for `inflight.InFlight`: any number of images in constant memory.
 
     known_masks: every `Sample` carries its mask. device: where to work if the autoencoder has no parameters to tell.
     Checks its arguments as `recover` does; the samples are then taken as they are.
     """
     if settings is not None and not isinstance(settings, Settings):
         raise TypeError(f"settings must be a Settings, not {type(settings).__name__}")
+    settings = settings or Settings()
     device = device_of(autoencoder, default=device)
     name, functions = ops.choose(backend, device)
+    if settings.precision != "progressive":
+        prox = make_prox(autoencoder, image_shape, device, settings.precision)
+        return make_paper_solver(prox, functions, name, settings, known_masks)
     prox = make_prox(autoencoder, image_shape, device)
-    return make_paper_solver(prox, functions, name, settings or Settings(), known_masks)
+    if known_masks or settings.max_outer_iterations < LEAST_OUTER_ITERATIONS:
+        return make_paper_solver(prox, functions, name, settings, known_masks)
+    early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
+    early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
+    late = dataclasses.replace(settings, max_outer_iterations=settings.max_outer_iterations - EARLY_OUTER_ITERATIONS)
+    return PaperSolver(
+        prox,
+        functions,
+        name,
+        late,
+        known_masks=False,
+        first_iteration=None,
+        early=make_paper_solver(early_prox, functions, name, early, known_masks=False),
+    )
 
 
 def prepare_iterate(
@@ -111,7 +134,7 @@ def prepare_iterate(
     backend: str = "auto",
     device: torch.device = CPU,
 ) -> IterationSolver:
-    """The solver behind `iterate`, for `inflight.stream`; see `prepare_recover`."""
+    """The solver behind `iterate`, for `inflight.InFlight`; see `prepare_recover`."""
     check_integer("max_iterations", max_iterations, low=1, high=MOST_ITERATIONS)
     check_number("tolerance", tolerance, low=0)
     device = device_of(autoencoder, default=device)
@@ -120,12 +143,12 @@ def prepare_iterate(
     return IterationSolver(prox, functions, name, max_iterations, tolerance)
 
 
-def _slots_for(slots: int | None, degraded: Tensor) -> int:
-    """The number asked for, or the default; no more than there are images."""
+def _in_flight(solver: PaperSolver | IterationSolver, slots: int | None, degraded: Tensor) -> InFlight:
+    """With as many slots as were asked for, or the default; no more than there are images."""
     if slots is None:
-        slots = DEFAULT_SLOTS
+        slots = slots_by_default(solver)
     check_integer("slots", slots, low=1)
-    return max(1, min(slots, len(degraded)))
+    return InFlight(solver, max(1, min(slots, len(degraded))))
 
 
 def _check_degraded(degraded: Tensor) -> None:
@@ -145,13 +168,13 @@ def _check_degraded(degraded: Tensor) -> None:
         raise ValueError(f"degraded must have pixels in [0, 1], but for noise; it has [{low:g}, {high:g}]")
 
 
-def _collect(finished: Iterable[Finished], degraded: Tensor, backend: str) -> Recovery:
+def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -> Recovery:
     """The results in the order of the input."""
     count, device = len(degraded), degraded.device
     images = torch.empty_like(degraded, memory_format=torch.contiguous_format)
     masks = torch.empty(images.shape, dtype=torch.bool, device=device)
     outer_iterations, evaluations, status, residual = ([0] * count, [0] * count, [0] * count, [0.0] * count)
-    for one in finished:
+    for one in in_flight.stream(samples):
         images[one.index] = one.image
         masks[one.index] = one.mask
         outer_iterations[one.index] = one.outer_iterations
@@ -165,5 +188,6 @@ def _collect(finished: Iterable[Finished], degraded: Tensor, backend: str) -> Re
         evaluations=torch.tensor(evaluations, dtype=torch.int32, device=device),
         status=torch.tensor(status, dtype=torch.int8, device=device),
         residual=torch.tensor(residual, dtype=torch.float32, device=device),
-        backend=backend,
+        backend=in_flight.solver.backend,
+        execution=in_flight.execution,
     )

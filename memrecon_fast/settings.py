@@ -15,8 +15,11 @@ import torch
 
 MOST_ITERATIONS = 2**31 - 1
 """They are counted in int32."""
+RUNNING = -1
+"""In the place of a `Status`: the image is still worked on."""
 INITIAL_MASKS = ("random", "zeros")
 SOLVERS = ("paper",)
+PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
 
 
 class Status(enum.IntEnum):
@@ -45,6 +48,9 @@ class Settings:
     restore_known_pixels: with a known mask, put the kept pixels of `degraded` into the estimate, (31); right only
         where they carry no noise.
     solver: "paper".
+    precision: the number format of the autoencoder's forward passes; all else is float32. "float32"; "tf32", on NVIDIA
+        GPUs; "bfloat16"; or "progressive": the masks are estimated in bfloat16 first, and from there on everything is
+        float32, the images and every decision that work on an image ends (with a known mask, all of it).
     seed: of the random initial masks, 0 ≤ seed < 2⁶⁴.
 
     Raises TypeError or ValueError for a value outside its range.
@@ -58,6 +64,7 @@ class Settings:
     initial_mask: str = "random"
     restore_known_pixels: bool = True
     solver: str = "paper"
+    precision: str = "float32"
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -70,6 +77,7 @@ class Settings:
         if not isinstance(self.restore_known_pixels, bool):
             raise TypeError(f"restore_known_pixels must be True or False, not {self.restore_known_pixels!r}")
         check_choice("solver", self.solver, SOLVERS)
+        check_choice("precision", self.precision, PRECISIONS)
         check_seed(self.seed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,16 +111,19 @@ class Recovery:
     masks: torch.Tensor
     """bool (B, *image_shape), True = kept: the estimated masks, or the mask that was given; all True from `iterate`."""
     outer_iterations: torch.Tensor
-    """int32 (B,): outer iterations made; from `iterate`, iterations."""
+    """int32 (B,): outer iterations made, by the paper's count; from `iterate`, iterations."""
     evaluations: torch.Tensor
-    """int32 (B,): applications of the autoencoder that this image used. The first outer iteration from an all-zeros
-    mask is the same for every image: it is computed once per call, and counted for none."""
+    """int32 (B,): applications of the autoencoder that this image used. Outer iterations that are known to repeat the
+    one before are not computed, and the first one from an all-zeros mask is the same for every image and is computed
+    once per call: neither is counted here."""
     status: torch.Tensor
     """int8 (B,) of `Status`."""
     residual: torch.Tensor
     """float32 (B,): the last MSE between successive estimates; NaN where there was only one estimate."""
     backend: str
-    """What computed it: "torch", "cpp", or "reference"."""
+    """What computed it: "torch", "cpp", "triton", or "reference"."""
+    execution: str = "eager"
+    """How it ran: "eager", "CUDA graph", or "eager: " and why the autoencoder could not be captured in a graph."""
 
 
 def keyed_random(purpose: str, seed: int, index: int) -> np.random.Generator:

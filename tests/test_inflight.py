@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast import Settings, Status, autoencoders, degradation, inflight
+from memrecon_fast import Settings, Status, autoencoders, degradation
+from memrecon_fast.inflight import InFlight, Schedule
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
+from memrecon_fast.settings import RUNNING
 from memrecon_fast.solvers.samples import Finished, Sample
+from memrecon_fast.solvers.slots import tensors
 from tests.memorised import Memorised
 
 SHAPE = (3, 4, 4)
@@ -53,9 +57,10 @@ def test_slots_do_the_work_that_the_images_need_and_little_more() -> None:
     assert (result.outer_iterations[endless] == 40).all()
     needed = int(result.evaluations.sum())
     assert codebook.rows <= 1.15 * needed
-    assert codebook.calls <= 1.6 * needed / 64  # nearly full, until only restless images are left
-    batches = [result.outer_iterations[i : i + 64] for i in range(0, 1000, 64)]
-    assert 39 * sum(len(batch) * int(batch.max()) for batch in batches) > 3 * needed  # if each waited for its slowest
+    # nearly full, until only restless images are left, and those make 40 outer iterations
+    assert codebook.calls <= 1.1 * int(result.evaluations[~endless].sum()) / 64 + 41 * 39
+    batches = [result.evaluations[i : i + 64] for i in range(0, 1000, 64)]
+    assert sum(len(batch) * int(batch.max()) for batch in batches) > 3 * needed  # if each waited for its slowest
 
 
 @pytest.mark.parametrize("backend", [name for name, state in mf.backends().items() if state == "available"])
@@ -81,7 +86,7 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
     solver = prepare_recover(autoencoder, shape, settings, backend=backend)
 
     def run(samples: list[Sample], slots: int) -> dict[int, Finished]:
-        return {one.index: one for one in inflight.stream(solver, samples, slots)}
+        return {one.index: one for one in InFlight(solver, slots).stream(samples)}
 
     together = run(samples, 32)
     others = [
@@ -96,6 +101,156 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
             assert same(one, together[index])
     if autoencoder is memorised.autoencoder:
         assert len({one.outer_iterations for one in together.values()}) > 1  # images leave at different times
+
+
+SCHEDULES = [
+    Schedule(groups=groups, lag=lag, ahead=ahead, capture=capture)
+    for groups, lag, ahead, capture in [(1, 1, 0, None), (2, 0, 3, None), (2, 1, 5, lambda work: work), (3, 2, 1, None)]
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("kind", ["random", "zeros", "progressive", "iterate"])
+def test_the_schedule_of_a_gpu_changes_no_result(memorised: Memorised, schedule: Schedule, kind: str) -> None:
+    """Groups in turn, flags read late, samples read ahead, blocks replayed: with the slots of a CPU, bit for bit."""
+    images = torch.cat([memorised.members, memorised.controls])
+    shape = images.shape[1:]
+    samples = [Sample(i, y) for i, y in enumerate(degradation.erase(images, degradation.make_mask("corner", shape)))]
+    solver: Any
+    if kind == "iterate":
+        solver = prepare_iterate(memorised.autoencoder, shape, max_iterations=40)
+    else:
+        choice = {"precision": "progressive"} if kind == "progressive" else {"initial_mask": kind}
+        settings = Settings(**choice, max_outer_iterations=24)  # type: ignore[arg-type]
+        solver = prepare_recover(memorised.autoencoder, shape, settings)
+    expected = {one.index: one for one in InFlight(solver, 12).stream(samples)}
+    in_flight = InFlight(solver, 12, schedule)
+    for _ in range(2):  # the slots are used again
+        got = {one.index: one for one in in_flight.stream(samples)}
+        assert got.keys() == expected.keys()
+        assert all(same(got[index], expected[index]) for index in expected)
+    assert in_flight.execution == ("CUDA graph" if schedule.capture else "eager")
+
+
+def test_a_slot_whose_image_is_done_stays_as_it_is(memorised: Memorised) -> None:
+    samples = [
+        Sample(i, y)
+        for i, y in enumerate(degradation.erase(memorised.members, degradation.make_mask("center", (3, 8, 8))))
+    ]
+    shape = (3, 8, 8)
+    solvers: list[Any] = [
+        prepare_recover(memorised.autoencoder, shape),
+        prepare_iterate(memorised.autoencoder, shape, max_iterations=9),
+    ]
+    for solver in solvers:
+        slots = solver.allocate(16)
+        done: dict[int, dict[str, Tensor]] = {}
+        with torch.inference_mode():
+            solver.load(slots, [solver.stage(sample) for sample in samples])
+            for _ in range(30):
+                solver.advance(slots)
+                for slot in (slots.status != RUNNING).nonzero().flatten().tolist():
+                    now = {n: t[slot].clone() for n, t in tensors(slots).items() if n not in ("s", "coefficients")}
+                    before = done.setdefault(slot, now)
+                    assert all(torch.equal(before[n], now[n]) or now[n].isnan().all() for n in now)
+        assert len(done) > 8
+
+
+class LittleMemory:
+    """Runs out of memory with more than `most` rows; counts how often."""
+
+    def __init__(self, codebook: Codebook, most: int) -> None:
+        self.codebook = codebook
+        self.most = most
+        self.failures = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            self.failures += 1
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
+        return self.codebook(x)
+
+
+@pytest.mark.parametrize("most_later", [64, 32, 16])
+def test_when_memory_runs_out_fewer_slots_go_on_and_nothing_is_lost(most_later: int) -> None:
+    codebook = Codebook(200)
+    degraded = degradation.erase(codebook.codes, degradation.make_mask("center", SHAPE))
+    expected = mf.recover(codebook, degraded)
+    f = LittleMemory(codebook, most=64)
+    in_flight = InFlight(prepare_recover(f, SHAPE), 100)
+    got: dict[int, Finished] = {}
+
+    def run() -> None:
+        for one in in_flight.stream(Sample(i, y) for i, y in enumerate(degraded)):
+            assert one.index not in got
+            got[one.index] = one
+            f.most = most_later  # another program takes memory while images are in flight
+
+    with pytest.warns(RuntimeWarning, match=r"memory ran out with \d+ slots; going on with \d+"):
+        run()
+    assert f.failures == {64: 1, 32: 2, 16: 3}[most_later]
+    assert in_flight.slots <= most_later
+    assert sorted(got) == list(range(200))
+    for index, one in got.items():
+        assert torch.equal(one.image, expected.images[index])
+        assert one.outer_iterations == expected.outer_iterations[index]
+
+
+def test_where_not_even_one_slot_fits_the_error_passes_through() -> None:
+    f = LittleMemory(Codebook(4), most=16)
+    solver = prepare_recover(f, SHAPE)
+    f.most = 0
+    with pytest.raises(torch.cuda.OutOfMemoryError), pytest.warns(RuntimeWarning, match="memory ran out"):
+        list(InFlight(solver, 8).stream([Sample(0, torch.zeros(SHAPE))]))
+
+
+def test_memory_that_runs_out_where_the_images_are_read_is_not_the_slots_fault() -> None:
+    def samples() -> Iterator[Sample]:
+        yield Sample(0, torch.zeros(SHAPE))
+        raise MemoryError("a huge picture")
+
+    with pytest.raises(MemoryError, match="a huge picture"):
+        list(InFlight(prepare_recover(Codebook(4), SHAPE), 8).stream(samples()))
+
+
+def test_two_streams_cannot_use_the_same_slots_at_once() -> None:
+    codebook = Codebook(8)
+    in_flight = InFlight(prepare_recover(codebook, SHAPE), 16)
+    samples = [Sample(i, y) for i, y in enumerate(codebook.codes)]
+    first = in_flight.stream(samples)
+    next(first)
+    with pytest.raises(RuntimeError, match="in use by another stream"):
+        next(in_flight.stream(samples))
+    first.close()
+    assert len(list(in_flight.stream(samples))) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda net: net.train(), "autoencoder is in training mode"),
+        (lambda net: net.requires_grad_(False)[1].weight.mul_(2), "1.weight was changed since the solver was prepared"),
+        (lambda net: setattr(net[1], "weight", nn.Parameter(net[1].weight.clone())), "1.weight was changed"),
+    ],
+)
+def test_an_autoencoder_that_was_changed_is_noticed(change: Any, message: str) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 48), nn.Unflatten(1, SHAPE)).eval()
+    in_flight = InFlight(prepare_recover(net, SHAPE, Settings(max_outer_iterations=2)), 16)
+    sample = Sample(0, torch.zeros(SHAPE))
+    for _ in range(2):
+        list(in_flight.stream([sample]))
+    change(net)
+    with pytest.raises(ValueError, match=message):
+        list(in_flight.stream([sample]))
+
+
+def test_a_compiled_autoencoder_works(memorised: Memorised) -> None:
+    degraded = degradation.erase(memorised.members, degradation.make_mask("center", (3, 8, 8)))
+    settings = Settings(max_outer_iterations=3)
+    got = mf.recover(torch.compile(memorised.autoencoder), degraded, settings=settings)
+    expected = mf.recover(memorised.autoencoder, degraded, settings=settings)
+    # the compiler may sum in another order: 117 steps near attractors
+    torch.testing.assert_close(got.images, expected.images, rtol=0, atol=1e-4)
 
 
 def same(a: Finished, b: Finished) -> bool:
@@ -138,7 +293,7 @@ def test_samples_are_taken_only_as_slots_become_free() -> None:
 
     solver = prepare_recover(codebook, SHAPE)
     done = 0
-    for _ in inflight.stream(solver, samples(), slots=16):
+    for _ in InFlight(solver, slots=16).stream(samples()):
         done += 1
         assert taken <= done + 16
     assert done == 40
@@ -155,7 +310,7 @@ def test_the_state_is_allocated_once() -> None:
 
     for solver in (prepare_iterate(f, SHAPE, max_iterations=3), prepare_recover(f, SHAPE)):
         addresses.clear()
-        assert len(list(inflight.stream(solver, [Sample(i, x) for i, x in enumerate(codebook.codes)], 16))) == 24
+        assert len(list(InFlight(solver, 16).stream([Sample(i, x) for i, x in enumerate(codebook.codes)]))) == 24
         assert len(addresses) >= 2
         assert len(set(addresses)) == 1
 
@@ -180,7 +335,7 @@ def test_results_are_ordinary_tensors_and_the_caller_is_left_in_its_own_mode() -
             modes.append(torch.is_inference_mode_enabled())
             yield Sample(index, image)
 
-    for one in inflight.stream(prepare_recover(codebook, SHAPE), samples(), 16):
+    for one in InFlight(prepare_recover(codebook, SHAPE), 16).stream(samples()):
         one.image.clamp_(0, 1)
         assert not torch.is_inference_mode_enabled()
     assert modes == [False] * 8
@@ -210,4 +365,4 @@ def test_an_autoencoder_may_answer_in_memory_that_it_uses_again() -> None:
 )
 def test_bad_samples_and_slots_are_named(sample: Sample, slots: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        list(inflight.stream(prepare_recover(Codebook(2), SHAPE), [sample], slots))
+        list(InFlight(prepare_recover(Codebook(2), SHAPE), slots).stream([sample]))

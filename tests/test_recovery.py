@@ -61,7 +61,9 @@ def test_blind_recovery_agrees_with_the_reference(memorised: Memorised, initial_
         got = mf.recover(memorised.autoencoder, degraded, settings=settings, backend=backend)
         assert_same_recovery(got, oracles, images)
         assert got.backend == backend
-        assert torch.equal(got.evaluations, (got.outer_iterations - shared) * 39)
+        computed = (got.outer_iterations - shared) * 39
+        assert (got.evaluations <= computed).all()
+        assert got.evaluations.sum() < 0.8 * computed.sum()  # what repeats is not computed
 
 
 def test_noisy_images_agree_with_the_reference(memorised: Memorised) -> None:

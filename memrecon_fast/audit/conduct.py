@@ -15,7 +15,7 @@ from memrecon_fast.audit.report import write_report
 from memrecon_fast.audit.run import Audit, run_audit
 from memrecon_fast.audit.summary import describe, summarise, write_description
 from memrecon_fast.audit.table import make_table
-from memrecon_fast.prox import Autoencoder
+from memrecon_fast.precision import Autoencoder
 
 
 def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Solver], list[str]]:
@@ -42,9 +42,11 @@ def conduct(
     write_description(run, description)
     began = time.monotonic()
     total = len(audit.cells()) // len(audit.splits) * sum(len(images) for images in audit.splits.values())
-    with AuditProgress(total, console) as progress:
-        run_audit(audit, solvers, run, progress.show)
-    write_description(run, {**description, "seconds": round(time.monotonic() - began, 3)})
+    with AuditProgress(total, console) as progress, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
+        execution = run_audit(audit, solvers, run, progress.show)
+    seconds = round(time.monotonic() - began, 3)
+    write_description(run, {**description, "seconds": seconds, "execution": execution})
     return report(run, console)
 
 

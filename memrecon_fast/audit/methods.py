@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memrecon_fast.prox import Autoencoder
+from memrecon_fast.precision import Autoencoder
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.settings import Settings
 from memrecon_fast.solvers.iteration import IterationSolver

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from memrecon_fast import inflight, metrics
+from memrecon_fast import metrics
 from memrecon_fast.audit.gallery import GALLERY, PICTURES, Picture, make_picture, write_pictures
 from memrecon_fast.audit.methods import BLIND, METHODS, Solver, prepare_method
 from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, Record, write_records
 from memrecon_fast.audit.sources import Images
 from memrecon_fast.degradation import erase
-from memrecon_fast.prox import Autoencoder
-from memrecon_fast.recovery import DEFAULT_SLOTS
+from memrecon_fast.inflight import InFlight
+from memrecon_fast.precision import Autoencoder
 from memrecon_fast.settings import Settings, Status, check_choice, check_integer, check_number
 from memrecon_fast.solvers.samples import Finished, Sample
 
@@ -43,7 +43,7 @@ class Audit:
     settings: Settings = dataclasses.field(default_factory=Settings)
     noise_std: float = 0.0
     backend: str = "auto"
-    slots: int = DEFAULT_SLOTS
+    slots: int | None = None
 
     def __post_init__(self) -> None:
         for split in self.splits:
@@ -59,7 +59,8 @@ class Audit:
             raise ValueError(f"noise_std must be at most 1, as pixels lie in [0, 1], not {self.noise_std!r}")
         if self.noise_std > 0:  # here, so that what describes an audit describes what runs
             object.__setattr__(self, "settings", dataclasses.replace(self.settings, restore_known_pixels=False))
-        check_integer("slots", self.slots, low=1)
+        if self.slots is not None:
+            check_integer("slots", self.slots, low=1)
         for split, images in self.splits.items():
             if images.image_shape != self.image_shape:
                 raise ValueError(f"the {split} are of shape {images.image_shape}, the members of {self.image_shape}")
@@ -101,19 +102,22 @@ def make_run_folder(run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
 
 
-def run_audit(audit: Audit, solvers: Mapping[str, Solver], run: Path, report: Callable[[Record], None]) -> None:
+def run_audit(
+    audit: Audit, solvers: Mapping[str, Solver], run: Path, report: Callable[[Record], None]
+) -> dict[str, str]:
     """Audit, and keep in the folder `run` the records and pictures of each cell as soon as it is done.
 
     solvers: from `audit.prepare`. report: called with each record. When anything ends the work early, Ctrl-C for
-    instance, the records of the cell in hand are kept as well.
+    instance, the records of the cell in hand are kept as well. Returns how each method was run: `InFlight.execution`.
     """
+    in_flight = {method: InFlight(solver, audit.slots) for method, solver in solvers.items()}
     for folder in (RECORDS, GALLERY):
         (run / folder).mkdir(exist_ok=True)
     for cell in audit.cells():
         records: list[Record] = []
         pictures: list[Picture] = []
         try:
-            for record, picture in _run_cell(audit, solvers[cell.method], cell):
+            for record, picture in _run_cell(audit, in_flight[cell.method], cell):
                 records.append(record)
                 pictures += [picture] if picture else []
                 report(record)
@@ -122,9 +126,10 @@ def run_audit(audit: Audit, solvers: Mapping[str, Solver], run: Path, report: Ca
                 write_records(run / RECORDS / f"{cell.file_stem}.parquet", records)
             if pictures:
                 write_pictures(run / GALLERY / f"{cell.file_stem}.npz", pictures)
+    return {method: one.execution for method, one in in_flight.items()}
 
 
-def _run_cell(audit: Audit, solver: Solver, cell: Cell) -> Iterator[tuple[Record, Picture | None]]:
+def _run_cell(audit: Audit, in_flight: InFlight, cell: Cell) -> Iterator[tuple[Record, Picture | None]]:
     images, mask = audit.splits[cell.split], audit.masks[cell.mask]
     underway: dict[int, tuple[Tensor, Tensor]] = {}  # the originals and the degraded images of those in the slots
 
@@ -135,21 +140,18 @@ def _run_cell(audit: Audit, solver: Solver, cell: Cell) -> Iterator[tuple[Record
             underway[index] = original, degraded
             yield Sample(index, degraded, mask if cell.method == "known-mask" else None)
 
-    for one in inflight.stream(solver, samples(), min(audit.slots, len(images))):
+    for one in in_flight.stream(samples()):
         original, degraded = underway.pop(one.index)
-        estimate, estimated_mask = one.image.cpu(), one.mask.cpu()
-        record = _record(cell, images.names[one.index], one, original, estimate, estimated_mask != mask)
+        record = _record(cell, images.names[one.index], one, original, one.mask != mask)
         picture = None
         if one.index < PICTURES:
-            picture = make_picture(one.index, original, degraded, estimate, estimated_mask)
+            picture = make_picture(one.index, original, degraded, one.image, one.mask)
         yield record, picture
 
 
-def _record(
-    cell: Cell, name: str, one: Finished, original: Tensor, estimate: Tensor, wrong_mask_entries: Tensor
-) -> Record:
-    mse = metrics.mse(estimate[None], original[None]).item()
-    psnr = metrics.clipped_psnr(estimate[None], original[None]).item()
+def _record(cell: Cell, name: str, one: Finished, original: Tensor, wrong_mask_entries: Tensor) -> Record:
+    mse = metrics.mse(one.image[None], original[None]).item()
+    psnr = metrics.clipped_psnr(one.image[None], original[None]).item()
     diverged = one.status == Status.DIVERGED
     return Record(
         index=one.index,

@@ -22,7 +22,7 @@ SUMMARY = "summary.json"
 DESCRIPTION = "run.json"
 DESCRIBED = (
     "model", "sources", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "backend",
-    "slots", "machine", "versions", "seconds",
+    "slots", "machine", "versions", "seconds", "execution",
 )  # fmt: skip
 """The keys of `run.json`."""
 
@@ -49,11 +49,12 @@ def describe(audit: Audit, solvers: Mapping[str, Solver], model: str, sources: M
             "numpy": np.__version__,
         },
         "seconds": None,
+        "execution": None,
     }
 
 
 def write_description(run: Path, description: Mapping[str, Any]) -> None:
-    """Write `run.json`, which says what the run is, with "seconds" once it is complete."""
+    """Write `run.json`, which says what the run is, with "seconds" and "execution" once it is complete."""
     _write_json(run / DESCRIPTION, description)
 
 

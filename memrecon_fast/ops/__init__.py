@@ -1,8 +1,9 @@
-"""One set of per-pixel functions, several implementations: `plain` (torch, any device) and `cpu` (C++)."""
+"""One set of per-pixel functions: `plain` (torch, any device), `cpu` (C++) and `triton` (GPUs)."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from typing import Protocol, cast
 
@@ -10,16 +11,21 @@ import torch
 from torch import Tensor
 
 BACKENDS = ("auto", "torch", "cpp", "triton")
+_MODULES = {
+    "torch": "memrecon_fast.ops.plain",
+    "cpp": "memrecon_fast.ops.cpu",
+    "triton": "memrecon_fast.ops.triton",
+}
 _AVAILABLE = "available"
 
 
 class Ops(Protocol):
-    """What every implementation offers; `plain` says what each function does."""
+    """What every implementation offers; `plain` says what each function does, and what the buffers are."""
 
-    def start(self, s: Tensor, y: Tensor, mask: Tensor, gamma: float) -> None:
+    def start(self, s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
         """Begin an inner loop."""
 
-    def step(self, s: Tensor, v: Tensor, y: Tensor, mask: Tensor, gamma: float) -> None:
+    def step(self, s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
         """One ADMM iteration."""
 
     def close(
@@ -29,45 +35,70 @@ class Ops(Protocol):
         y: Tensor,
         mask: Tensor,
         x: Tensor,
-        mse: Tensor,
-        gamma: float,
+        residual: Tensor,
+        settled: Tensor,
+        status: Tensor,
+        coefficients: Tensor,
         estimate_mask: bool,
     ) -> None:
         """End an outer iteration and begin the next one."""
 
-    def advance(self, x: Tensor, v: Tensor, mse: Tensor) -> None:
+    def advance(self, x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
         """One iteration of the autoencoder alone."""
+
+    def judge(
+        self,
+        residual: Tensor,
+        settled: Tensor,
+        iterations: Tensor,
+        blocks: Tensor,
+        below: Tensor,
+        status: Tensor,
+        tolerance: float,
+        patience: int,
+        limit: int,
+        first_comparison: int,
+    ) -> None:
+        """Count one more estimate, and say which images are done."""
 
 
 def backends() -> dict[str, str]:
     """For each backend: "available", or why it is not."""
-    return {"torch": _AVAILABLE, "cpp": _why_no_cpp() or _AVAILABLE, "triton": "not part of this version"}
+    return {
+        "torch": _AVAILABLE,
+        "cpp": _why_no_cpp() or _AVAILABLE,
+        "triton": _why_no_triton() or _AVAILABLE,
+    }
 
 
 def choose(backend: str, device: torch.device) -> tuple[str, Ops]:
     """The name and the functions of the backend for tensors on `device`; "auto" takes the fastest there is.
 
     Raises ValueError for an unknown backend, or one that is not available there; warns (RuntimeWarning) where "auto"
-    falls back to torch on a CPU.
+    falls back to torch.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, not {backend!r}")
     if backend == "auto":
-        backend = "cpp" if device.type == "cpu" else "torch"
-        if backend == "cpp" and (reason := _why_no_cpp()):
+        backend = {"cpu": "cpp", "cuda": "triton"}.get(device.type, "torch")
+        if reason := _why_not(backend, device):
             warnings.warn(
                 f"the compiled kernels are not available ({reason}); using torch",
                 RuntimeWarning,
                 stacklevel=3,
             )
             backend = "torch"
-    reason = backends()[backend]
-    if reason != _AVAILABLE:
+    elif reason := _why_not(backend, device):
         raise ValueError(f"backend {backend!r} is not available: {reason}")
+    return backend, cast(Ops, importlib.import_module(_MODULES[backend]))
+
+
+def _why_not(backend: str, device: torch.device) -> str | None:
     if backend == "cpp" and device.type != "cpu":
-        raise ValueError(f"backend 'cpp' works on CPUs; the autoencoder is on {device}")
-    module = importlib.import_module({"torch": "memrecon_fast.ops.plain", "cpp": "memrecon_fast.ops.cpu"}[backend])
-    return backend, cast(Ops, module)
+        return f"it works on CPUs, and the autoencoder is on {device}"
+    if backend == "triton" and device.type != "cuda" and not _interpreted():
+        return f"it works on GPUs, and the autoencoder is on {device}"
+    return {"torch": lambda: None, "cpp": _why_no_cpp, "triton": _why_no_triton}[backend]()
 
 
 def _why_no_cpp() -> str | None:
@@ -76,3 +107,18 @@ def _why_no_cpp() -> str | None:
     except ImportError as error:
         return f"memrecon_fast was built without its C++ kernels: {error}"
     return None
+
+
+def _why_no_triton() -> str | None:
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        return f"Triton is not installed: {error}"
+    if not torch.cuda.is_available() and not _interpreted():
+        return "torch finds no GPU"
+    return None
+
+
+def _interpreted() -> bool:
+    """Whether Triton's interpreter, a tool of tests, runs the kernels on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
+
+_KINDS: dict[str, tuple[torch.dtype, tuple[int, ...] | None, int]] = {
+    **dict.fromkeys(("s", "v", "y", "x"), (torch.float32, None, 4)),
+    "mask": (torch.bool, None, 1),
+    "coefficients": (torch.float32, (3,), 12),
+    "residual": (torch.float32, (), 4),
+    "settled": (torch.bool, (), 1),
+    "status": (torch.int8, (), 1),
+}
+"""For each argument its dtype, what follows the rows in its shape (None stands for the d pixels), and how many bytes
+that makes per row, or per pixel."""
+_STRIDED = torch.strided
 
 
 def check_buffers(written: tuple[str, ...], **buffers: Tensor) -> tuple[list[int], int, int]:
     """The addresses of the buffers, in their order, and rows and d, if a CPU kernel may have them.
 
-    The first buffer says what [rows, d] is. All are float32 of this shape, contiguous and on the CPU; but mask is
-    bool, and mse has the shape [rows]. Those named in `written` share no memory with any other.
+    The first buffer says what [rows, d] is. Each has the dtype and the shape of its name, and all are contiguous and on
+    the CPU. Those named in `written` share no memory with any other.
 
     Raises TypeError for what is no tensor or has another dtype, ValueError for the rest.
     """
-    shape = None
+    pixels: tuple[int, ...] = ()
+    rows = d = 0
     addresses: list[int] = []
-    spans: list[tuple[str, int, int]] = []
+    spans: list[tuple[int, int, str]] = []
     for name, buffer in buffers.items():
         if not isinstance(buffer, Tensor):
             raise TypeError(f"{name} must be a tensor, not {type(buffer).__name__}")
-        dtype = torch.bool if name == "mask" else torch.float32
+        dtype, trailing, width = _KINDS[name]
         if buffer.dtype is not dtype:
             raise TypeError(f"{name} must be of {dtype}, not {buffer.dtype}")
-        if not buffer.is_cpu or buffer.layout is not torch.strided:
+        if not buffer.is_cpu or buffer.layout is not _STRIDED:
             raise ValueError(f"{name} must be a dense tensor on the CPU, not {buffer.layout} on {buffer.device}")
-        if shape is None:
-            shape = buffer.shape
+        shape = buffer.shape
+        if not pixels:
             if len(shape) != 2:
                 raise ValueError(f"{name} must have the shape [rows, d], not {list(shape)}")
-        expected = shape[:1] if name == "mse" else shape
-        if buffer.shape != expected:
-            raise ValueError(f"{name} must have the shape {list(expected)}, not {list(buffer.shape)}")
+            pixels = shape
+            rows, d = shape
+        expected = pixels if trailing is None else (rows, *trailing)
+        if shape != expected:
+            raise ValueError(f"{name} must have the shape {list(expected)}, not {list(shape)}")
         if not buffer.is_contiguous():
             raise ValueError(f"{name} must be contiguous, but its strides are {list(buffer.stride())}")
         begin = buffer.data_ptr()
-        end = begin + buffer.nbytes
-        for other, other_begin, other_end in spans:
-            if begin < other_end and other_begin < end and (name in written or other in written):
-                raise ValueError(f"{name} must share no memory with {other}: one of them is written")
         addresses.append(begin)
-        spans.append((name, begin, end))
-    assert shape is not None
-    return addresses, shape[0], shape[1]
+        spans.append((begin, begin + rows * (d if trailing is None else 1) * width, name))
+    # In the order of their addresses, a look at neighbours is enough to see that nothing is shared.
+    spans.sort()
+    previous_end = 0
+    for begin, end, _ in spans:
+        if begin < previous_end:
+            _check_sharing(written, spans)
+        previous_end = end
+    return addresses, rows, d
+
+
+def _check_sharing(written: tuple[str, ...], spans: list[tuple[int, int, str]]) -> None:
+    for (begin, end, name), (other_begin, other_end, other) in itertools.combinations(spans, 2):
+        if begin < other_end and other_begin < end and (name in written or other in written):
+            raise ValueError(f"{name} must share no memory with {other}: one of them is written")

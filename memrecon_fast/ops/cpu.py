@@ -1,11 +1,12 @@
 """The functions of plain.py on compiled CPU kernels (csrc/), one pass over memory each: the backend "cpp".
 
-s, x and mask come out as from plain.py, bit for bit. mse may differ by a unit in the last place, since the squares are
-summed in another order; it is the same one for every instruction set and any number of threads. The threads are torch's
-(`torch.get_num_threads()`). Autograd does not see what these functions do.
+s, x, mask and settled come out as from plain.py, bit for bit. residual may differ by a unit in the last place, since
+the squares are summed in another order; it is the same one for every instruction set and any number of threads. The
+threads are torch's (`torch.get_num_threads()`). Autograd does not see what these functions do.
 
 All of them raise TypeError for an argument that is no tensor or has another dtype, and ValueError for one that is not
-on the CPU, not contiguous, of another shape, or that shares memory with an argument that is written.
+on the CPU, not contiguous, of another shape, or that shares memory with an argument that is written. `judge` alone is
+plain.py's own: its vectors have one entry per row, too few to be worth a kernel.
 """
 
 from __future__ import annotations
@@ -15,33 +16,57 @@ from torch import Tensor
 
 from memrecon_fast import _C
 from memrecon_fast.ops.checks import check_buffers
+from memrecon_fast.ops.plain import judge
+
+__all__ = ["advance", "close", "judge", "start", "step"]
 
 
-def start(s: Tensor, y: Tensor, mask: Tensor, gamma: float) -> None:
+def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """Begin an inner loop: s ← Θ ? y/(1+g) : 0, the first input of f, from v⁰ = 0 and u¹ = 0."""
-    addresses, rows, d = check_buffers(("s",), s=s, y=y, mask=mask)
-    _C.start(rows * d, gamma, torch.get_num_threads(), *addresses)
+    addresses, rows, d = check_buffers(("s",), s=s, y=y, mask=mask, coefficients=coefficients)
+    _C.start(rows, d, torch.get_num_threads(), *addresses)
 
 
-def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, gamma: float) -> None:
+def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """One ADMM iteration, (17), (16) and (14): s ← Θ ? (y + s + (g−1)v)/(1+g) : v, from v = f(s)."""
-    addresses, rows, d = check_buffers(("s",), s=s, v=v, y=y, mask=mask)
-    _C.step(rows * d, gamma, torch.get_num_threads(), *addresses)
+    addresses, rows, d = check_buffers(("s",), s=s, v=v, y=y, mask=mask, coefficients=coefficients)
+    _C.step(rows, d, torch.get_num_threads(), *addresses)
 
 
 def close(
-    s: Tensor, v: Tensor, y: Tensor, mask: Tensor, x: Tensor, mse: Tensor, gamma: float, estimate_mask: bool
+    s: Tensor,
+    v: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    x: Tensor,
+    residual: Tensor,
+    settled: Tensor,
+    status: Tensor,
+    coefficients: Tensor,
+    estimate_mask: bool,
 ) -> None:
-    """End an outer iteration and begin the next one.
+    """End an outer iteration and begin the next one, in the rows that are RUNNING.
 
-    With ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s: mse ← mean((ξ − x)²) per row, x ← ξ, mask ← (20) of x if
-    `estimate_mask`, s ← start. The squares are summed in float64. A NaN in x counts as kept, as in (20).
+    With ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s: residual ← mean((ξ − x)²) per row, x ← ξ, mask ← (20) of x if
+    `estimate_mask`, settled ← that changed nothing, s ← start. The squares are summed in float64. A NaN in x counts as
+    kept, as in (20).
     """
-    addresses, rows, d = check_buffers(("s", "mask", "x", "mse"), s=s, v=v, y=y, mask=mask, x=x, mse=mse)
-    _C.close(rows, d, gamma, estimate_mask, torch.get_num_threads(), *addresses)
+    addresses, rows, d = check_buffers(
+        ("s", "mask", "x", "residual", "settled"),
+        s=s,
+        v=v,
+        y=y,
+        mask=mask,
+        x=x,
+        residual=residual,
+        settled=settled,
+        status=status,
+        coefficients=coefficients,
+    )
+    _C.close(rows, d, estimate_mask, torch.get_num_threads(), *addresses)
 
 
-def advance(x: Tensor, v: Tensor, mse: Tensor) -> None:
-    """One iteration of f alone: mse ← mean((v − x)²) per row, summed in float64; x ← v."""
-    addresses, rows, d = check_buffers(("x", "mse"), x=x, v=v, mse=mse)
+def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
+    """One iteration of f alone, in the rows that are RUNNING: residual ← mean((v − x)²), summed in float64; x ← v."""
+    addresses, rows, d = check_buffers(("x", "residual"), x=x, v=v, residual=residual, status=status)
     _C.advance(rows, d, torch.get_num_threads(), *addresses)

@@ -7,9 +7,21 @@ image and Θ the mask, the inner loop of Algorithm 1 is, after eliminating ξ an
     step       s ← Θ ? (y + s + (g−1)v)/(1+g) : v
     output     ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s
 
-All functions work in place. s, v, y and x are float32 [rows, d], mask is bool [rows, d], mse is float32 [rows]; all are
-contiguous and on one device. Divisions by 1+g are multiplications by its rounded reciprocal, products and sums are
-rounded one by one (no fused multiply-add): the compiled kernels do the same, bit for bit.
+All functions work in place, allocate nothing that outlives them and never ask the device for an answer. All buffers are
+contiguous and on one device:
+
+    s, v, y, x             float32 [rows, d]
+    mask                   bool    [rows, d], True = kept
+    coefficients           float32 [rows, 3], see `coefficients`: γ may differ from row to row
+    residual               float32 [rows]: the MSE between the last two estimates
+    settled                bool    [rows]: the mask was estimated as it was before, so the next estimate is this one
+    iterations, below      int32   [rows]: estimates counted; comparisons running below the tolerance
+    blocks                 int32   [rows]: estimates computed
+    status                 int8    [rows]: RUNNING or a `Status`
+
+`close`, `advance` and `judge` leave rows that are not RUNNING as they are. Divisions by 1+g are multiplications by its
+rounded reciprocal, products and sums are rounded one by one (no fused multiply-add): the compiled kernels do the same,
+bit for bit.
 """
 
 from __future__ import annotations
@@ -17,39 +29,106 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memrecon_fast.settings import RUNNING, Status
 
-def start(s: Tensor, y: Tensor, mask: Tensor, gamma: float) -> None:
+
+def coefficients(gamma: Tensor) -> Tensor:
+    """g, g − 1 and 1/(1+g) of each row, rounded from float64 to float32 [rows, 3]; gamma: float64 [rows]."""
+    g = gamma / 2
+    return torch.stack([g, g - 1, 1 / (1 + g)], dim=1).float()
+
+
+def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """Begin an inner loop: s ← the first input of f, from v⁰ = 0 and u¹ = 0."""
-    s.copy_(torch.where(mask, y * _weight(gamma), 0.0))
+    s.copy_(_first_input(y, mask, coefficients))
 
 
-def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, gamma: float) -> None:
+def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """One ADMM iteration, (17), (16) and (14): s ← the next input of f, from v = f(s)."""
-    s.copy_(torch.where(mask, (y + s + (gamma / 2 - 1) * v) * _weight(gamma), v))
+    _, c, weight = _columns(coefficients)
+    s.copy_(torch.where(mask, (y + s + c * v) * weight, v))
 
 
 def close(
-    s: Tensor, v: Tensor, y: Tensor, mask: Tensor, x: Tensor, mse: Tensor, gamma: float, estimate_mask: bool
+    s: Tensor,
+    v: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    x: Tensor,
+    residual: Tensor,
+    settled: Tensor,
+    status: Tensor,
+    coefficients: Tensor,
+    estimate_mask: bool,
 ) -> None:
     """End an outer iteration and begin the next one.
 
-    mse ← mean((ξ − x)²) per row, x ← ξ, mask ← (20) of x if `estimate_mask`, s ← start. The squares are summed in
-    float64. A NaN in x counts as kept, as in (20).
+    residual ← mean((ξ − x)²) per row, x ← ξ, mask ← (20) of x if `estimate_mask`, settled ← that changed nothing,
+    s ← start. The squares are summed in float64. A NaN in x counts as kept, as in (20).
     """
+    g, _, weight = _columns(coefficients)
     w = 2 * v - s
-    xi = torch.where(mask, (y + (gamma / 2) * w) * _weight(gamma), w)
-    advance(x, xi, mse)
+    xi = torch.where(mask, (y + g * w) * weight, w)
+    advance(x, xi, residual, status)
+    running = status == RUNNING
     if estimate_mask:
         erased = (x > (2 * y).clamp(min=0)) | (x < (2 * y).clamp(max=0))
-        torch.logical_not(erased, out=mask)
-    start(s, y, mask, gamma)
+        kept = torch.where(running[:, None], ~erased, mask)
+        settled.copy_(torch.where(running, (kept == mask).all(dim=1), settled))
+        mask.copy_(kept)
+    else:
+        settled.masked_fill_(running, True)
+    s.copy_(torch.where(running[:, None], _first_input(y, mask, coefficients), s))
 
 
-def advance(x: Tensor, v: Tensor, mse: Tensor) -> None:
-    """One iteration of f alone: mse ← mean((v − x)²) per row, summed in float64; x ← v."""
-    mse.copy_((v - x).double().square().mean(dim=1))
-    x.copy_(v)
+def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
+    """One iteration of f alone: residual ← mean((v − x)²) per row, summed in float64; x ← v."""
+    running = status == RUNNING
+    residual.copy_(torch.where(running, (v - x).double().square().mean(dim=1), residual))
+    x.copy_(torch.where(running[:, None], v, x))
 
 
-def _weight(gamma: float) -> float:
-    return 1 / (1 + gamma / 2)
+def judge(
+    residual: Tensor,
+    settled: Tensor,
+    iterations: Tensor,
+    blocks: Tensor,
+    below: Tensor,
+    status: Tensor,
+    tolerance: float,
+    patience: int,
+    limit: int,
+    first_comparison: int,
+) -> None:
+    """Count one more estimate, whose MSE to the one before is in `residual`, and say which images are done.
+
+    Comparisons count from estimate number `first_comparison`, 1 or 2, on; before it, `residual` becomes NaN. Where the
+    mask has settled, the estimates to come are known to equal this one: those that `patience` still asks for are
+    counted, up to `limit`, without being computed, and `residual` becomes their MSE, 0.
+    """
+    running = status == RUNNING
+    finite = residual.isfinite()
+    count = iterations + 1
+    mse = torch.where(count < first_comparison, torch.nan, residual)
+    run = torch.where(mse < tolerance, below + 1, 0)
+    known = settled & finite & (torch.zeros_like(residual) < tolerance)
+    ahead = torch.where(known, torch.minimum(patience - run, limit - count), 0).clamp(min=0)
+    verdict = torch.where(count + ahead >= limit, int(Status.MAX_ITERATIONS), RUNNING)
+    verdict = torch.where(run + ahead >= patience, int(Status.CONVERGED), verdict)
+    verdict = torch.where(finite, verdict, int(Status.DIVERGED))
+    residual.copy_(torch.where(running, torch.where(ahead > 0, 0.0, mse), residual))
+    below.copy_(torch.where(running, run + ahead, below))
+    iterations.copy_(torch.where(running, count + ahead, iterations))
+    blocks.add_(running)
+    status.copy_(torch.where(running, verdict, status))
+
+
+def _first_input(y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+    _, _, weight = _columns(coefficients)
+    return torch.where(mask, y * weight, 0.0)
+
+
+def _columns(coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """g, g − 1 and 1/(1+g), each [rows, 1]."""
+    g, c, weight = coefficients.split(1, dim=1)
+    return g, c, weight

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
-from memrecon_fast.solvers.samples import Sample
-from memrecon_fast.solvers.slots import Slots, clear, common_buffers, judge
+from memrecon_fast.solvers.samples import Sample, Staged
+from memrecon_fast.solvers.slots import Slots, clear, common_buffers, upload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,28 +25,42 @@ class IterationSolver:
     max_iterations: int
     tolerance: float
 
+    early = None
+    finishes_at_load = False
+
     def allocate(self, slots: int) -> Slots:
         """Empty slots."""
         return Slots(**common_buffers(slots, self.prox.pixels, self.prox.device))
 
-    def load(self, slots: Slots, samples: Sequence[Sample]) -> None:
+    def stage(self, sample: Sample) -> Staged:
+        """What `load` needs of a sample."""
+        return Staged(sample, {"x": self.prox.to_rows(sample.degraded[None])[0]})
+
+    def load(self, slots: Slots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots: x⁰ = y."""
         clear(slots)
-        slots.x.copy_(self.prox.to_rows(torch.stack([sample.degraded for sample in samples])))
+        upload([one.rows["x"] for one in staged], slots.x)
 
     def advance(self, slots: Slots) -> None:
         """One iteration."""
-        self.ops.advance(slots.x, self.prox(slots.x), slots.residual)
-        judge(slots, tolerance=self.tolerance, patience=1, limit=self.max_iterations, first_comparison=1)
+        self.ops.advance(slots.x, self.prox(slots.x), slots.residual, slots.status)
+        self.ops.judge(
+            slots.residual,
+            slots.settled,
+            slots.iterations,
+            slots.blocks,
+            slots.below,
+            slots.status,
+            tolerance=self.tolerance,
+            patience=1,
+            limit=self.max_iterations,
+            first_comparison=1,
+        )
 
-    def estimate(self, slots: Slots, slot: int) -> Tensor:
-        """The image in this slot, [d]."""
-        return slots.x[slot]
+    def results(self, slots: Slots) -> tuple[Tensor, Tensor]:
+        """The images, and masks that are all True: the degraded images are taken as they are; each [S, d]."""
+        return slots.x, torch.ones_like(slots.x, dtype=torch.bool)
 
-    def mask(self, slots: Slots, slot: int) -> Tensor:
-        """All True, [d]: the degraded image is taken as it is."""
-        return torch.ones_like(slots.x[slot], dtype=torch.bool)
-
-    def evaluations(self, iterations: int) -> int:
-        """Applications of f for one image that made this many iterations."""
-        return iterations
+    def evaluations(self, blocks: int) -> int:
+        """Applications of f for one image that took part in this many blocks."""
+        return blocks

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops import Ops
+from memrecon_fast.ops import Ops, plain
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
-from memrecon_fast.solvers.samples import Sample
-from memrecon_fast.solvers.slots import Slots, clear, common_buffers, judge
+from memrecon_fast.solvers.samples import Sample, Staged
+from memrecon_fast.solvers.slots import Slots, clear, common_buffers, upload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class PaperSlots(Slots):
     """float32 [S, d]: the degraded image."""
     mask: Tensor
     """bool [S, d]: Θ, True = kept."""
+    coefficients: Tensor
+    """float32 [S, 3]: what the operations need of γ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,12 @@ class FirstIteration:
 
 @dataclasses.dataclass(frozen=True)
 class PaperSolver:
-    """Advances slots by outer iterations of inner_iterations − 1 applications of f each: the last one's is not used."""
+    """Advances slots by outer iterations of inner_iterations − 1 applications of f each: the last one's is not used.
+
+    An outer iteration restarts from zero, so its result depends on the mask alone. Once the estimated mask is the one
+    that it was made with, all further outer iterations would repeat it: they are counted, not computed. That takes f to
+    be a function: the same image in, the same image out.
+    """
 
     prox: Prox
     ops: Ops
@@ -46,25 +53,39 @@ class PaperSolver:
     settings: Settings
     known_masks: bool
     first_iteration: FirstIteration | None
-    """Given where the mask is unknown and starts from zeros."""
+    """Given where the mask is unknown and all images start from zeros."""
+    early: PaperSolver | None = None
+    """The solver whose estimates of the masks the images begin with: progressive precision."""
+
+    @property
+    def finishes_at_load(self) -> bool:
+        """Whether an image may be done once it is loaded."""
+        return self.first_iteration is not None
 
     def allocate(self, slots: int) -> PaperSlots:
         """Empty slots."""
         pixels, device = self.prox.pixels, self.prox.device
+        gamma = torch.full((slots,), self.settings.gamma, dtype=torch.float64)
         return PaperSlots(
             **common_buffers(slots, pixels, device),
             s=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             y=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             mask=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
+            coefficients=plain.coefficients(gamma).to(device),
         )
 
-    def load(self, slots: PaperSlots, samples: Sequence[Sample]) -> None:
+    def stage(self, sample: Sample) -> Staged:
+        """What `load` needs of a sample."""
+        images = {"y": sample.degraded, "mask": self._initial_mask(sample)}
+        return Staged(sample, {name: self.prox.to_rows(image[None])[0] for name, image in images.items()})
+
+    def load(self, slots: PaperSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
         clear(slots)
-        slots.y.copy_(self.prox.to_rows(torch.stack([sample.degraded for sample in samples])))
-        slots.mask.copy_(self.prox.to_rows(torch.stack([self._initial_mask(sample) for sample in samples])))
+        upload([one.rows["y"] for one in staged], slots.y)
+        upload([one.rows["mask"] for one in staged], slots.mask)
         if self.first_iteration is None:
-            self.ops.start(slots.s, slots.y, slots.mask, self.settings.gamma)
+            self.ops.start(slots.s, slots.y, slots.mask, slots.coefficients)
         else:
             slots.s.copy_(self.first_iteration.s.expand_as(slots.s))
             self._close(slots, self.first_iteration.v.expand_as(slots.s).contiguous())
@@ -73,33 +94,43 @@ class PaperSolver:
         """One outer iteration."""
         for _ in range(self.settings.inner_iterations - 2):
             v = self.prox(slots.s)
-            self.ops.step(slots.s, v, slots.y, slots.mask, self.settings.gamma)
+            self.ops.step(slots.s, v, slots.y, slots.mask, slots.coefficients)
         self._close(slots, self.prox(slots.s))
 
-    def estimate(self, slots: PaperSlots, slot: int) -> Tensor:
-        """The image in this slot, [d]; with a known mask after (31)."""
+    def results(self, slots: PaperSlots) -> tuple[Tensor, Tensor]:
+        """The images, with known masks after (31), and the masks; each [S, d]."""
         if self.known_masks and self.settings.restore_known_pixels:
-            return torch.where(slots.mask[slot], slots.y[slot], slots.x[slot])
-        return slots.x[slot]
+            return torch.where(slots.mask, slots.y, slots.x), slots.mask
+        return slots.x, slots.mask
 
-    def mask(self, slots: PaperSlots, slot: int) -> Tensor:
-        """The mask in this slot, [d]."""
-        return slots.mask[slot]
-
-    def evaluations(self, outer_iterations: int) -> int:
-        """Applications of f for one image that made this many outer iterations."""
+    def evaluations(self, blocks: int) -> int:
+        """Applications of f for one image that took part in this many blocks."""
         shared = 0 if self.first_iteration is None else 1
-        return (outer_iterations - shared) * (self.settings.inner_iterations - 1)
+        return (blocks - shared) * (self.settings.inner_iterations - 1)
 
     def _close(self, slots: PaperSlots, v: Tensor) -> None:
-        settings = self.settings
-        estimate_mask = not self.known_masks
-        self.ops.close(slots.s, v, slots.y, slots.mask, slots.x, slots.residual, settings.gamma, estimate_mask)
-        judge(
-            slots,
-            tolerance=settings.tolerance,
-            patience=settings.patience,
-            limit=1 if self.known_masks else settings.max_outer_iterations,
+        self.ops.close(
+            slots.s,
+            v,
+            slots.y,
+            slots.mask,
+            slots.x,
+            slots.residual,
+            slots.settled,
+            slots.status,
+            slots.coefficients,
+            estimate_mask=not self.known_masks,
+        )
+        self.ops.judge(
+            slots.residual,
+            slots.settled,
+            slots.iterations,
+            slots.blocks,
+            slots.below,
+            slots.status,
+            tolerance=self.settings.tolerance,
+            patience=self.settings.patience,
+            limit=1 if self.known_masks else self.settings.max_outer_iterations,
             first_comparison=2,
         )
 
@@ -108,6 +139,8 @@ class PaperSolver:
             if sample.mask is None:
                 raise ValueError(f"image {sample.index} comes without its mask")
             return sample.mask
+        if sample.initial_mask is not None:
+            return sample.initial_mask
         return self.settings.draw_initial_mask(sample.index, self.prox.image_shape)
 
 

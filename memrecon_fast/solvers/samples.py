@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -18,11 +19,26 @@ class Sample:
     """float32, image_shape."""
     mask: Tensor | None = None
     """bool, image_shape, True = kept: where the mask is known."""
+    initial_mask: Tensor | None = None
+    """bool, image_shape: the first estimate of the mask, where it is not to be drawn as the settings say."""
+    iterations_before: int = 0
+    """Outer iterations that were made for it before; they count in the result."""
+    evaluations_before: int = 0
+    """Applications of f that were made for it before; they count in the result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A sample made ready to be loaded into a slot."""
+
+    sample: Sample
+    rows: Mapping[str, Tensor]
+    """By the name of the slots' tensor: what is loaded there, [d]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """An image that left its slot."""
+    """An image that left its slot; its tensors are on the CPU."""
 
     index: int
     image: Tensor

@@ -1,76 +1,87 @@
-"""What a solver keeps for every slot, and the rule by which the work on an image ends."""
+"""What a solver keeps for every slot, and how images get into slots and out of them."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import Status
-
-RUNNING = -1
-"""The status of a slot whose image is still worked on."""
+from memrecon_fast.settings import RUNNING
 
 SomeSlots = TypeVar("SomeSlots", bound="Slots")
 
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """Row i of every tensor belongs to slot i."""
+    """Row i of every tensor belongs to slot i; see `ops/plain.py` for what the operations make of them."""
 
     x: Tensor
     """float32 [S, d]: the estimate."""
     residual: Tensor
     """float32 [S]: the MSE between the last two estimates, NaN where there was only one."""
+    settled: Tensor
+    """bool [S]: all estimates to come are known to equal this one."""
     iterations: Tensor
+    """int32 [S]: estimates made, or known to equal one that was."""
+    blocks: Tensor
     """int32 [S]: estimates made."""
     below: Tensor
     """int32 [S]: comparisons running with an MSE below the tolerance."""
     status: Tensor
-    """int8 [S]: RUNNING, or a `Status`."""
+    """int8 [S]: RUNNING, or a `Status`: such a slot changes no more until it is loaded again."""
 
 
 def common_buffers(slots: int, pixels: int, device: torch.device) -> dict[str, Tensor]:
     """The tensors of `Slots`, all zero, by name."""
-    return {
-        "x": torch.zeros(slots, pixels, dtype=torch.float32, device=device),
-        "residual": torch.zeros(slots, dtype=torch.float32, device=device),
-        "iterations": torch.zeros(slots, dtype=torch.int32, device=device),
-        "below": torch.zeros(slots, dtype=torch.int32, device=device),
-        "status": torch.zeros(slots, dtype=torch.int8, device=device),
+    dtypes = {
+        "residual": torch.float32,
+        "settled": torch.bool,
+        "iterations": torch.int32,
+        "blocks": torch.int32,
+        "below": torch.int32,
+        "status": torch.int8,
     }
+    counters = {name: torch.zeros(slots, dtype=dtype, device=device) for name, dtype in dtypes.items()}
+    return {"x": torch.zeros(slots, pixels, dtype=torch.float32, device=device), **counters}
 
 
 def narrow(slots: SomeSlots, begin: int, end: int) -> SomeSlots:
     """A view of the slots [begin, end)."""
-    return type(slots)(**{field.name: getattr(slots, field.name)[begin:end] for field in dataclasses.fields(slots)})
+    return type(slots)(**{name: tensor[begin:end] for name, tensor in tensors(slots).items()})
 
 
-def move(slots: Slots, source: int, target: int) -> None:
-    """Copy all that belongs to slot `source` to slot `target`."""
-    for field in dataclasses.fields(slots):
-        tensor = getattr(slots, field.name)
-        tensor[target] = tensor[source]
+def tensors(slots: Slots) -> dict[str, Tensor]:
+    """All tensors of the slots, by name."""
+    return {field.name: getattr(slots, field.name) for field in dataclasses.fields(slots)}
+
+
+def take(slots: SomeSlots, indices: Tensor) -> SomeSlots:
+    """A copy of the slots with these indices, int64 [n]."""
+    return type(slots)(**{name: tensor.index_select(0, indices) for name, tensor in tensors(slots).items()})
+
+
+def put(rows: Slots, slots: Slots, indices: Tensor) -> None:
+    """Make the slots with these indices, int64 [n], what `rows` has."""
+    into = tensors(slots)
+    for name, tensor in tensors(rows).items():
+        into[name].index_copy_(0, indices, tensor)
 
 
 def clear(slots: Slots) -> None:
     """Make the counters of these slots those of an image that was just loaded, with an estimate of zero."""
-    for tensor in (slots.x, slots.residual, slots.iterations, slots.below):
+    for tensor in (slots.x, slots.residual, slots.settled, slots.iterations, slots.blocks, slots.below):
         tensor.zero_()
     slots.status.fill_(RUNNING)
 
 
-def judge(slots: Slots, *, tolerance: float, patience: int, limit: int, first_comparison: int) -> None:
-    """Count one more estimate, whose MSE to the one before is in `residual`, and say which images are done.
-
-    Comparisons count from estimate number `first_comparison` on; before it, `residual` becomes NaN.
-    """
-    slots.iterations.add_(1)
-    finite = slots.residual.isfinite()
-    slots.residual.masked_fill_(slots.iterations < first_comparison, torch.nan)
-    slots.below.add_(1).mul_(slots.residual < tolerance)
-    slots.status.masked_fill_(slots.iterations >= limit, int(Status.MAX_ITERATIONS))
-    slots.status.masked_fill_(slots.below >= patience, int(Status.CONVERGED))
-    slots.status.masked_fill_(~finite, int(Status.DIVERGED))
+def upload(rows: Sequence[Tensor], target: Tensor) -> None:
+    """Copy rows, each [d], into `target` [n, d]; from the host to a GPU through pinned memory, without waiting."""
+    if target.is_cuda and not rows[0].is_cuda:
+        pinned = torch.empty(target.shape, dtype=target.dtype, pin_memory=True)  # from torch's cache of such memory
+        torch.stack(list(rows), out=pinned)
+        target.copy_(pinned, non_blocking=True)
+    else:
+        torch.stack(list(rows), out=target)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from memrecon_fast import Settings, degradation, reference
+from memrecon_fast.inflight import InFlight
+from memrecon_fast.ops import plain
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.samples import Sample
 from tests.memorised import Memorised
@@ -24,7 +30,7 @@ def test_a_block_is_an_outer_iteration_of_the_literal_form(memorised: Memorised)
     slots = solver.allocate(8)
     masks = torch.stack([settings.draw_initial_mask(i, SHAPE) for i in range(8)])
     with torch.inference_mode():
-        solver.load(slots, samples)
+        solver.load(slots, [solver.stage(sample) for sample in samples])
         assert torch.equal(slots.mask.view_as(masks), masks)
         solver.advance(slots)
         x = reference.admm(memorised.autoencoder, degraded, masks, 0.1, 40)
@@ -41,8 +47,8 @@ def test_the_shared_first_iteration_is_what_every_image_would_compute(memorised:
     known = prepare_recover(memorised.autoencoder, SHAPE, Settings(gamma=0.1), known_masks=True)
     a, b = shared.allocate(8), known.allocate(8)
     with torch.inference_mode():
-        shared.load(a, samples)
-        known.load(b, masked)
+        shared.load(a, [shared.stage(sample) for sample in samples])
+        known.load(b, [known.stage(sample) for sample in masked])
         known.advance(b)
     assert torch.equal(a.x, b.x)
     assert torch.equal(a.mask.view(8, *SHAPE), reference.estimate_mask(b.x.view(8, *SHAPE), b.y.view(8, *SHAPE)))
@@ -52,4 +58,36 @@ def test_the_shared_first_iteration_is_what_every_image_would_compute(memorised:
 def test_a_sample_without_its_mask_is_named(memorised: Memorised) -> None:
     solver = prepare_recover(memorised.autoencoder, SHAPE, known_masks=True)
     with pytest.raises(ValueError, match="image 17 comes without its mask"):
-        solver.load(solver.allocate(4), [Sample(17, torch.zeros(SHAPE))])
+        solver.stage(Sample(17, torch.zeros(SHAPE)))
+
+
+class NeverSettled(SimpleNamespace):
+    """The operations, but for the knowledge that a mask has settled."""
+
+    def judge(self, residual: Tensor, settled: Tensor, *rest: Any, **limits: Any) -> None:
+        plain.judge(residual, torch.zeros_like(settled), *rest, **limits)
+
+
+@pytest.mark.parametrize("initial_mask", ["random", "zeros"])
+@pytest.mark.parametrize("limits", [{}, {"max_outer_iterations": 4}, {"patience": 5}, {"tolerance": 0.0}])
+def test_what_is_not_computed_is_what_would_have_come(
+    memorised: Memorised, initial_mask: str, limits: dict[str, Any]
+) -> None:
+    settings = Settings(**{"initial_mask": initial_mask, "max_outer_iterations": 20, **limits})
+    images = torch.cat([memorised.members, memorised.controls])
+    degraded = degradation.erase(images, degradation.make_mask("random-80", SHAPE))
+    solver = prepare_recover(memorised.autoencoder, SHAPE, settings)
+    operations = NeverSettled(start=plain.start, step=plain.step, close=plain.close)
+    results = []
+    for ops in (solver.ops, operations):
+        stream = InFlight(dataclasses.replace(solver, ops=ops), 32).stream(Sample(i, y) for i, y in enumerate(degraded))
+        results.append({one.index: one for one in stream})
+    fast, full = results
+    for index, one in full.items():
+        assert torch.equal(fast[index].image, one.image)
+        assert torch.equal(fast[index].mask, one.mask)
+        assert (fast[index].outer_iterations, fast[index].status) == (one.outer_iterations, one.status)
+        # sums in another order, but for what is exactly 0
+        assert fast[index].residual == pytest.approx(one.residual, rel=1e-6, nan_ok=True)
+    evaluations = [sum(one.evaluations for one in result.values()) for result in results]
+    assert (evaluations[0] < 0.85 * evaluations[1]) == (settings.tolerance > 0)

@@ -1,0 +1,18 @@
+"""What is said of other people's exceptions."""
+
+from __future__ import annotations
+
+import torch
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of the error and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on a CPU."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator for CPUs

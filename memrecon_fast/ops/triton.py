@@ -1,0 +1,379 @@
+"""`plain` for CUDA devices, in Triton: one kernel, one pass over memory, for each operation.
+
+`start` and `step` treat the buffers as one long row of rows · d pixels, and move 128 bits at once where rows · d is a
+multiple of 4, whatever d is. `close` and `advance` give each row a block of threads, and move 128 bits at once where d
+is a multiple of 4. Elsewhere it is 64 bits for a multiple of 2, and 32.
+
+s, x, mask and settled are those of `plain`, bit for bit: products and sums are rounded one by one (`enable_fp_fusion`
+is off), and nothing is divided. The squares in `residual` are summed in float64, in an order that d alone decides: the
+same in every run and every batch, within one unit in the last place of `plain`.
+
+Kernels are compiled when they are first used: `start` and `step` for each d, and for rows · d a multiple of 4, of 2 or
+of 1; `close` and `advance` for d a multiple of 4, of 2 or of 1, for each size of a row's block of threads, and for each
+value of `estimate_mask`. Nothing else makes a new one: what ran once can be captured in a CUDA graph.
+
+If the environment variable TRITON_INTERPRET is 1 when this module is imported, Triton's interpreter runs the kernels on
+the CPU instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memrecon_fast import settings
+
+MOST_PIXELS = 2**30
+"""In a row: a pixel's position in its row is a 32-bit integer."""
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
+
+# Each thread has four neighbouring pixels: 128 bits of float32 and 32 of the mask. With more, Triton would give the
+# mask to other threads than the images, and shuffle it through shared memory. Latency is hidden by many threads
+# instead: the kernels take few enough registers to fill a multiprocessor with them.
+_PIXELS_PER_WARP = 4 * 32
+_FLAT_WARPS = 4
+_MOST_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
+_MOST_ROW_REGISTERS = 64  # of a thread: two such blocks fill a multiprocessor's registers
+_JUDGE_ROWS = 32  # to one warp
+
+OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
+"""Of every kernel. Without the first a product and a sum may become one fused operation, which rounds once."""
+
+_RUNNING = tl.constexpr(settings.RUNNING)
+_CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
+_MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
+_DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
+
+_PER_ROW = {
+    "coefficients": torch.float32,
+    "residual": torch.float32,
+    "settled": torch.bool,
+    "iterations": torch.int32,
+    "blocks": torch.int32,
+    "below": torch.int32,
+    "status": torch.int8,
+}
+"""These are read number by number: how they are aligned must not make a new kernel. All others are [rows, d]."""
+
+
+def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
+    """`plain.start`."""
+    _, d = _check(s=s, y=y, mask=mask, coefficients=coefficients)
+    _launch_flat(_start, d, s, y, mask, coefficients)
+
+
+def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
+    """`plain.step`."""
+    _, d = _check(s=s, v=v, y=y, mask=mask, coefficients=coefficients)
+    _launch_flat(_step, d, s, v, y, mask, coefficients)
+
+
+def close(
+    s: Tensor,
+    v: Tensor,
+    y: Tensor,
+    mask: Tensor,
+    x: Tensor,
+    residual: Tensor,
+    settled: Tensor,
+    status: Tensor,
+    coefficients: Tensor,
+    estimate_mask: bool,
+) -> None:
+    """`plain.close`."""
+    rows, d = _check(
+        s=s,
+        v=v,
+        y=y,
+        mask=mask,
+        x=x,
+        residual=residual,
+        settled=settled,
+        status=status,
+        coefficients=coefficients,
+    )
+    buffers = (s, v, y, mask, x, residual, settled, status, coefficients)
+    _launch_rows(_close, rows, d, *buffers, ESTIMATE_MASK=bool(estimate_mask))
+
+
+def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
+    """`plain.advance`."""
+    rows, d = _check(x=x, v=v, residual=residual, status=status)
+    _launch_rows(_advance, rows, d, x, v, residual, status)
+
+
+def judge(
+    residual: Tensor,
+    settled: Tensor,
+    iterations: Tensor,
+    blocks: Tensor,
+    below: Tensor,
+    status: Tensor,
+    tolerance: float,
+    patience: int,
+    limit: int,
+    first_comparison: int,
+) -> None:
+    """`plain.judge`."""
+    rows, _ = _check(
+        residual=residual, settled=settled, iterations=iterations, blocks=blocks, below=below, status=status
+    )
+    buffers = (residual, settled, iterations, blocks, below, status)
+    # As torch rounds it to compare it with a float32: the interpreter would not.
+    numbers = (ctypes.c_float(tolerance).value, patience, limit, first_comparison)
+    _launch(_judge, triton.cdiv(rows, _JUDGE_ROWS), *buffers, *numbers, rows, BLOCK=_JUDGE_ROWS, num_warps=1)
+
+
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+def _start(
+    s: tl.tensor,
+    y: tl.tensor,
+    mask: tl.tensor,
+    coefficients: tl.tensor,
+    units: tl.int64,
+    UNIT: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    lane = tl.arange(0, BLOCK)
+    inside = lane < units * UNIT - first
+    kept = tl.load(mask + first + lane, mask=inside, other=False)
+    image = tl.load(y + first + lane, mask=inside, other=0.0)
+    weight = tl.load(_coefficients_of_pixels(coefficients, first, lane, D) + 2, mask=inside, other=0.0)
+    tl.store(s + first + lane, tl.where(kept, image * weight, 0.0), mask=inside)
+
+
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+def _step(
+    s: tl.tensor,
+    v: tl.tensor,
+    y: tl.tensor,
+    mask: tl.tensor,
+    coefficients: tl.tensor,
+    units: tl.int64,
+    UNIT: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    first = tl.program_id(0).to(tl.int64) * BLOCK
+    lane = tl.arange(0, BLOCK)
+    inside = lane < units * UNIT - first
+    kept = tl.load(mask + first + lane, mask=inside, other=False)
+    image = tl.load(y + first + lane, mask=inside, other=0.0)
+    entered = tl.load(s + first + lane, mask=inside, other=0.0)
+    left = tl.load(v + first + lane, mask=inside, other=0.0)
+    of_pixels = _coefficients_of_pixels(coefficients, first, lane, D)
+    c = tl.load(of_pixels + 1, mask=inside, other=0.0)
+    weight = tl.load(of_pixels + 2, mask=inside, other=0.0)
+    tl.store(s + first + lane, tl.where(kept, (image + entered + c * left) * weight, left), mask=inside)
+
+
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+def _close(
+    s: tl.tensor,
+    v: tl.tensor,
+    y: tl.tensor,
+    mask: tl.tensor,
+    x: tl.tensor,
+    residual: tl.tensor,
+    settled: tl.tensor,
+    status: tl.tensor,
+    coefficients: tl.tensor,
+    share: tl.float64,
+    units: tl.int32,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ESTIMATE_MASK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
+    if tl.load(status + row) != _RUNNING:
+        return
+    g = tl.load(coefficients + 3 * row)
+    weight = tl.load(coefficients + 3 * row + 2)
+    d = units * UNIT
+    lane = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float64)
+    changed = tl.zeros([BLOCK], tl.int32)
+    for first in range(0, d, BLOCK):
+        here = row * d + first
+        inside = lane < d - first
+        # Outside, all is 0 and erased: ξ = x there, and nothing is added to the sum.
+        kept = tl.load(mask + here + lane, mask=inside, other=False)
+        image = tl.load(y + here + lane, mask=inside, other=0.0)
+        entered = tl.load(s + here + lane, mask=inside, other=0.0)
+        left = tl.load(v + here + lane, mask=inside, other=0.0)
+        before = tl.load(x + here + lane, mask=inside, other=0.0)
+        w = 2.0 * left - entered
+        xi = tl.where(kept, (image + g * w) * weight, w)
+        difference = (xi - before).to(tl.float64)
+        total += difference * difference
+        tl.store(x + here + lane, xi, mask=inside)
+        if ESTIMATE_MASK:
+            # Comparisons and selections, no maximum: a NaN in y or ξ makes them all false, and the pixel kept.
+            double = 2.0 * image
+            erased = (xi > tl.where(double < 0.0, 0.0, double)) | (xi < tl.where(double > 0.0, 0.0, double))
+            changed |= (inside & (erased == kept)).to(tl.int32)
+            kept = ~erased
+            tl.store(mask + here + lane, kept, mask=inside)
+        tl.store(s + here + lane, tl.where(kept, image * weight, 0.0), mask=inside)
+    tl.store(residual + row, (tl.sum(total, axis=0) * share).to(tl.float32))
+    tl.store(settled + row, tl.sum(changed, axis=0) == 0)
+
+
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+def _advance(
+    x: tl.tensor,
+    v: tl.tensor,
+    residual: tl.tensor,
+    status: tl.tensor,
+    share: tl.float64,
+    units: tl.int32,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
+    if tl.load(status + row) != _RUNNING:
+        return
+    d = units * UNIT
+    lane = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, d, BLOCK):
+        here = row * d + first
+        inside = lane < d - first
+        left = tl.load(v + here + lane, mask=inside, other=0.0)
+        difference = (left - tl.load(x + here + lane, mask=inside, other=0.0)).to(tl.float64)
+        total += difference * difference
+        tl.store(x + here + lane, left, mask=inside)
+    tl.store(residual + row, (tl.sum(total, axis=0) * share).to(tl.float32))
+
+
+@triton.jit(
+    do_not_specialize=["tolerance", "patience", "limit", "first_comparison", "rows"],
+    do_not_specialize_on_alignment=list(_PER_ROW),
+)
+def _judge(
+    residual: tl.tensor,
+    settled: tl.tensor,
+    iterations: tl.tensor,
+    blocks: tl.tensor,
+    below: tl.tensor,
+    status: tl.tensor,
+    tolerance: tl.float32,
+    patience: tl.int32,
+    limit: tl.int32,
+    first_comparison: tl.int32,
+    rows: tl.int32,
+    BLOCK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    running = (row < rows) & (tl.load(status + row, mask=row < rows, other=0) == _RUNNING)
+    mse = tl.load(residual + row, mask=running, other=0.0)
+    finite = tl.abs(mse) < float("inf")
+    count = tl.load(iterations + row, mask=running, other=0) + 1
+    mse = tl.where(count < first_comparison, float("nan"), mse)
+    run = tl.where(mse < tolerance, tl.load(below + row, mask=running, other=0) + 1, 0)
+    known = tl.load(settled + row, mask=running, other=False) & finite & (tolerance > 0.0)
+    ahead = tl.where(known, tl.minimum(patience - run, limit - count), 0)
+    ahead = tl.maximum(ahead, 0)
+    verdict = tl.where(count + ahead >= limit, _MAX_ITERATIONS, _RUNNING)
+    verdict = tl.where(run + ahead >= patience, _CONVERGED, verdict)
+    verdict = tl.where(finite, verdict, _DIVERGED)
+    tl.store(residual + row, tl.where(ahead > 0, 0.0, mse), mask=running)
+    tl.store(below + row, run + ahead, mask=running)
+    tl.store(iterations + row, count + ahead, mask=running)
+    tl.store(blocks + row, tl.load(blocks + row, mask=running, other=0) + 1, mask=running)
+    tl.store(status + row, verdict.to(tl.int8), mask=running)
+
+
+@triton.jit
+def _coefficients_of_pixels(coefficients: tl.tensor, first: tl.tensor, lane: tl.tensor, D: tl.constexpr) -> tl.tensor:
+    """Where the coefficients are of the rows that the pixels number `first` + `lane` belong to."""
+    row = first // D
+    rows_on = ((first - row * D).to(tl.int32) + lane) // D
+    return coefficients + 3 * row + 3 * rows_on
+
+
+def _check(**buffers: Tensor) -> tuple[int, int]:
+    """Rows and d, if the kernels may have these buffers; d is 0 if none of them has pixels.
+
+    Raises TypeError for what is no tensor or has another dtype, ValueError for the rest.
+    """
+    reference: Tensor | None = None
+    for name, buffer in buffers.items():
+        if not isinstance(buffer, Tensor):
+            raise TypeError(f"{name} must be a tensor, not {type(buffer).__name__}")
+        pixels = name not in _PER_ROW
+        dtype = _PER_ROW.get(name, torch.bool if name == "mask" else torch.float32)
+        if buffer.dtype is not dtype:
+            raise TypeError(f"{name} must be of {dtype}, not {buffer.dtype}")
+        if reference is None:
+            reference = buffer
+            if buffer.dim() != 1 + pixels:
+                raise ValueError(
+                    f"{name} must have the shape {'[rows, d]' if pixels else '[rows]'}, not {[*buffer.shape]}"
+                )
+            if buffer.device.type not in DEVICES or buffer.layout is not torch.strided:
+                raise ValueError(
+                    f"{name} must be a dense tensor on {DEVICES[0]}, not {buffer.layout} on {buffer.device}"
+                )
+            if max(buffer.shape) > MOST_PIXELS:
+                raise ValueError(
+                    f"{name} must have at most {MOST_PIXELS} rows, and pixels in a row; not {[*buffer.shape]}"
+                )
+        rows = reference.shape[:1]
+        expected = reference.shape if pixels else (*rows, 3) if name == "coefficients" else rows
+        if buffer.shape != expected:
+            raise ValueError(f"{name} must have the shape {[*expected]}, not {[*buffer.shape]}")
+        if buffer.device != reference.device or buffer.layout is not torch.strided:
+            raise ValueError(
+                f"{name} must be a dense tensor on {reference.device}, not {buffer.layout} on {buffer.device}"
+            )
+        if not buffer.is_contiguous():
+            raise ValueError(f"{name} must be contiguous, but its strides are {buffer.stride()}")
+        if pixels and buffer.data_ptr() % 16:
+            raise ValueError(f"{name} must begin at a multiple of 16 bytes, as what torch allocates does")
+    assert reference is not None
+    return reference.shape[0], reference.shape[1] if reference.dim() == 2 else 0
+
+
+def _launch_flat(kernel: Any, d: int, *buffers: Tensor) -> None:
+    n = buffers[0].numel()
+    unit = _unit(n)
+    block = _FLAT_WARPS * _PIXELS_PER_WARP
+    _launch(kernel, triton.cdiv(n, block), *buffers, n // unit, UNIT=unit, D=d, BLOCK=block, num_warps=_FLAT_WARPS)
+
+
+def _launch_rows(kernel: Any, rows: int, d: int, *buffers: Tensor, **constants: int) -> None:
+    unit = _unit(d)
+    warps = min(triton.next_power_of_2(max(triton.cdiv(d, _PIXELS_PER_WARP), 1)), _MOST_ROW_WARPS)
+    block = warps * _PIXELS_PER_WARP
+    share = 1 / d if d else math.nan  # of a pixel in the mean
+    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": _MOST_ROW_REGISTERS}
+    _launch(kernel, rows, *buffers, share, d // unit, **constants)
+
+
+def _unit(pixels: int) -> int:
+    """What the compiler is told `pixels` to be a multiple of, for it to move so many pixels at once."""
+    return 4 if pixels % 4 == 0 else 2 if pixels % 2 == 0 else 1
+
+
+def _launch(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
+    """Run so many programs of `kernel` on the device of its first argument."""
+    if programs == 0:
+        return
+    device = arguments[0].device
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        _run(kernel, programs, *arguments, **configuration, **OPTIONS)
+
+
+def _run(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
+    kernel[(programs,)](*arguments, **configuration)  # tests put here what compiles and does not run

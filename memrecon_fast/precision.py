@@ -1,0 +1,97 @@
+"""The number format of the autoencoder's forward passes; everything between them stays float32."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+FORMATS = ("float32", "tf32", "bfloat16")
+"""float32: IEEE. tf32: 10 bits of mantissa in matrix products and convolutions, on NVIDIA GPUs. bfloat16: autocast."""
+Autoencoder = Callable[[Tensor], Tensor]
+T = TypeVar("T")
+
+_MULTIPLYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device) -> Autoencoder:
+    """The autoencoder with its matrix products and convolutions in this format of `FORMATS`.
+
+    float32 on a GPU is IEEE whatever torch's global switches say; they are put back after each call. For bfloat16 a
+    module is copied, with the weights of its linear and convolutional layers rounded once: what is done to the
+    original afterwards does not reach the copy.
+
+    Raises ValueError for tf32 on another device than an NVIDIA GPU.
+    """
+    if number_format == "bfloat16":
+        return _in_bfloat16(autoencoder, device)
+    if device.type != "cuda":
+        if number_format == "tf32":
+            raise ValueError(f"precision 'tf32' is a format of NVIDIA GPUs; the autoencoder is on {device}")
+        return autoencoder
+
+    def multiply_in_format(images: Tensor) -> Tensor:
+        with _tf32(number_format == "tf32"):
+            return autoencoder(images)
+
+    return multiply_in_format
+
+
+def _in_bfloat16(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
+    if isinstance(autoencoder, nn.Module):
+        autoencoder = _with_rounded_weights(autoencoder)
+
+    def autocast(images: Tensor) -> Tensor:
+        # what is cached inside a CUDA Graph's capture would be read by others outside of it
+        with torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False):
+            return autoencoder(images)
+
+    return autocast
+
+
+def _with_rounded_weights(autoencoder: nn.Module) -> nn.Module:
+    """A copy that shares what is not rounded, so that autocast need not round the weights in every call."""
+    shared = {id(tensor): tensor for tensor in (*autoencoder.parameters(), *autoencoder.buffers())}
+    rounded = {}
+    for module in autoencoder.modules():
+        if isinstance(module, _MULTIPLYING):
+            for parameter in module.parameters(recurse=False):
+                rounded[id(parameter)] = nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False)
+    return copy.deepcopy(autoencoder, memo={**shared, **rounded})
+
+
+@contextlib.contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Allow TF32 in the matrix products and convolutions of CUDA, or do not."""
+    backends: Any = torch.backends
+    # torch has two kinds of switches; those of the older kind are in every version, and set the newer ones as well
+    matmul_precision = _read(torch.get_float32_matmul_precision)
+    convolutions = _read(lambda: backends.cudnn.allow_tf32)
+    newer = [backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn] if _NEWER else []
+    newer_values = [switch.fp32_precision for switch in newer]
+    try:
+        backends.cuda.matmul.allow_tf32 = allowed
+        backends.cudnn.allow_tf32 = allowed
+        yield
+    finally:
+        if matmul_precision is not None:
+            torch.set_float32_matmul_precision(matmul_precision)
+        if convolutions is not None:
+            backends.cudnn.allow_tf32 = convolutions
+        for switch, value in zip(newer, newer_values, strict=True):
+            switch.fp32_precision = value
+
+
+_NEWER = hasattr(torch.backends.cudnn, "conv")  # torch 2.9
+
+
+def _read(switch: Callable[[], T]) -> T | None:
+    """None where it cannot be read: the newer switch was set to something that the older one cannot say."""
+    try:
+        return switch()
+    except RuntimeError:
+        return None

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import memrecon_fast as mf
+from memrecon_fast import Settings, degradation, metrics, precision
+from memrecon_fast.precision import in_format
+from memrecon_fast.recovery import prepare_recover
+from tests.memorised import Memorised
+
+CPU = torch.device("cpu")
+SHAPE = (3, 8, 8)
+
+
+def switches() -> list[object]:
+    """All of torch's switches for TF32."""
+    backends: Any = torch.backends
+    newer = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    return [
+        torch.get_float32_matmul_precision(),
+        backends.cuda.matmul.allow_tf32,
+        backends.cudnn.allow_tf32,
+        *(switch.fp32_precision for switch in newer),
+    ]
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("before", ["highest", "high"])
+def test_tf32_is_switched_for_the_call_alone(allowed: bool, before: str) -> None:
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        expected = switches()
+        with precision._tf32(allowed):
+            assert torch.backends.cuda.matmul.allow_tf32 == allowed
+            assert torch.backends.cudnn.allow_tf32 == allowed
+        assert switches() == expected
+        with pytest.raises(ZeroDivisionError), precision._tf32(allowed):
+            raise ZeroDivisionError
+        assert switches() == expected
+    finally:
+        torch.set_float32_matmul_precision(usual)
+
+
+def test_torchs_newer_switches_are_left_as_they_were() -> None:
+    usual = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"  # the older ones can no longer be read
+    try:
+        with precision._tf32(False):
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = usual
+
+
+def test_float32_on_a_cpu_is_the_autoencoder_itself() -> None:
+    autoencoder = nn.Linear(4, 4)
+    assert in_format(autoencoder, "float32", CPU) is autoencoder
+
+
+def test_tf32_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ValueError, match="'tf32' is a format of NVIDIA GPUs; the autoencoder is on cpu"):
+        mf.recover(nn.Linear(4, 4).eval(), torch.zeros(1, 4), settings=Settings(precision="tf32"))
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU(), nn.PReLU(), nn.Softplus(), nn.LayerNorm(8)])
+def test_bfloat16_rounds_the_weights_once_and_leaves_the_original_alone(activation: nn.Module) -> None:
+    torch.manual_seed(0)
+    convolutions = nn.Conv2d(3, 6, 3, padding=1), activation, nn.ConvTranspose2d(6, 3, 3, padding=1)
+    autoencoder = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(192, 8)).eval()
+    before = {name: tensor.clone() for name, tensor in autoencoder.state_dict().items()}
+    images = torch.rand(16, *SHAPE)
+    rounded = precision._with_rounded_weights(autoencoder)
+    dtypes = {name: parameter.dtype for name, parameter in rounded.named_parameters()}
+    assert all(dtype == (torch.float32 if name.startswith("1.") else torch.bfloat16) for name, dtype in dtypes.items())
+    with torch.inference_mode():
+        got, expected = in_format(autoencoder, "bfloat16", CPU)(images), autoencoder(images)
+    assert got.dtype == torch.bfloat16
+    # 8 bits of mantissa, through three layers
+    torch.testing.assert_close(got.float(), expected, rtol=0.05, atol=0.02)
+    assert not torch.equal(got.float(), expected)
+    for name, tensor in autoencoder.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_bfloat16_of_a_function_and_of_shared_weights() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.decoder.weight = self.encoder.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.decoder(self.encoder(x) @ self.encoder.weight.T)  # type: ignore[no-any-return]
+
+    tied = Tied().eval()
+    images = torch.rand(16, 8)
+    with torch.inference_mode():
+        from_module = in_format(tied, "bfloat16", CPU)(images)
+        from_function = in_format(lambda x: tied(x), "bfloat16", CPU)(images)
+    assert torch.equal(from_module, from_function)
+    rounded = precision._with_rounded_weights(tied)
+    assert isinstance(rounded, Tied)
+    assert rounded.decoder.weight is rounded.encoder.weight
+
+
+@pytest.mark.parametrize("initial_mask", ["random", "zeros"])
+@pytest.mark.parametrize("name", degradation.MASKS)
+def test_progressive_precision_gives_the_verdicts_of_float32(
+    memorised: Memorised, name: str, initial_mask: str
+) -> None:
+    images = torch.cat([memorised.members, memorised.controls])
+    degraded = degradation.erase(images, degradation.make_mask(name, SHAPE))
+    settings = Settings(gamma=0.5, initial_mask=initial_mask, max_outer_iterations=40)
+    progressive = dataclasses.replace(settings, precision="progressive")
+    exact, got = (mf.recover(memorised.autoencoder, degraded, settings=one) for one in (settings, progressive))
+    for threshold in (metrics.ACCURATE_MSE, metrics.APPROXIMATE_MSE):
+        verdicts = [metrics.mse(result.images, images) < threshold for result in (got, exact)]
+        assert torch.equal(*verdicts)
+    # where both end at the same mask, the image is the same float32 computation: no tolerance
+    same_mask = (got.masks == exact.masks).flatten(1).all(dim=1)
+    settled = same_mask & (got.residual == 0) & (exact.residual == 0)
+    assert settled.sum() >= 0.8 * len(images)
+    assert torch.equal(got.images[settled], exact.images[settled])
+    assert (got.outer_iterations <= 40).all()
+
+
+def test_progressive_precision_spends_little_in_float32(memorised: Memorised) -> None:
+    degraded = degradation.erase(memorised.members, degradation.make_mask("center", SHAPE))
+    in_float32 = 0
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.autoencoder = memorised.autoencoder
+
+        def forward(self, x: Tensor) -> Tensor:
+            nonlocal in_float32
+            in_float32 += 0 if torch.is_autocast_enabled("cpu") else len(x)
+            return self.autoencoder(x)  # type: ignore[no-any-return]
+
+    settings = Settings(precision="progressive")
+    mf.recover(Counting().eval(), degraded, settings=settings)
+    exact = mf.recover(memorised.autoencoder, degraded)
+    assert in_float32 < 0.7 * int(exact.evaluations.sum())
+
+
+@pytest.mark.parametrize("settings", [{"max_outer_iterations": 5}, {"known": True}])
+def test_where_there_is_nothing_to_gain_all_is_float32(memorised: Memorised, settings: dict[str, object]) -> None:
+    known = bool(settings.pop("known", False))
+    chosen = Settings(precision="progressive", **settings)  # type: ignore[arg-type]
+    assert prepare_recover(memorised.autoencoder, SHAPE, chosen, known_masks=known).early is None
