@@ -21,6 +21,8 @@ torch's vector code for Softplus, Sigmoid and their like rounds differently from
 at the end of a tensor: where some tensor has no multiple of 4 entries per row, it takes 16 rows to leave nothing over.
 On several threads each takes a share of a large tensor: there it holds for such activations where the shares are
 multiples of 16 entries, as they are for the usual widths. Measured with AVX2."""
+ALIGNMENT = 16
+"""In bytes: the kernels read so many at once."""
 LEAST_ROWS_ON_GPU = 16
 """With fewer, a forward pass on a GPU takes as long."""
 
@@ -51,9 +53,9 @@ class Prox:
         self._channels_last = channels_last
 
     def __call__(self, s: Tensor) -> Tensor:
-        """f(s): float32 contiguous [rows, d], never in the memory of `s`."""
+        """f(s): float32 contiguous [rows, d], aligned, never in the memory of `s`."""
         v = self.to_rows(self.apply(self.as_images(s))).float()
-        return v.clone() if _share_memory(v, s) else v
+        return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
 
     def apply(self, images: Tensor) -> Tensor:
         """What the autoencoder answers, in its number format."""

@@ -29,11 +29,14 @@ import triton.language as tl
 from torch import Tensor
 
 from memrecon_fast import settings
+from memrecon_fast.ops.checks import check_buffers
 
 MOST_PIXELS = 2**30
 """In a row: a pixel's position in its row is a 32-bit integer."""
 INTERPRETED = bool(triton.knobs.runtime.interpret)
-DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
+DEVICE_TYPE = "cpu" if INTERPRETED else "cuda"
+ALIGNMENT = 16
+"""Of the buffers with pixels, in bytes: what is moved at once."""
 
 # Each thread has four neighbouring pixels: 128 bits of float32 and 32 of the mask. With more, Triton would give the
 # mask to other threads than the images, and shuffle it through shared memory. Latency is hidden by many threads
@@ -52,27 +55,19 @@ _CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
 _MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
 _DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
 
-_PER_ROW = {
-    "coefficients": torch.float32,
-    "residual": torch.float32,
-    "settled": torch.bool,
-    "iterations": torch.int32,
-    "blocks": torch.int32,
-    "below": torch.int32,
-    "status": torch.int8,
-}
+_PER_ROW = ["coefficients", "residual", "settled", "iterations", "blocks", "below", "status"]
 """These are read number by number: how they are aligned must not make a new kernel. All others are [rows, d]."""
 
 
 def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """`plain.start`."""
-    _, d = _check(s=s, y=y, mask=mask, coefficients=coefficients)
+    _, d = _check("s", s=s, y=y, mask=mask, coefficients=coefficients)
     _launch_flat(_start, d, s, y, mask, coefficients)
 
 
 def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """`plain.step`."""
-    _, d = _check(s=s, v=v, y=y, mask=mask, coefficients=coefficients)
+    _, d = _check("s", s=s, v=v, y=y, mask=mask, coefficients=coefficients)
     _launch_flat(_step, d, s, v, y, mask, coefficients)
 
 
@@ -90,6 +85,7 @@ def close(
 ) -> None:
     """`plain.close`."""
     rows, d = _check(
+        *("s", "mask", "x", "residual", "settled"),
         s=s,
         v=v,
         y=y,
@@ -106,7 +102,7 @@ def close(
 
 def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
     """`plain.advance`."""
-    rows, d = _check(x=x, v=v, residual=residual, status=status)
+    rows, d = _check("x", "residual", x=x, v=v, residual=residual, status=status)
     _launch_rows(_advance, rows, d, x, v, residual, status)
 
 
@@ -124,7 +120,13 @@ def judge(
 ) -> None:
     """`plain.judge`."""
     rows, _ = _check(
-        residual=residual, settled=settled, iterations=iterations, blocks=blocks, below=below, status=status
+        *("residual", "iterations", "blocks", "below", "status"),
+        residual=residual,
+        settled=settled,
+        iterations=iterations,
+        blocks=blocks,
+        below=below,
+        status=status,
     )
     buffers = (residual, settled, iterations, blocks, below, status)
     # As torch rounds it to compare it with a float32: the interpreter would not.
@@ -132,7 +134,7 @@ def judge(
     _launch(_judge, triton.cdiv(rows, _JUDGE_ROWS), *buffers, *numbers, rows, BLOCK=_JUDGE_ROWS, num_warps=1)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _start(
     s: tl.tensor,
     y: tl.tensor,
@@ -152,7 +154,7 @@ def _start(
     tl.store(s + first + lane, tl.where(kept, image * weight, 0.0), mask=inside)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _step(
     s: tl.tensor,
     v: tl.tensor,
@@ -177,7 +179,7 @@ def _step(
     tl.store(s + first + lane, tl.where(kept, (image + entered + c * left) * weight, left), mask=inside)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _close(
     s: tl.tensor,
     v: tl.tensor,
@@ -229,7 +231,7 @@ def _close(
     tl.store(settled + row, tl.sum(changed, axis=0) == 0)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=list(_PER_ROW))
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _advance(
     x: tl.tensor,
     v: tl.tensor,
@@ -258,7 +260,7 @@ def _advance(
 
 @triton.jit(
     do_not_specialize=["tolerance", "patience", "limit", "first_comparison", "rows"],
-    do_not_specialize_on_alignment=list(_PER_ROW),
+    do_not_specialize_on_alignment=_PER_ROW,
 )
 def _judge(
     residual: tl.tensor,
@@ -302,47 +304,12 @@ def _coefficients_of_pixels(coefficients: tl.tensor, first: tl.tensor, lane: tl.
     return coefficients + 3 * row + 3 * rows_on
 
 
-def _check(**buffers: Tensor) -> tuple[int, int]:
-    """Rows and d, if the kernels may have these buffers; d is 0 if none of them has pixels.
-
-    Raises TypeError for what is no tensor or has another dtype, ValueError for the rest.
-    """
-    reference: Tensor | None = None
-    for name, buffer in buffers.items():
-        if not isinstance(buffer, Tensor):
-            raise TypeError(f"{name} must be a tensor, not {type(buffer).__name__}")
-        pixels = name not in _PER_ROW
-        dtype = _PER_ROW.get(name, torch.bool if name == "mask" else torch.float32)
-        if buffer.dtype is not dtype:
-            raise TypeError(f"{name} must be of {dtype}, not {buffer.dtype}")
-        if reference is None:
-            reference = buffer
-            if buffer.dim() != 1 + pixels:
-                raise ValueError(
-                    f"{name} must have the shape {'[rows, d]' if pixels else '[rows]'}, not {[*buffer.shape]}"
-                )
-            if buffer.device.type not in DEVICES or buffer.layout is not torch.strided:
-                raise ValueError(
-                    f"{name} must be a dense tensor on {DEVICES[0]}, not {buffer.layout} on {buffer.device}"
-                )
-            if max(buffer.shape) > MOST_PIXELS:
-                raise ValueError(
-                    f"{name} must have at most {MOST_PIXELS} rows, and pixels in a row; not {[*buffer.shape]}"
-                )
-        rows = reference.shape[:1]
-        expected = reference.shape if pixels else (*rows, 3) if name == "coefficients" else rows
-        if buffer.shape != expected:
-            raise ValueError(f"{name} must have the shape {[*expected]}, not {[*buffer.shape]}")
-        if buffer.device != reference.device or buffer.layout is not torch.strided:
-            raise ValueError(
-                f"{name} must be a dense tensor on {reference.device}, not {buffer.layout} on {buffer.device}"
-            )
-        if not buffer.is_contiguous():
-            raise ValueError(f"{name} must be contiguous, but its strides are {buffer.stride()}")
-        if pixels and buffer.data_ptr() % 16:
-            raise ValueError(f"{name} must begin at a multiple of 16 bytes, as what torch allocates does")
-    assert reference is not None
-    return reference.shape[0], reference.shape[1] if reference.dim() == 2 else 0
+def _check(*written: str, **buffers: Tensor) -> tuple[int, int]:
+    """Rows and d, if the kernels may have these buffers; raises as `check_buffers`."""
+    _, rows, d = check_buffers(written, DEVICE_TYPE, ALIGNMENT, **buffers)
+    if max(rows, d) > MOST_PIXELS:
+        raise ValueError(f"there must be at most {MOST_PIXELS} rows, and pixels in a row; not {rows} of {d}")
+    return rows, d
 
 
 def _launch_flat(kernel: Any, d: int, *buffers: Tensor) -> None:

@@ -354,9 +354,9 @@ def test_what_is_refused(operation: str, name: str) -> None:
     usual = str(tensor.dtype).removeprefix("torch.")
     message = f"^{name} must be of torch.{usual}, not {wrong}"
     assert_refused(operation, good | {name: tensor.to(wrong)}, TypeError, message)
-    message = f"^{name} must be a dense tensor on the CPU, not .* on meta"
+    message = f"^{name} must be a dense tensor on cpu, not .* on meta"
     assert_refused(operation, good | {name: tensor.to("meta")}, ValueError, message)
-    message = f"^{name} must be a dense tensor on the CPU, not torch.sparse_coo"
+    message = f"^{name} must be a dense tensor on cpu, not torch.sparse_coo"
     assert_refused(operation, good | {name: tensor.to_sparse()}, ValueError, message)
 
     first = name == ("x" if operation == "advance" else "s")

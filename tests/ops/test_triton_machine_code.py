@@ -45,6 +45,12 @@ class NoGPU:
         return 0
 
 
+def trust(*_: Any, **buffers: torch.Tensor) -> tuple[list[int], int, int]:
+    """In the place of check_buffers: buffers without memory are good enough to compile for."""
+    rows, *pixels = next(iter(buffers.values())).shape
+    return [], rows, pixels[0] if pixels else 1
+
+
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The kernels that the operations called since would have run."""
@@ -54,7 +60,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         kernels.append(kernel.warmup(*arguments, grid=(programs,), **configuration))
 
     monkeypatch.setattr(triton.runtime.driver, "_active", NoGPU())
-    monkeypatch.setattr(ops, "DEVICES", ("cpu", "meta"))
+    monkeypatch.setattr(ops, "check_buffers", trust)
     monkeypatch.setattr(ops, "_run", compile_only)
     return kernels
 
