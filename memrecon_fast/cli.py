@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import torch
+
 import memrecon_fast
 from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.degradation import MASKS
@@ -27,6 +29,7 @@ except ImportError as missing:
 EXTRAS = ("PIL", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
 METHODS_HELP = "paper, known-mask or iterate; may be repeated [default: all three]"
 MASKS_HELP = f"{', '.join(MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
+DEVICE_HELP = "auto (a GPU, if there is one), cpu, cuda or cuda:N"
 IMAGES_HELP = "a folder of image files, a .npy or .npz array, or torchvision:NAME:ROOT"
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has its own copy of click, or click's, by version
 DEFAULTS = Settings()
@@ -103,6 +106,7 @@ def train(
         Path | None, typer.Option(help="folder for the state of the training, and for a model at each power of ten")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the state in --checkpoints")] = False,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
 ) -> None:
     """Train an autoencoder until it reconstructs IMAGES to a target loss."""
     console = Console()
@@ -114,6 +118,7 @@ def train(
         opened = open_images(images)
         pixels = (opened.first(limit) if limit else opened).stack()
         model = autoencoders.build(architecture, opened.image_shape, activation=activation, width=width, seed=seed)
+        model.to(_device(device))
         result = autoencoders.train(
             model,
             pixels,
@@ -160,6 +165,7 @@ def audit(
     precision: Annotated[
         str, typer.Option(help=f"of the forward passes: {', '.join(PRECISIONS)}")
     ] = DEFAULTS.precision,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     slots: Annotated[
         int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU as many as fit")
     ] = None,
@@ -181,7 +187,7 @@ def audit(
             max_outer_iterations=max_outer_iterations,
             precision=precision,
         )
-        autoencoder = autoencoders.load(model, weights)
+        autoencoder = autoencoders.load(model, weights, _device(device))
         sources = {"members": images} | ({} if controls is None else {"controls": controls})
         opened = {split: open_images(source) for split, source in sources.items()}
         plan = Audit(
@@ -210,6 +216,20 @@ def report(run: Annotated[Path, typer.Argument(help="the folder of a run")]) -> 
 
         path = make_report(run, Console())
     typer.echo(f"The report: {path}")
+
+
+def _device(name: str) -> torch.device:
+    """Raises ValueError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, not {name!r}") from error
+    gpus = torch.cuda.device_count()
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= gpus):
+        raise ValueError(f"--device {name} is not there: torch finds {gpus} GPU{'' if gpus == 1 else 's'}")
+    return device
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device
         return autoencoder
 
     def multiply_in_format(images: Tensor) -> Tensor:
-        with _tf32(number_format == "tf32"):
+        with allow_tf32(number_format == "tf32"):
             return autoencoder(images)
 
     return multiply_in_format
@@ -65,8 +65,8 @@ def _with_rounded_weights(autoencoder: nn.Module) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
-    """Allow TF32 in the matrix products and convolutions of CUDA, or do not."""
+def allow_tf32(allowed: bool) -> Iterator[None]:
+    """Allow TF32 in the matrix products and convolutions of CUDA, or do not; as before at the end."""
     backends: Any = torch.backends
     # torch has two kinds of switches; those of the older kind are in every version, and set the newer ones as well
     matmul_precision = _read(torch.get_float32_matmul_precision)

@@ -85,7 +85,7 @@ def test_options_reach_the_audit(data: Path, tmp_path: Path) -> None:
     result = memrecon(
         "audit", data / "model.safetensors", data / "members", "--out", tmp_path / "run", "--limit", 3, "--mask",
         tmp_path / "mine.npy", "--method", "paper", "--gamma", 0.25, "--noise-std", 0.02, "--seed", 9, "--slots", 4,
-        "--backend", "torch", "--initial-mask", "zeros", "--max-outer-iterations", 2,
+        "--backend", "torch", "--initial-mask", "zeros", "--max-outer-iterations", 2, "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -185,6 +185,10 @@ def occupied(folder: Path) -> Path:
         ({"images": odd_folder}, "9.png is 8×9"),
         ({"images": not_a_number}, "image 0 of"),
         ({"images": other_shape}, "(3, 9, 9)"),
+        ({"--device": lambda _: "cuda:99"}, "--device cuda:99 is not there: torch finds"),
+        ({"--device": lambda _: "tpu"}, "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
+        ({"--precision": lambda _: "half"}, "precision must be one of 'float32', 'tf32', 'bfloat16', 'progressive'"),
+        ({"--precision": lambda _: "tf32", "--device": lambda _: "cpu"}, "'tf32' is a format of NVIDIA GPUs"),
         ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8)))}, "not float64"),
         ({"--controls": other_shape}, "the controls are of shape (3, 9, 9)"),
         ({"images": lambda _: ""}, "its name is empty"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast import Settings, degradation, metrics, precision
-from memrecon_fast.precision import in_format
+from memrecon_fast.precision import allow_tf32, in_format
 from memrecon_fast.recovery import prepare_recover
 from tests.memorised import Memorised
 
@@ -36,11 +36,11 @@ def test_tf32_is_switched_for_the_call_alone(allowed: bool, before: str) -> None
     torch.set_float32_matmul_precision(before)
     try:
         expected = switches()
-        with precision._tf32(allowed):
+        with allow_tf32(allowed):
             assert torch.backends.cuda.matmul.allow_tf32 == allowed
             assert torch.backends.cudnn.allow_tf32 == allowed
         assert switches() == expected
-        with pytest.raises(ZeroDivisionError), precision._tf32(allowed):
+        with pytest.raises(ZeroDivisionError), allow_tf32(allowed):
             raise ZeroDivisionError
         assert switches() == expected
     finally:
@@ -51,7 +51,7 @@ def test_torchs_newer_switches_are_left_as_they_were() -> None:
     usual = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = "tf32"  # the older ones can no longer be read
     try:
-        with precision._tf32(False):
+        with allow_tf32(False):
             assert torch.backends.cuda.matmul.fp32_precision == "ieee"
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     finally:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 
-def load_exported(path: Path) -> Callable[[Tensor], Tensor]:
-    """The model of a `.pt2` file, a callable (B, *image_shape) → the same for any B ≥ 1.
+def load_exported(path: Path, device: str | torch.device = "cpu") -> Callable[[Tensor], Tensor]:
+    """The model of a `.pt2` file on this device, a callable (B, *image_shape) → the same for any B ≥ 1.
 
     torch.export.load unpickles what it finds in some places. Files with anything there but plain tensors are refused.
     What is left is a program all the same: load one only from where you would install software.
@@ -27,6 +27,10 @@ def load_exported(path: Path) -> Callable[[Tensor], Tensor]:
     except Exception as error:  # torch raises many kinds here
         raise ValueError(f"{path} cannot be loaded by torch.export of torch {torch.__version__}: {error}") from error
     _check_batch_is_dynamic(path, program)
+    if torch.device(device).type != "cpu":
+        from torch.export.passes import move_to_device_pass  # not in the oldest versions of torch that we support
+
+        program = move_to_device_pass(program, device)
     return program.module()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from memrecon_fast.autoencoders.exported import load_exported
@@ -35,13 +36,18 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     write_tensors(path, model.state_dict(), {_KEY: json.dumps(describe(model))})
 
 
-def load(path: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None) -> Autoencoder:
-    """Load an autoencoder, (B, *image_shape) → the same, in eval mode and on the CPU.
+def load(
+    path: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+) -> Autoencoder:
+    """Load an autoencoder, (B, *image_shape) → the same, in eval mode.
 
     path: a `.safetensors` file that `save` wrote; a `.pt2` file that `torch.export.save` wrote, with a dynamic batch
         dimension; or "package.module:factory", a function without arguments that returns the model, imported from
         the installed packages or from the current working directory, which comes first.
     weights: for a factory only, a `.safetensors` file with the model's state dict.
+    device: where to put the model; what a factory returns that is no nn.Module stays where it is.
 
     Raises FileNotFoundError where there is no such file; ValueError for a pickled file, one that is corrupt or is not
     ours, a factory that cannot be imported, and weights that do not fit.
@@ -51,13 +57,13 @@ def load(path: str | os.PathLike[str], weights: str | os.PathLike[str] | None = 
         model = call_factory(name)
         if weights is not None:
             _load_weights(model, Path(weights), name)
-        return model.eval() if isinstance(model, nn.Module) else model
+        return model.to(device).eval() if isinstance(model, nn.Module) else model
     if weights is not None:
         raise ValueError(f"weights are for a factory, package.module:factory; {name} brings its own")
     file = Path(path)
     _check_is_file(file)
     if file.suffix == ".pt2":
-        return load_exported(file)
+        return load_exported(file, device)
     tensors, metadata = read_tensors(file)
     if _KEY not in metadata:
         raise ValueError(
@@ -67,7 +73,7 @@ def load(path: str | os.PathLike[str], weights: str | os.PathLike[str] | None = 
         )
     built = _build_described(metadata[_KEY], file)
     _fit(built, tensors, file, "the architecture in its metadata")
-    return built.eval()
+    return built.to(device).eval()
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

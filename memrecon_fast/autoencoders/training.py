@@ -18,6 +18,7 @@ from memrecon_fast.autoencoders.files import save
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.polish import solve_last_layer
 from memrecon_fast.autoencoders.progress import progress_bar
+from memrecon_fast.precision import allow_tf32
 from memrecon_fast.settings import check_integer, check_number
 
 CHECKPOINTS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -44,6 +45,7 @@ class TrainingResult:
     """The levels that the loss reached, each with the file of the model at that time; None without a folder."""
 
 
+@allow_tf32(False)
 def train(
     model: nn.Module,
     images: Tensor,
@@ -63,8 +65,9 @@ def train(
     """Train `model` in place until its MSE on `images` is at most `target_loss`; leaves it in eval mode.
 
     Adam (β₂ = 0.99); the learning rate rises over the first 2 % of `max_steps` and falls to zero along a cosine. The
-    result does not depend on the global random state: on one thread, the same arguments give the same weights bit for
-    bit (of a model whose forward draws no random numbers). Nets of this size train fastest on one thread.
+    result depends neither on the global random state nor on torch's switches for TF32, which is not used: on one CPU
+    thread, the same arguments give the same weights bit for bit (of a model whose forward draws no random numbers).
+    Nets of this size train fastest on one thread.
 
     images: float32 (B, *image_shape) in [0, 1], on any device; batches go to the model's.
     target_loss: mean squared error per entry, > 0. Not reaching it is no error: see the result.
@@ -162,6 +165,7 @@ def _level_path(folder: Path, level: float) -> Path:
     return folder / f"loss-{np.format_float_scientific(level, trim='-', exp_digits=2)}.safetensors"
 
 
+@allow_tf32(False)
 @torch.inference_mode()
 def evaluate(model: nn.Module, images: Tensor) -> float:
     """Mean squared error over all entries of `images`, (B, *image_shape), in eval mode; summed in float64."""

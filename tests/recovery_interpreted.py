@@ -1,0 +1,43 @@
+"""Whole recoveries on the Triton kernels, by Triton's interpreter: run by test_recovery.py, in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import memrecon_fast as mf
+from memrecon_fast import Settings, degradation, metrics
+from tests.memorised import Memorised
+
+SHAPE = (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(max_outer_iterations=6),
+        Settings(gamma=0.1, initial_mask="zeros", max_outer_iterations=4),
+        Settings(precision="progressive", max_outer_iterations=24),
+    ],
+)
+def test_all_backends_give_the_same_images_and_verdicts(memorised: Memorised, settings: Settings) -> None:
+    images = torch.cat([memorised.members[:6], memorised.controls[:6]])
+    degraded = degradation.erase(images, degradation.make_mask("center", SHAPE), noise_std=0.01)
+    backends = ["torch", "triton"] + (["cpp"] if mf.backends()["cpp"] == "available" else [])
+    results = {name: mf.recover(memorised.autoencoder, degraded, settings=settings, backend=name) for name in backends}
+    expected = results["torch"]
+    assert (metrics.mse(expected.images, images) < metrics.APPROXIMATE_MSE).any()
+    for name, got in results.items():
+        assert got.backend == name
+        for field in ("images", "masks", "outer_iterations", "evaluations", "status"):
+            assert torch.equal(getattr(got, field), getattr(expected, field)), (name, field)
+
+
+def test_known_masks_and_iterate(memorised: Memorised) -> None:
+    degraded = degradation.erase(memorised.members[:5], mask := degradation.make_mask("half", SHAPE))
+    for recovered in (
+        [mf.recover(memorised.autoencoder, degraded, mask, backend=name) for name in ("torch", "triton")],
+        [mf.iterate(memorised.autoencoder, degraded, 20, backend=name) for name in ("torch", "triton")],
+    ):
+        assert torch.equal(recovered[0].images, recovered[1].images)
+        assert torch.equal(recovered[0].status, recovered[1].status)

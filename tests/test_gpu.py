@@ -1,0 +1,235 @@
+"""The GPU path from end to end; the kernels alone are in ops/test_triton_gpu.py."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import memrecon_fast as mf
+from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
+from memrecon_fast.inflight import InFlight, make_schedule, slots_by_default
+from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.solvers.samples import Finished, Sample
+from tests.memorised import Memorised
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+SHAPE = (3, 8, 8)
+SETTINGS = Settings(max_outer_iterations=30)
+
+
+@pytest.fixture(scope="module")
+def on_gpu(memorised: Memorised) -> nn.Module:
+    return copy.deepcopy(memorised.autoencoder).cuda()
+
+
+@pytest.fixture(scope="module")
+def images(memorised: Memorised) -> Tensor:
+    return torch.cat([memorised.members, memorised.controls])
+
+
+def degrade(images: Tensor, mask: str = "center") -> Tensor:
+    return degradation.erase(images, degradation.make_mask(mask, tuple(images.shape[1:])))
+
+
+def by_index(finished: Iterator[Finished]) -> dict[int, Finished]:
+    return {one.index: one for one in finished}
+
+
+def assert_same(got: dict[int, Finished], expected: dict[int, Finished]) -> None:
+    assert got.keys() == expected.keys()
+    for index, one in expected.items():
+        other = got[index]
+        assert torch.equal(other.image, one.image)
+        assert torch.equal(other.mask, one.mask)
+        assert (other.outer_iterations, other.status) == (one.outer_iterations, one.status)
+
+
+@pytest.mark.parametrize("initial_mask", ["random", "zeros"])
+@pytest.mark.parametrize("mask", degradation.MASKS)
+def test_verdicts_are_those_of_the_cpu(
+    memorised: Memorised, on_gpu: nn.Module, images: Tensor, mask: str, initial_mask: str
+) -> None:
+    degraded = degrade(images, mask)
+    settings = dataclasses.replace(SETTINGS, initial_mask=initial_mask)
+    results = [
+        mf.recover(memorised.autoencoder, degraded, settings=settings),
+        mf.recover(on_gpu, degraded.cuda(), settings=settings, backend="triton"),
+        mf.recover(on_gpu, degraded.cuda(), settings=settings, backend="torch"),
+        reference.recover(on_gpu, degraded.cuda(), settings=settings),
+    ]
+    for threshold in (metrics.ACCURATE_MSE, metrics.APPROXIMATE_MSE):
+        verdicts = [metrics.mse(result.images.cpu(), images) < threshold for result in results]
+        assert all(torch.equal(verdict, verdicts[0]) for verdict in verdicts)
+    assert results[1].images.is_cuda
+    assert torch.equal(results[1].images, results[2].images)  # the same forward passes, and bit-identical operations
+    assert torch.equal(results[1].masks, results[2].masks)
+    assert results[1].backend == "triton"
+    assert results[1].execution == "CUDA graph"
+
+
+@pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])
+def test_a_graph_gives_what_eager_execution_gives(on_gpu: nn.Module, images: Tensor, architecture: str) -> None:
+    settings = SETTINGS
+    if architecture == "U-Net":
+        torch.manual_seed(0)
+        on_gpu = autoencoders.UNet(SHAPE, (8, 16), "leaky_relu").eval().cuda()
+        settings = Settings(gamma=1.0, initial_mask="zeros", max_outer_iterations=6)
+    solver = prepare_recover(on_gpu, SHAPE, settings)
+    samples = [Sample(i, y) for i, y in enumerate(degrade(images))]
+    schedule = make_schedule(solver.prox.device, 32)
+    eager = by_index(InFlight(solver, 32, dataclasses.replace(schedule, capture=None)).stream(samples))
+    in_flight = InFlight(solver, 32)
+    for _ in range(2):
+        assert_same(by_index(in_flight.stream(samples)), eager)
+    assert in_flight.execution == "CUDA graph"
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_groups_and_late_flags_change_no_verdict(on_gpu: nn.Module, images: Tensor, groups: int, lag: int) -> None:
+    solver = prepare_recover(on_gpu, SHAPE, SETTINGS)
+    samples = [Sample(i, y) for i, y in enumerate(degrade(images.repeat(5, 1, 1, 1)))]
+    expected = by_index(InFlight(solver, 48).stream(samples))
+    schedule = dataclasses.replace(make_schedule(solver.prox.device, 48), groups=groups, lag=lag)
+    got = by_index(InFlight(solver, 48, schedule).stream(samples))
+    originals = images.repeat(5, 1, 1, 1)
+    for index, one in expected.items():
+        errors = [metrics.mse(each.image[None], originals[index][None]).item() for each in (one, got[index])]
+        assert (errors[0] < metrics.APPROXIMATE_MSE) == (errors[1] < metrics.APPROXIMATE_MSE)
+
+
+def test_the_order_of_the_images_changes_nothing_while_the_slots_are_full(on_gpu: nn.Module, images: Tensor) -> None:
+    """All 32 slots in every block: every image is there twice, and the first of each leaves while others wait."""
+    settings = Settings(max_outer_iterations=5, tolerance=0.0)  # every image makes five outer iterations
+    solver = prepare_recover(on_gpu, SHAPE, settings)
+    samples = [Sample(i, y) for i, y in enumerate(degrade(images.repeat(2, 1, 1, 1)))]
+    forwards = by_index(InFlight(solver, 32).stream(samples))
+    assert_same(by_index(InFlight(solver, 32).stream(samples[::-1])), forwards)
+
+
+def test_a_block_asks_the_device_for_no_answer(on_gpu: nn.Module, images: Tensor) -> None:
+    for choice in ("float32", "tf32", "bfloat16"):
+        solver = prepare_recover(on_gpu, SHAPE, dataclasses.replace(SETTINGS, precision=choice))
+        slots = solver.allocate(32)
+        with torch.inference_mode():
+            solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
+            solver.advance(slots)  # compiles the kernels
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                solver.advance(slots)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+class Waiting(nn.Module):
+    """Waits for the device in every call."""
+
+    def __init__(self, autoencoder: nn.Module, visibly: bool) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.visibly = visibly
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.visibly:
+            x = x + 0 * x.max().item()
+        else:
+            torch.cuda.current_stream().synchronize()
+        return self.autoencoder(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("visibly", [True, False])
+@pytest.mark.filterwarnings("ignore:the autoencoder cannot be captured:RuntimeWarning")
+def test_what_cannot_be_captured_runs_without_and_says_so(on_gpu: nn.Module, images: Tensor, visibly: bool) -> None:
+    degraded = degrade(images).cuda()
+    expected = mf.recover(on_gpu, degraded, settings=SETTINGS)
+    got = mf.recover(Waiting(on_gpu, visibly).eval(), degraded, settings=SETTINGS)
+    assert got.execution.startswith("eager: ")
+    assert torch.equal(got.images, expected.images)
+    # a capture that failed leaves nothing behind: memory can be had and given back, and others can capture
+    memory = torch.empty(2**26, device="cuda")
+    del memory
+    torch.cuda.empty_cache()
+    assert mf.recover(on_gpu, degraded, settings=SETTINGS).execution == "CUDA graph"
+
+
+def test_changed_weights_are_noticed(on_gpu: nn.Module, images: Tensor) -> None:
+    net = copy.deepcopy(on_gpu)
+    in_flight = InFlight(prepare_recover(net, SHAPE, SETTINGS), 32)
+    samples = [Sample(i, y) for i, y in enumerate(degrade(images))]
+    list(in_flight.stream(samples))
+    with torch.no_grad():
+        next(net.parameters()).mul_(1.0)
+    with pytest.raises(ValueError, match="was changed since the solver was prepared"):
+        list(in_flight.stream(samples))
+
+
+def test_a_compiled_autoencoder_is_captured(on_gpu: nn.Module, images: Tensor) -> None:
+    degraded = degrade(images).cuda()
+    expected = mf.recover(on_gpu, degraded, settings=SETTINGS)
+    got = mf.recover(torch.compile(on_gpu), degraded, settings=SETTINGS)
+    assert got.execution == "CUDA graph"
+    verdicts = [metrics.mse(one.images.cpu(), images) < metrics.APPROXIMATE_MSE for one in (got, expected)]
+    assert torch.equal(*verdicts)
+
+
+@pytest.mark.parametrize("choice", ["tf32", "bfloat16", "progressive"])
+def test_precision(on_gpu: nn.Module, images: Tensor, choice: str) -> None:
+    degraded = degrade(images).cuda()
+    exact = mf.recover(on_gpu, degraded, settings=SETTINGS)
+    got = mf.recover(on_gpu, degraded, settings=dataclasses.replace(SETTINGS, precision=choice))
+    assert got.execution == "CUDA graph"
+    thresholds = [metrics.APPROXIMATE_MSE] + ([metrics.ACCURATE_MSE] if choice == "progressive" else [])
+    for threshold in thresholds:
+        verdicts = [metrics.mse(one.images.cpu(), images) < threshold for one in (got, exact)]
+        assert torch.equal(*verdicts)
+    assert not torch.equal(got.images, exact.images) or choice == "progressive"
+
+
+class Greedy(nn.Module):
+    """Takes as much memory for each row as makes `most` rows fill three quarters of what is free."""
+
+    def __init__(self, autoencoder: nn.Module, most: int) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.bytes_per_row = torch.cuda.mem_get_info()[0] * 3 // 4 // most
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.empty(len(x) * self.bytes_per_row, dtype=torch.uint8, device=x.device)
+        return self.autoencoder(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:memory ran out:RuntimeWarning")
+def test_when_memory_runs_out_fewer_slots_go_on(on_gpu: nn.Module, images: Tensor) -> None:
+    samples = [Sample(i, y) for i, y in enumerate(degrade(images.repeat(10, 1, 1, 1)))]
+    in_flight = InFlight(prepare_recover(Greedy(on_gpu, most=40).eval(), SHAPE, SETTINGS), 256)
+    got = by_index(in_flight.stream(samples))
+    assert in_flight.slots in (32, 64)
+    assert sorted(got) == list(range(320))
+    del in_flight
+    torch.cuda.empty_cache()
+
+
+def test_the_default_number_of_slots_fits(on_gpu: nn.Module) -> None:
+    solver = prepare_recover(on_gpu, SHAPE, SETTINGS)
+    assert solver.prox.bytes_per_row > 0
+    assert 1 <= slots_by_default(solver) <= 4096
+
+
+def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> None:
+    from memrecon_fast.audit.run import Audit, run_audit
+    from memrecon_fast.audit.sources import Images
+
+    names = tuple(str(i) for i in range(len(images)))
+    splits = {"members": Images(names, SHAPE, lambda i: images[i].permute(1, 2, 0).numpy())}
+    masks = {name: degradation.make_mask(name, SHAPE) for name in ("center", "half")}
+    audit = Audit(splits=splits, masks=masks, settings=SETTINGS)
+    records: list[Any] = []
+    execution = run_audit(audit, audit.prepare(on_gpu), tmp_path, records.append)
+    assert len(records) == 32 * 2 * 3
+    assert execution["paper"] == "CUDA graph"
