@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.measuring import Compare
 from memrecon_fast.ops import cpu, plain
+from memrecon_fast.settings import RUNNING
 
 GAMMA = 0.5
 SIZES = [(64, 768), (64, 3072), (64, 12288), (600, 12288)]
@@ -40,16 +41,23 @@ def test_op(compare: Compare, op: str, rows: int, pixels: int) -> None:
 
 def buffers(rows: int, pixels: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    tensors = {name: torch.rand(rows, pixels, generator=generator) for name in ("s", "v", "y", "x")}
-    return tensors | {"mask": torch.rand(rows, pixels, generator=generator) < 0.5, "mse": torch.zeros(rows)}
+    images = {name: torch.rand(rows, pixels, generator=generator) for name in ("s", "v", "y", "x")}
+    return images | {
+        "mask": torch.rand(rows, pixels, generator=generator) < 0.5,
+        "residual": torch.zeros(rows),
+        "settled": torch.zeros(rows, dtype=torch.bool),
+        "status": torch.full((rows,), RUNNING, dtype=torch.int8),
+        "coefficients": plain.coefficients(torch.full((rows,), GAMMA, dtype=torch.float64)),
+    }
 
 
 def call(module: Any, op: str, b: dict[str, Tensor]) -> Callable[[], None]:
-    arguments = {
-        "start": (b["s"], b["y"], b["mask"], GAMMA),
-        "step": (b["s"], b["v"], b["y"], b["mask"], GAMMA),
-        "close": (b["s"], b["v"], b["y"], b["mask"], b["x"], b["mse"], GAMMA, True),
-        "advance": (b["x"], b["v"], b["mse"]),
+    names = {
+        "start": ("s", "y", "mask", "coefficients"),
+        "step": ("s", "v", "y", "mask", "coefficients"),
+        "close": ("s", "v", "y", "mask", "x", "residual", "settled", "status", "coefficients"),
+        "advance": ("x", "v", "residual", "status"),
     }[op]
+    arguments = [b[name] for name in names] + ([True] if op == "close" else [])
     function = getattr(module, op)
     return lambda: function(*arguments)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
-from tests.memorised import Memorised, memorise_photographs
+if TYPE_CHECKING:
+    from tests.memorised import Memorised
 
 
 def pytest_configure() -> None:
@@ -12,4 +15,6 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def memorised() -> Memorised:
+    from tests.memorised import memorise_photographs  # needs scikit-image, which not every test does
+
     return memorise_photographs()
