@@ -75,9 +75,10 @@ def make_capture(device: torch.device) -> Capture:
                 # other threads, which read images meanwhile, may go on calling CUDA
                 with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                     work()
-            except Exception:
+            except Exception as error:
                 _end_allocation(device, pool)
-                raise
+                first = error.__context__  # what failed, before the end of the capture failed as well
+                raise first if isinstance(first, Exception) else error from None
         return graph.replay
 
     return capture

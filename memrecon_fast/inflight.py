@@ -131,7 +131,8 @@ class InFlight:
     @property
     def execution(self) -> str:
         """How the blocks were run: "eager", "CUDA graph", or "eager: " and why they were not captured."""
-        graphs = [group.graphs for group in self._groups if group.graphs is not None]
+        groups = self._groups + (self._early._groups if self._early is not None else [])
+        graphs = [group.graphs for group in groups if group.graphs is not None]
         for reason in (one.why_not for one in graphs if one.why_not):
             return f"eager: {reason}"
         return "CUDA graph" if any(one.captured for one in graphs) else "eager"

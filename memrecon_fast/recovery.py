@@ -61,7 +61,9 @@ def recover(
         backend=backend,
         device=degraded.device,
     )
-    samples = (Sample(i, image, None if masks is None else masks[i]) for i, image in enumerate(degraded))
+    if masks is not None:
+        masks = masks.cpu()
+    samples = (Sample(i, image, None if masks is None else masks[i]) for i, image in enumerate(degraded.cpu()))
     return _collect(_in_flight(solver, slots, degraded), samples, degraded)
 
 
@@ -82,7 +84,7 @@ def iterate(
     solver = prepare_iterate(
         autoencoder, degraded.shape[1:], max_iterations, tolerance, backend=backend, device=degraded.device
     )
-    samples = (Sample(i, image) for i, image in enumerate(degraded))
+    samples = (Sample(i, image) for i, image in enumerate(degraded.cpu()))
     return _collect(_in_flight(solver, slots, degraded), samples, degraded)
 
 

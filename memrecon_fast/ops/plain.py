@@ -21,7 +21,7 @@ contiguous and on one device:
 
 `close`, `advance` and `judge` leave rows that are not RUNNING as they are. Divisions by 1+g are multiplications by its
 rounded reciprocal, products and sums are rounded one by one (no fused multiply-add): the compiled kernels do the same,
-bit for bit.
+bit for bit. No number of Python's goes into `torch.where`: on a GPU that would wait for the device.
 """
 
 from __future__ import annotations
@@ -109,14 +109,15 @@ def judge(
     running = status == RUNNING
     finite = residual.isfinite()
     count = iterations + 1
-    mse = torch.where(count < first_comparison, torch.nan, residual)
-    run = torch.where(mse < tolerance, below + 1, 0)
+    mse = residual.masked_fill(count < first_comparison, torch.nan)
+    run = (below + 1).masked_fill(~(mse < tolerance), 0)
     known = settled & finite & (torch.zeros_like(residual) < tolerance)
-    ahead = torch.where(known, torch.minimum(patience - run, limit - count), 0).clamp(min=0)
-    verdict = torch.where(count + ahead >= limit, int(Status.MAX_ITERATIONS), RUNNING)
-    verdict = torch.where(run + ahead >= patience, int(Status.CONVERGED), verdict)
-    verdict = torch.where(finite, verdict, int(Status.DIVERGED))
-    residual.copy_(torch.where(running, torch.where(ahead > 0, 0.0, mse), residual))
+    ahead = torch.minimum(patience - run, limit - count).masked_fill(~known, 0).clamp(min=0)
+    verdict = torch.full_like(status, RUNNING)
+    verdict.masked_fill_(count + ahead >= limit, int(Status.MAX_ITERATIONS))
+    verdict.masked_fill_(run + ahead >= patience, int(Status.CONVERGED))
+    verdict.masked_fill_(~finite, int(Status.DIVERGED))
+    residual.copy_(torch.where(running, mse.masked_fill(ahead > 0, 0.0), residual))
     below.copy_(torch.where(running, run + ahead, below))
     iterations.copy_(torch.where(running, count + ahead, iterations))
     blocks.add_(running)
@@ -125,7 +126,7 @@ def judge(
 
 def _first_input(y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
     _, _, weight = _columns(coefficients)
-    return torch.where(mask, y * weight, 0.0)
+    return (y * weight).masked_fill_(~mask, 0.0)
 
 
 def _columns(coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:

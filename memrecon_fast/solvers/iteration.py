@@ -34,7 +34,7 @@ class IterationSolver:
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        return Staged(sample, {"x": self.prox.to_rows(sample.degraded[None])[0]})
+        return Staged(sample, {"x": self.prox.to_rows(sample.degraded.cpu()[None])[0]})
 
     def load(self, slots: Slots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots: x⁰ = y."""

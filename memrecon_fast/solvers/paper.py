@@ -77,7 +77,7 @@ class PaperSolver:
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
         images = {"y": sample.degraded, "mask": self._initial_mask(sample)}
-        return Staged(sample, {name: self.prox.to_rows(image[None])[0] for name, image in images.items()})
+        return Staged(sample, {name: self.prox.to_rows(image.cpu()[None])[0] for name, image in images.items()})
 
     def load(self, slots: PaperSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""

@@ -12,7 +12,7 @@ from memrecon_fast.settings import Status
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """An image that waits: its index (the key of its random choices), and what is known of it."""
+    """An image that waits: its index (the key of its random choices), and what is known of it; tensors on the CPU."""
 
     index: int
     degraded: Tensor

@@ -78,8 +78,8 @@ def clear(slots: Slots) -> None:
 
 
 def upload(rows: Sequence[Tensor], target: Tensor) -> None:
-    """Copy rows, each [d], into `target` [n, d]; from the host to a GPU through pinned memory, without waiting."""
-    if target.is_cuda and not rows[0].is_cuda:
+    """Copy rows on the CPU, each [d], into `target` [n, d]; to a GPU through pinned memory, without waiting."""
+    if target.is_cuda:
         pinned = torch.empty(target.shape, dtype=target.dtype, pin_memory=True)  # from torch's cache of such memory
         torch.stack(list(rows), out=pinned)
         target.copy_(pinned, non_blocking=True)
