@@ -124,15 +124,18 @@ void step(int64_t rows, int64_t d, int64_t threads, uintptr_t s_, uintptr_t v_, 
 }
 
 void close(int64_t rows, int64_t d, bool estimate_mask, int64_t threads, uintptr_t s_, uintptr_t v_, uintptr_t y_,
-           uintptr_t mask_, uintptr_t x_, uintptr_t residual_, uintptr_t settled_, uintptr_t status_,
-           uintptr_t coefficients_) {
+           uintptr_t mask_, uintptr_t anchor_, uintptr_t x_, uintptr_t residual_, uintptr_t settled_, uintptr_t recurs_,
+           uintptr_t renew_, uintptr_t status_, uintptr_t coefficients_) {
     const auto s = pointer<float>(s_);
     const auto v = pointer<const float>(v_);
     const auto y = pointer<const float>(y_);
     const auto mask = pointer<uint8_t>(mask_);
+    const auto anchor = pointer<uint8_t>(anchor_);
     const auto x = pointer<float>(x_);
     const auto residual = pointer<float>(residual_);
     const auto settled = pointer<bool>(settled_);
+    const auto recurs = pointer<bool>(recurs_);
+    const auto renew = pointer<const uint8_t>(renew_);
     const auto status = pointer<const int8_t>(status_);
     const auto coefficients = pointer<const Coefficients>(coefficients_);
     const auto close = estimate_mask ? kernels->close_estimating_mask : kernels->close;
@@ -140,9 +143,11 @@ void close(int64_t rows, int64_t d, bool estimate_mask, int64_t threads, uintptr
         if (status[row] != RUNNING) return;
         const int64_t i = row * d;
         const Coefficients& of_row = coefficients[row];
-        const Closed closed = close(s + i, v + i, y + i, mask + i, x + i, d, of_row.g, of_row.weight);
+        const Closed closed = close(s + i, v + i, y + i, mask + i, anchor + i, x + i, d, renew[row] != 0, of_row.g,
+                                    of_row.weight);
         residual[row] = closed.residual;
         settled[row] = closed.settled;
+        recurs[row] = closed.recurs;
     });
 }
 

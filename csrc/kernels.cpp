@@ -85,21 +85,37 @@ INLINE uint8_t replace_mask(uint8_t* __restrict mask, const uint8_t* __restrict 
     return changed;
 }
 
+// anchor <- mask, in zeros and ones.
+INLINE void renew_anchor(uint8_t* __restrict anchor, const uint8_t* __restrict mask, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) anchor[i] = mask[i] != 0;
+}
+
+// Returns 0 where the estimate is what the anchor is.
+INLINE uint8_t compare_anchor(const uint8_t* __restrict anchor, const uint8_t* __restrict estimate, int64_t n) {
+    uint8_t different = 0;
+    for (int64_t i = 0; i < n; ++i) different |= (anchor[i] != 0) ^ estimate[i];
+    return different;
+}
+
 template <bool estimate_mask>
-INLINE Closed close_body(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d, float g,
-                         float weight) {
+INLINE Closed close_body(float* s, const float* v, const float* y, uint8_t* mask, uint8_t* anchor, float* x, int64_t d,
+                         bool renew, float g, float weight) {
     double lanes[LANES] = {};
     float difference[BLOCK];
     uint8_t estimate[BLOCK];
-    uint8_t changed = 0;
+    uint8_t changed = 0, different = 0;
     for (int64_t i = 0; i < d; i += BLOCK) {
         const int64_t n = d - i < BLOCK ? d - i : BLOCK;
         close_block<estimate_mask>(s + i, v + i, y + i, mask + i, x + i, difference, estimate, n, g, weight);
-        if (estimate_mask) changed |= replace_mask(mask + i, estimate, n);
+        if (estimate_mask) {
+            if (renew) renew_anchor(anchor + i, mask + i, n);
+            different |= compare_anchor(anchor + i, estimate, n);
+            changed |= replace_mask(mask + i, estimate, n);
+        }
         start_body(s + i, y + i, mask + i, n, weight);
         add_squares(lanes, difference, n);
     }
-    return {mean(lanes, d), changed == 0};
+    return {mean(lanes, d), changed == 0, estimate_mask && different == 0};
 }
 
 INLINE void advance_block(float* __restrict x, const float* __restrict v, float* __restrict difference, int64_t n) {
@@ -130,13 +146,14 @@ INLINE float advance_body(float* x, const float* v, int64_t d) {
                             float weight) {                                                                         \
         step_body(s, v, y, mask, n, c, weight);                                                                     \
     }                                                                                                               \
-    TARGET Closed close_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d,        \
-                               float g, float weight) {                                                             \
-        return close_body<false>(s, v, y, mask, x, d, g, weight);                                                   \
+    TARGET Closed close_##NAME(float* s, const float* v, const float* y, uint8_t* mask, uint8_t* anchor, float* x,  \
+                               int64_t d, bool renew, float g, float weight) {                                      \
+        return close_body<false>(s, v, y, mask, anchor, x, d, renew, g, weight);                                    \
     }                                                                                                               \
-    TARGET Closed close_estimating_mask_##NAME(float* s, const float* v, const float* y, uint8_t* mask, float* x,   \
-                                               int64_t d, float g, float weight) {                                  \
-        return close_body<true>(s, v, y, mask, x, d, g, weight);                                                    \
+    TARGET Closed close_estimating_mask_##NAME(float* s, const float* v, const float* y, uint8_t* mask,             \
+                                               uint8_t* anchor, float* x, int64_t d, bool renew, float g,           \
+                                               float weight) {                                                      \
+        return close_body<true>(s, v, y, mask, anchor, x, d, renew, g, weight);                                     \
     }                                                                                                               \
     TARGET float advance_##NAME(float* x, const float* v, int64_t d) { return advance_body(x, v, d); }              \
     constexpr Kernels NAME = {#NAME,        start_##NAME, step_##NAME, close_##NAME, close_estimating_mask_##NAME,  \

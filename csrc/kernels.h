@@ -12,6 +12,7 @@ namespace memrecon {
 struct Closed {
     float residual;  // mean((xi - x)^2)
     bool settled;    // the mask is what it was: always, where it is not estimated
+    bool recurs;     // the mask is what the anchor is: never, where it is not estimated
 };
 
 struct Kernels {
@@ -24,11 +25,12 @@ struct Kernels {
     void (*step)(float* s, const float* v, const float* y, const std::uint8_t* mask, std::int64_t n, float c,
                  float weight);
 
-    // One row of d pixels: the output, the mask rule where it is estimated, and the restart.
-    Closed (*close)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x, std::int64_t d, float g,
-                    float weight);
-    Closed (*close_estimating_mask)(float* s, const float* v, const float* y, std::uint8_t* mask, float* x,
-                                    std::int64_t d, float g, float weight);
+    // One row of d pixels: the output, the mask rule where it is estimated, and the restart. Where it is estimated and
+    // `renew`, the anchor becomes the mask as it was before.
+    Closed (*close)(float* s, const float* v, const float* y, std::uint8_t* mask, std::uint8_t* anchor, float* x,
+                    std::int64_t d, bool renew, float g, float weight);
+    Closed (*close_estimating_mask)(float* s, const float* v, const float* y, std::uint8_t* mask, std::uint8_t* anchor,
+                                    float* x, std::int64_t d, bool renew, float g, float weight);
 
     // One row of d pixels: x <- v. Returns mean((v - x)^2).
     float (*advance)(float* x, const float* v, std::int64_t d);

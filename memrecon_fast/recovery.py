@@ -42,7 +42,7 @@ def recover(
     mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
     settings: the default is `Settings()`.
     backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
-    slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (17 bytes per pixel and
+    slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (18 bytes per pixel and
         slot, and the autoencoder's own) and does not change the result.
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).

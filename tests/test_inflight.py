@@ -57,10 +57,9 @@ def test_slots_do_the_work_that_the_images_need_and_little_more() -> None:
     assert (result.outer_iterations[endless] == 40).all()
     needed = int(result.evaluations.sum())
     assert codebook.rows <= 1.15 * needed
-    # nearly full, until only restless images are left, and those make 40 outer iterations
-    assert codebook.calls <= 1.1 * int(result.evaluations[~endless].sum()) / 64 + 41 * 39
+    assert codebook.calls <= 1.1 * needed / 64 + 12 * 39  # nearly full, until only the last images are left
     batches = [result.evaluations[i : i + 64] for i in range(0, 1000, 64)]
-    assert sum(len(batch) * int(batch.max()) for batch in batches) > 3 * needed  # if each waited for its slowest
+    assert sum(len(batch) * int(batch.max()) for batch in batches) > 1.5 * needed  # if each waited for its slowest
 
 
 @pytest.mark.parametrize("backend", [name for name, state in mf.backends().items() if state == "available"])

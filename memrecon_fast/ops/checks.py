@@ -9,11 +9,11 @@ from torch import Tensor
 
 _KINDS: dict[str, tuple[torch.dtype, tuple[int, ...] | None, int]] = {
     **dict.fromkeys(("s", "v", "y", "x"), (torch.float32, None, 4)),
-    "mask": (torch.bool, None, 1),
+    **dict.fromkeys(("mask", "anchor"), (torch.bool, None, 1)),
     "coefficients": (torch.float32, (3,), 12),
     "residual": (torch.float32, (), 4),
-    "settled": (torch.bool, (), 1),
-    **dict.fromkeys(("iterations", "blocks", "below"), (torch.int32, (), 4)),
+    **dict.fromkeys(("settled", "recurs", "renew"), (torch.bool, (), 1)),
+    **dict.fromkeys(("iterations", "blocks", "below", "anchored", "period"), (torch.int32, (), 4)),
     "status": (torch.int8, (), 1),
 }
 """For each argument its dtype, what follows the rows in its shape (None stands for the d pixels), and how many bytes

@@ -1,8 +1,8 @@
 """The functions of plain.py on compiled CPU kernels (csrc/), one pass over memory each: the backend "cpp".
 
-s, x, mask and settled come out as from plain.py, bit for bit. residual may differ by a unit in the last place, since
-the squares are summed in another order; it is the same one for every instruction set and any number of threads. The
-threads are torch's (`torch.get_num_threads()`). Autograd does not see what these functions do.
+s, x, mask, anchor, settled and recurs come out as from plain.py, bit for bit. residual may differ by a unit in the last
+place, since the squares are summed in another order; it is the same one for every instruction set and any number of
+threads. The threads are torch's (`torch.get_num_threads()`). Autograd does not see what these functions do.
 
 All of them raise TypeError for an argument that is no tensor or has another dtype, and ValueError for one that is not
 on the CPU, not contiguous, of another shape, or that shares memory with an argument that is written. `judge` alone is
@@ -38,28 +38,35 @@ def close(
     v: Tensor,
     y: Tensor,
     mask: Tensor,
+    anchor: Tensor,
     x: Tensor,
     residual: Tensor,
     settled: Tensor,
+    recurs: Tensor,
+    renew: Tensor,
     status: Tensor,
     coefficients: Tensor,
     estimate_mask: bool,
 ) -> None:
     """End an outer iteration and begin the next one, in the rows that are RUNNING.
 
-    With ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s: residual ← mean((ξ − x)²) per row, x ← ξ, mask ← (20) of x if
-    `estimate_mask`, settled ← that changed nothing, s ← start. The squares are summed in float64. A NaN in x counts as
-    kept, as in (20).
+    With ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s: residual ← mean((ξ − x)²) per row, x ← ξ, s ← start. The squares are
+    summed in float64. If `estimate_mask`: anchor ← mask where it is to be renewed, mask ← (20) of x, settled and
+    recurs ← whether that is the mask before and the anchor. A NaN in x counts as kept, as in (20). Else settled ← True,
+    recurs ← False.
     """
     addresses, rows, d = check_buffers(
-        ("s", "mask", "x", "residual", "settled"),
+        ("s", "mask", "anchor", "x", "residual", "settled", "recurs"),
         s=s,
         v=v,
         y=y,
         mask=mask,
+        anchor=anchor,
         x=x,
         residual=residual,
         settled=settled,
+        recurs=recurs,
+        renew=renew,
         status=status,
         coefficients=coefficients,
     )

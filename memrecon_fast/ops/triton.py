@@ -44,7 +44,7 @@ ALIGNMENT = 16
 _PIXELS_PER_WARP = 4 * 32
 _FLAT_WARPS = 4
 _MOST_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
-_MOST_ROW_REGISTERS = 64  # of a thread: two such blocks fill a multiprocessor's registers
+_MOST_ROW_REGISTERS = {4: 64, 2: 80, 1: 80}  # of a thread: two blocks of 64 fill a multiprocessor; with more, one fits
 _JUDGE_ROWS = 32  # to one warp
 
 OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
@@ -55,7 +55,10 @@ _CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
 _MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
 _DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
 
-_PER_ROW = ["coefficients", "residual", "settled", "iterations", "blocks", "below", "status"]
+_PER_ROW = [
+    *("coefficients", "residual", "settled", "recurs", "renew", "status"),
+    *("iterations", "blocks", "below", "anchored", "period"),
+]
 """These are read number by number: how they are aligned must not make a new kernel. All others are [rows, d]."""
 
 
@@ -76,27 +79,33 @@ def close(
     v: Tensor,
     y: Tensor,
     mask: Tensor,
+    anchor: Tensor,
     x: Tensor,
     residual: Tensor,
     settled: Tensor,
+    recurs: Tensor,
+    renew: Tensor,
     status: Tensor,
     coefficients: Tensor,
     estimate_mask: bool,
 ) -> None:
     """`plain.close`."""
     rows, d = _check(
-        *("s", "mask", "x", "residual", "settled"),
+        *("s", "mask", "anchor", "x", "residual", "settled", "recurs"),
         s=s,
         v=v,
         y=y,
         mask=mask,
+        anchor=anchor,
         x=x,
         residual=residual,
         settled=settled,
+        recurs=recurs,
+        renew=renew,
         status=status,
         coefficients=coefficients,
     )
-    buffers = (s, v, y, mask, x, residual, settled, status, coefficients)
+    buffers = (s, v, y, mask, anchor, x, residual, settled, recurs, renew, status, coefficients)
     _launch_rows(_close, rows, d, *buffers, ESTIMATE_MASK=bool(estimate_mask))
 
 
@@ -109,9 +118,13 @@ def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
 def judge(
     residual: Tensor,
     settled: Tensor,
+    recurs: Tensor,
+    renew: Tensor,
     iterations: Tensor,
     blocks: Tensor,
     below: Tensor,
+    anchored: Tensor,
+    period: Tensor,
     status: Tensor,
     tolerance: float,
     patience: int,
@@ -120,15 +133,19 @@ def judge(
 ) -> None:
     """`plain.judge`."""
     rows, _ = _check(
-        *("residual", "iterations", "blocks", "below", "status"),
+        *("residual", "renew", "iterations", "blocks", "below", "anchored", "period", "status"),
         residual=residual,
         settled=settled,
+        recurs=recurs,
+        renew=renew,
         iterations=iterations,
         blocks=blocks,
         below=below,
+        anchored=anchored,
+        period=period,
         status=status,
     )
-    buffers = (residual, settled, iterations, blocks, below, status)
+    buffers = (residual, settled, recurs, renew, iterations, blocks, below, anchored, period, status)
     # As torch rounds it to compare it with a float32: the interpreter would not.
     numbers = (ctypes.c_float(tolerance).value, patience, limit, first_comparison)
     _launch(_judge, triton.cdiv(rows, _JUDGE_ROWS), *buffers, *numbers, rows, BLOCK=_JUDGE_ROWS, num_warps=1)
@@ -185,9 +202,12 @@ def _close(
     v: tl.tensor,
     y: tl.tensor,
     mask: tl.tensor,
+    anchor: tl.tensor,
     x: tl.tensor,
     residual: tl.tensor,
     settled: tl.tensor,
+    recurs: tl.tensor,
+    renew: tl.tensor,
     status: tl.tensor,
     coefficients: tl.tensor,
     share: tl.float64,
@@ -201,10 +221,11 @@ def _close(
         return
     g = tl.load(coefficients + 3 * row)
     weight = tl.load(coefficients + 3 * row + 2)
+    renewed = tl.load(renew + row) != 0
     d = units * UNIT
     lane = tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float64)
-    changed = tl.zeros([BLOCK], tl.int32)
+    differs = tl.zeros([BLOCK], tl.int32)  # 1: from the mask before, 2: from the anchor; together they need less room
     for first in range(0, d, BLOCK):
         here = row * d + first
         inside = lane < d - first
@@ -223,12 +244,18 @@ def _close(
             # Comparisons and selections, no maximum: a NaN in y or ξ makes them all false, and the pixel kept.
             double = 2.0 * image
             erased = (xi > tl.where(double < 0.0, 0.0, double)) | (xi < tl.where(double > 0.0, 0.0, double))
-            changed |= (inside & (erased == kept)).to(tl.int32)
+            then = kept
+            if renewed:
+                tl.store(anchor + here + lane, kept, mask=inside)
+            else:
+                then = tl.load(anchor + here + lane, mask=inside, other=False)
+            differs |= tl.where(inside & (erased == kept), 1, 0) | tl.where(inside & (erased == then), 2, 0)
             kept = ~erased
             tl.store(mask + here + lane, kept, mask=inside)
         tl.store(s + here + lane, tl.where(kept, image * weight, 0.0), mask=inside)
     tl.store(residual + row, (tl.sum(total, axis=0) * share).to(tl.float32))
-    tl.store(settled + row, tl.sum(changed, axis=0) == 0)
+    tl.store(settled + row, tl.sum(differs & 1, axis=0) == 0)
+    tl.store(recurs + row, (tl.sum(differs & 2, axis=0) == 0) if ESTIMATE_MASK else False)
 
 
 @triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
@@ -265,9 +292,13 @@ def _advance(
 def _judge(
     residual: tl.tensor,
     settled: tl.tensor,
+    recurs: tl.tensor,
+    renew: tl.tensor,
     iterations: tl.tensor,
     blocks: tl.tensor,
     below: tl.tensor,
+    anchored: tl.tensor,
+    period: tl.tensor,
     status: tl.tensor,
     tolerance: tl.float32,
     patience: tl.int32,
@@ -286,13 +317,24 @@ def _judge(
     known = tl.load(settled + row, mask=running, other=False) & finite & (tolerance > 0.0)
     ahead = tl.where(known, tl.minimum(patience - run, limit - count), 0)
     ahead = tl.maximum(ahead, 0)
-    verdict = tl.where(count + ahead >= limit, _MAX_ITERATIONS, _RUNNING)
+    since = tl.load(anchored + row, mask=running, other=0)
+    length = tl.maximum(count - since, 1)
+    last = tl.load(period + row, mask=running, other=0)
+    came_back = tl.load(recurs + row, mask=running, other=False) & (since > 0)
+    again = came_back & (length == last) & finite & (run < length) & (run < patience) & (ahead == 0)
+    left = tl.maximum(limit - count, 0)
+    skipped = tl.where(again, left - left % length, 0)
+    verdict = tl.where(count + ahead + skipped >= limit, _MAX_ITERATIONS, _RUNNING)
     verdict = tl.where(run + ahead >= patience, _CONVERGED, verdict)
     verdict = tl.where(finite, verdict, _DIVERGED)
     tl.store(residual + row, tl.where(ahead > 0, 0.0, mse), mask=running)
     tl.store(below + row, run + ahead, mask=running)
-    tl.store(iterations + row, count + ahead, mask=running)
+    tl.store(iterations + row, count + ahead + skipped, mask=running)
     tl.store(blocks + row, tl.load(blocks + row, mask=running, other=0) + 1, mask=running)
+    tl.store(period + row, tl.where(came_back, length, last), mask=running)
+    power_of_two = (count & (count - 1)) == 0
+    tl.store(renew + row, power_of_two, mask=running)
+    tl.store(anchored + row, tl.where(power_of_two | came_back, count, since), mask=running)
     tl.store(status + row, verdict.to(tl.int8), mask=running)
 
 
@@ -324,7 +366,7 @@ def _launch_rows(kernel: Any, rows: int, d: int, *buffers: Tensor, **constants: 
     warps = min(triton.next_power_of_2(max(triton.cdiv(d, _PIXELS_PER_WARP), 1)), _MOST_ROW_WARPS)
     block = warps * _PIXELS_PER_WARP
     share = 1 / d if d else math.nan  # of a pixel in the mean
-    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": _MOST_ROW_REGISTERS}
+    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": _MOST_ROW_REGISTERS[unit]}
     _launch(kernel, rows, *buffers, share, d // unit, **constants)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.solvers.samples import Sample, Staged
-from memrecon_fast.solvers.slots import Slots, clear, common_buffers, upload
+from memrecon_fast.solvers.slots import Slots, clear, common_buffers, counters, upload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,7 @@ class IterationSolver:
         """One iteration."""
         self.ops.advance(slots.x, self.prox(slots.x), slots.residual, slots.status)
         self.ops.judge(
-            slots.residual,
-            slots.settled,
-            slots.iterations,
-            slots.blocks,
-            slots.below,
-            slots.status,
+            **counters(slots),
             tolerance=self.tolerance,
             patience=1,
             limit=self.max_iterations,

@@ -12,7 +12,7 @@ from memrecon_fast.ops import Ops, plain
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
 from memrecon_fast.solvers.samples import Sample, Staged
-from memrecon_fast.solvers.slots import Slots, clear, common_buffers, upload
+from memrecon_fast.solvers.slots import Slots, clear, common_buffers, counters, upload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class PaperSlots(Slots):
     """float32 [S, d]: the degraded image."""
     mask: Tensor
     """bool [S, d]: Θ, True = kept."""
+    anchor: Tensor
+    """bool [S, d]: Θ as it was estimated some time ago."""
     coefficients: Tensor
     """float32 [S, 3]: what the operations need of γ."""
 
@@ -41,9 +43,9 @@ class FirstIteration:
 class PaperSolver:
     """Advances slots by outer iterations of inner_iterations − 1 applications of f each: the last one's is not used.
 
-    An outer iteration restarts from zero, so its result depends on the mask alone. Once the estimated mask is the one
-    that it was made with, all further outer iterations would repeat it: they are counted, not computed. That takes f to
-    be a function: the same image in, the same image out.
+    An outer iteration restarts from zero, so its result depends on the mask alone. Once a mask has been estimated
+    twice, all further outer iterations repeat what came in between: they are counted, not computed (`judge`). That
+    takes f to be a function: the same image in, the same image out.
     """
 
     prox: Prox
@@ -71,6 +73,7 @@ class PaperSolver:
             s=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             y=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             mask=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
+            anchor=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
             coefficients=plain.coefficients(gamma).to(device),
         )
 
@@ -114,20 +117,18 @@ class PaperSolver:
             v,
             slots.y,
             slots.mask,
+            slots.anchor,
             slots.x,
             slots.residual,
             slots.settled,
+            slots.recurs,
+            slots.renew,
             slots.status,
             slots.coefficients,
             estimate_mask=not self.known_masks,
         )
         self.ops.judge(
-            slots.residual,
-            slots.settled,
-            slots.iterations,
-            slots.blocks,
-            slots.below,
-            slots.status,
+            **counters(slots),
             tolerance=self.settings.tolerance,
             patience=self.settings.patience,
             limit=1 if self.known_masks else self.settings.max_outer_iterations,

@@ -12,6 +12,13 @@ from torch import Tensor
 from memrecon_fast.settings import RUNNING
 
 SomeSlots = TypeVar("SomeSlots", bound="Slots")
+COUNTERS = {
+    "residual": torch.float32,
+    **dict.fromkeys(("settled", "recurs", "renew"), torch.bool),
+    **dict.fromkeys(("iterations", "blocks", "below", "anchored", "period"), torch.int32),
+    "status": torch.int8,
+}
+"""What `judge` keeps for every slot."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,27 +31,27 @@ class Slots:
     """float32 [S]: the MSE between the last two estimates, NaN where there was only one."""
     settled: Tensor
     """bool [S]: all estimates to come are known to equal this one."""
+    recurs: Tensor
+    """bool [S]: the estimate number `anchored` was followed by what follows this one."""
+    renew: Tensor
+    """bool [S]: this estimate is the new anchor."""
     iterations: Tensor
     """int32 [S]: estimates made, or known to equal one that was."""
     blocks: Tensor
     """int32 [S]: estimates made."""
     below: Tensor
     """int32 [S]: comparisons running with an MSE below the tolerance."""
+    anchored: Tensor
+    """int32 [S]: the number of the estimate that the search for cycles compares with; 0: none yet."""
+    period: Tensor
+    """int32 [S]: the number of estimates between the last two that were found to be followed by the same; 0: none."""
     status: Tensor
     """int8 [S]: RUNNING, or a `Status`: such a slot changes no more until it is loaded again."""
 
 
 def common_buffers(slots: int, pixels: int, device: torch.device) -> dict[str, Tensor]:
     """The tensors of `Slots`, all zero, by name."""
-    dtypes = {
-        "residual": torch.float32,
-        "settled": torch.bool,
-        "iterations": torch.int32,
-        "blocks": torch.int32,
-        "below": torch.int32,
-        "status": torch.int8,
-    }
-    counters = {name: torch.zeros(slots, dtype=dtype, device=device) for name, dtype in dtypes.items()}
+    counters = {name: torch.zeros(slots, dtype=dtype, device=device) for name, dtype in COUNTERS.items()}
     return {"x": torch.zeros(slots, pixels, dtype=torch.float32, device=device), **counters}
 
 
@@ -72,8 +79,8 @@ def put(rows: Slots, slots: Slots, indices: Tensor) -> None:
 
 def clear(slots: Slots) -> None:
     """Make the counters of these slots those of an image that was just loaded, with an estimate of zero."""
-    for tensor in (slots.x, slots.residual, slots.settled, slots.iterations, slots.blocks, slots.below):
-        tensor.zero_()
+    for name in ("x", *COUNTERS):
+        getattr(slots, name).zero_()
     slots.status.fill_(RUNNING)
 
 
@@ -85,3 +92,8 @@ def upload(rows: Sequence[Tensor], target: Tensor) -> None:
         target.copy_(pinned, non_blocking=True)
     else:
         torch.stack(list(rows), out=target)
+
+
+def counters(slots: Slots) -> dict[str, Tensor]:
+    """The tensors of `COUNTERS`, by name: arguments of `judge`."""
+    return {name: getattr(slots, name) for name in COUNTERS}

@@ -21,11 +21,17 @@ Buffers = dict[str, Tensor]
 ARGUMENTS = {
     "start": ["s", "y", "mask", "coefficients"],
     "step": ["s", "v", "y", "mask", "coefficients"],
-    "close": ["s", "v", "y", "mask", "x", "residual", "settled", "status", "coefficients"],
+    "close": [
+        *("s", "v", "y", "mask", "anchor", "x"),
+        *("residual", "settled", "recurs", "renew", "status", "coefficients"),
+    ],
     "advance": ["x", "v", "residual", "status"],
-    "judge": ["residual", "settled", "iterations", "blocks", "below", "status"],
+    "judge": [
+        *("residual", "settled", "recurs", "renew"),
+        *("iterations", "blocks", "below", "anchored", "period", "status"),
+    ],
 }
-OF_PIXELS = ("s", "v", "y", "mask", "x")
+OF_PIXELS = ("s", "v", "y", "mask", "anchor", "x")
 # Operations with their further arguments.
 CLOSE, CLOSE_ESTIMATING_MASK = ("close", False), ("close", True)
 OF_IMAGES: list[tuple[Any, ...]] = [("start",), ("step",), CLOSE, CLOSE_ESTIMATING_MASK, ("advance",)]
@@ -96,6 +102,24 @@ class AgainstPlain:
             buffers["y"][row, pixel] = 1 - buffers["y"][row, pixel]
         actual = self.check(CLOSE_ESTIMATING_MASK, buffers)
         assert actual["settled"].tolist() == [False] * 5 + [True] * 4
+
+    @pytest.mark.parametrize("d", [1, 70, 513, 768, 4097])
+    def test_recurs_hangs_on_every_pixel(self, d: int) -> None:
+        buffers = random_buffers(12, d)
+        buffers["status"].fill_(RUNNING)
+        estimated = buffers["y"] >= 0.5  # with s = v = 1 a pixel is kept where 1 is at most 2y
+        buffers["s"], buffers["v"] = torch.ones(12, d), torch.ones(12, d)
+        buffers["mask"], buffers["renew"] = torch.zeros(12, d, dtype=torch.bool), torch.zeros(12, dtype=torch.bool)
+        buffers["anchor"] = estimated.clone()
+        for row, pixel in enumerate([0, 1 % d, d // 2, (d - 2) % d, d - 1]):
+            buffers["anchor"][row, pixel] ^= True
+        buffers["renew"][9:] = True  # these are compared with the mask as it was
+        buffers["mask"][10] = estimated[10]
+        actual = self.check(CLOSE_ESTIMATING_MASK, buffers)
+        assert actual["recurs"].tolist()[:9] == [False] * 5 + [True] * 4
+        assert actual["recurs"][10]
+        assert torch.equal(actual["recurs"][9:], actual["settled"][9:])
+        assert torch.equal(actual["anchor"][9:], buffers["mask"][9:])
 
     @pytest.mark.parametrize("operation", [CLOSE, CLOSE_ESTIMATING_MASK, ("advance",)])
     def test_only_running_rows_are_touched(self, operation: tuple[Any, ...]) -> None:
@@ -169,6 +193,7 @@ class AgainstPlain:
             "iterations": torch.tensor(iterations, dtype=torch.int32),
             "blocks": torch.tensor(iterations, dtype=torch.int32) // 2,
             "below": torch.tensor(below, dtype=torch.int32),
+            **cycles(len(table), torch.tensor(iterations, dtype=torch.int32)),
             "status": torch.tensor(status, dtype=torch.int8),
         }
         self.check(("judge", tolerance, *numbers), buffers)
@@ -176,6 +201,8 @@ class AgainstPlain:
     def check(self, operation: tuple[Any, ...], buffers: Buffers, shift_vectors: bool = False) -> Buffers:
         """Run both on copies, `ops` between guards; what `ops` made, on the CPU."""
         buffers = clone(buffers)
+        if operation[0] == "close":
+            buffers.setdefault("anchor", ~buffers["mask"])
         poison(operation, buffers)
         expected = self.run(plain, operation, clone(buffers))
         pairs = {name: guarded(tensor, self.device, shift_vectors) for name, tensor in buffers.items()}
@@ -214,9 +241,25 @@ def random_buffers(rows: int, d: int, seed: int = 0) -> Buffers:
     buffers["settled"] = torch.rand(rows, generator=generator) < 0.5
     for name in ("iterations", "blocks", "below"):
         buffers[name] = torch.randint(7, (rows,), generator=generator, dtype=torch.int32)
+    buffers["anchor"] = torch.rand(rows, d, generator=generator) < 0.5
+    buffers |= cycles(rows, buffers["iterations"], seed)
     others = torch.tensor(STATUSES, dtype=torch.int8)[torch.randint(len(STATUSES), (rows,), generator=generator)]
     buffers["status"] = torch.where(torch.arange(rows) % 3 == 2, others, RUNNING)
     return buffers
+
+
+def cycles(rows: int, iterations: Tensor, seed: int = 0) -> Buffers:
+    """The counters of the search for cycles; in half of the rows the anchor recurs after the same number as before."""
+    generator = torch.Generator().manual_seed(seed)
+    anchored = (iterations * torch.rand(rows, generator=generator)).to(torch.int32)
+    period = iterations + 1 - anchored
+    other = torch.randint(4, (rows,), generator=generator, dtype=torch.int32)
+    return {
+        "recurs": torch.rand(rows, generator=generator) < 0.7,
+        "renew": torch.rand(rows, generator=generator) < 0.5,
+        "anchored": anchored,
+        "period": torch.where(torch.rand(rows, generator=generator) < 0.5, period, other),
+    }
 
 
 def vectors(gammas: list[float]) -> Buffers:
@@ -226,6 +269,8 @@ def vectors(gammas: list[float]) -> Buffers:
         "coefficients": plain.coefficients(torch.tensor(gammas, dtype=torch.float64)),
         "residual": torch.zeros(rows),
         "settled": torch.arange(rows) % 2 == 0,
+        "recurs": torch.arange(rows) % 2 == 1,
+        "renew": torch.arange(rows) % 3 == 0,
         "status": torch.full((rows,), RUNNING, dtype=torch.int8),
     }
 

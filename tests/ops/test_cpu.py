@@ -17,7 +17,7 @@ from memrecon_fast.settings import RUNNING
 _C: Any = pytest.importorskip("memrecon_fast._C", reason="built without the C++ kernels")
 cpu: Any = pytest.importorskip("memrecon_fast.ops.cpu")
 
-CLOSE = ["s", "v", "y", "mask", "x", "residual", "settled", "status", "coefficients"]
+CLOSE = ["s", "v", "y", "mask", "anchor", "x", "residual", "settled", "recurs", "renew", "status", "coefficients"]
 ARGUMENTS_OF = {
     "start": ["s", "y", "mask", "coefficients"],
     "step": ["s", "v", "y", "mask", "coefficients"],
@@ -69,15 +69,17 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 def random_buffers(rows: int, d: int, seed: int = 0) -> Buffers:
     generator = torch.Generator().manual_seed(seed)
     buffers = {name: torch.randn(rows, d, generator=generator) for name in "svyx"}
-    buffers["mask"] = torch.rand(rows, d, generator=generator) < 0.5
+    buffers |= {name: torch.rand(rows, d, generator=generator) < 0.5 for name in ("mask", "anchor")}
     return buffers | vectors(rows)
 
 
 def vectors(rows: int, gamma: float = 0.5) -> Buffers:
-    """What there is one of per row; all rows are RUNNING, with the same gamma."""
+    """What there is one of per row; all rows are RUNNING, with the same gamma; every other one renews."""
     return {
         "residual": torch.empty(rows),
         "settled": torch.zeros(rows, dtype=torch.bool),
+        "recurs": torch.zeros(rows, dtype=torch.bool),
+        "renew": torch.arange(rows) % 2 == 1,
         "status": torch.full((rows,), RUNNING, dtype=torch.int8),
         "coefficients": coefficients([gamma] * rows),
     }
@@ -98,6 +100,7 @@ def poison(buffers: Buffers, operation: str) -> None:
     """Fill what the operation writes without reading it with NaN, or with what it is not to become."""
     buffers["residual"].fill_(torch.nan)
     buffers["settled"].fill_(operation == "close_estimating_mask")
+    buffers["recurs"].fill_(True)
     if operation == "start":
         buffers["s"].fill_(torch.nan)
 
@@ -185,6 +188,7 @@ def test_rows_that_do_not_run_are_left_as_they_are(
         buffers[name][frozen, ::3] = torch.nan
         buffers[name][frozen, 1::3] = torch.inf
     buffers["settled"] = torch.arange(shape[0]) % 2 == 0
+    buffers["recurs"] = torch.arange(shape[0]) % 3 == 0
     buffers["residual"] = torch.where(torch.arange(shape[0]) % 3 == 0, torch.nan, 7.0)
     for threads in (1, 2):
         set_threads(threads)
@@ -199,27 +203,46 @@ def test_rows_that_do_not_run_are_left_as_they_are(
             kept, was = (t[frozen].contiguous().view(torch.uint8) for t in (actual[name], tensor))
             assert torch.equal(kept, was), name
         assert not torch.equal(actual["x"][~frozen], buffers["x"][~frozen])
+        renewed = buffers["renew"] & ~frozen & (operation == "close_estimating_mask")
+        assert torch.equal(actual["anchor"], torch.where(renewed[:, None], buffers["mask"], buffers["anchor"]))
 
 
 @pytest.mark.parametrize("operation", ["close", "close_estimating_mask"])
 @pytest.mark.parametrize("d", [1, 2, 15, 16, 17, 31, 32, 33, 511, 512, 513, 1031])
-def test_one_pixel_decides_whether_the_mask_settled(operation: str, d: int) -> None:
+def test_one_pixel_decides_whether_the_mask_settled_or_recurs(operation: str, d: int) -> None:
     # With g = 1, 0 < y and w = 2v - s = v = s, the output is (y + w)/2 where kept, w where erased: w = y is found kept
-    # in both, w = 3y erased where it was, w = 9y in both.
-    pixels = {0, d // 2, d - 1}
-    changes = [None, *itertools.product(pixels, (False, True)), None]
-    buffers = random_buffers(len(changes), d) | {"coefficients": coefficients([2.0] * len(changes))}
-    mask, y = buffers["mask"], 1 + buffers["y"].abs()
-    w = torch.where(mask, y, 3 * y)
-    for row, change in enumerate(changes):
-        if change is not None:
-            pixel, before = change
-            mask[row, pixel] = before
-            w[row, pixel] = 9 * y[row, pixel] if before else y[row, pixel]
-    actual = check_against_plain(operation, buffers | {"s": w, "v": w, "y": y})
-    settled = [change is None or operation == "close" for change in changes]
-    assert actual["settled"].tolist() == settled
-    assert (actual["mask"] != mask).sum() == len(settled) - sum(settled)
+    # in both, w = 9y erased in both. So the estimate is known; mask and anchor are it, but for one pixel each or none.
+    changes = [None, *sorted({0, d // 2, d - 1})]
+    cases = list(itertools.product(changes, changes, (False, True), (False, True)))
+    buffers = random_buffers(len(cases), d) | {"coefficients": coefficients([2.0] * len(cases))}
+    estimate = buffers["mask"].clone()
+    for row, (*pixels, kept, _) in enumerate(cases):
+        for pixel in pixels:
+            if pixel is not None:
+                estimate[row, pixel] = kept
+    mask, anchor = estimate.clone(), estimate.clone()
+    for row, (of_mask, of_anchor, _, _) in enumerate(cases):
+        if of_mask is not None:
+            mask[row, of_mask] ^= True
+        if of_anchor is not None:
+            anchor[row, of_anchor] ^= True
+    renew = torch.tensor([renew for *_, renew in cases])
+    y = 1 + buffers["y"].abs()
+    w = torch.where(estimate, y, 9 * y)
+    buffers |= {"s": w, "v": w, "y": y, "mask": mask, "anchor": anchor, "renew": renew}
+
+    actual = check_against_plain(operation, buffers)
+    if operation == "close":
+        assert actual["settled"].all()
+        assert not actual["recurs"].any()
+        assert torch.equal(actual["mask"], mask)
+        assert torch.equal(actual["anchor"], anchor)
+        return
+    assert actual["settled"].tolist() == [of_mask is None for of_mask, *_ in cases]
+    recurs = [(of_mask if renewed else of_anchor) is None for of_mask, of_anchor, _, renewed in cases]
+    assert actual["recurs"].tolist() == recurs
+    assert torch.equal(actual["mask"], estimate)
+    assert torch.equal(actual["anchor"], torch.where(renew[:, None], mask, anchor))
 
 
 @pytest.mark.parametrize("shape", LARGE_SHAPES)
@@ -260,9 +283,10 @@ def test_special_values(operation: str, gamma: float) -> None:
     buffers = {name: triples[:, column].repeat(2)[None] for column, name in enumerate("svy")}
     size = len(triples)
     buffers["mask"] = torch.arange(2 * size)[None] < size
+    buffers["anchor"] = torch.arange(2 * size)[None] % 3 == 0
     buffers["x"] = buffers["s"].roll(5)
     check_against_plain(operation, buffers | vectors(1, gamma))
-    # Each pixel as a row, so that residual and settled, too, are compared value by value.
+    # Each pixel as a row, so that residual, settled and recurs, too, are compared value by value.
     columns = {name: tensor.reshape(-1, 1) for name, tensor in buffers.items()}
     check_against_plain(operation, columns | vectors(2 * size, gamma))
 
@@ -280,20 +304,26 @@ def test_any_nonzero_byte_of_a_mask_means_kept() -> None:
     # torch itself writes 0 and 1; a mask viewed from bytes can hold others.
     buffers = random_buffers(2, 97)
     buffers["mask"] = (buffers["mask"].to(torch.uint8) * 0x82).view(torch.bool)
+    buffers["anchor"] = (buffers["anchor"].to(torch.uint8) * 0x41).view(torch.bool)
     for operation in ("start", "step", "close"):
         check_against_plain(operation, buffers)
     # For the kernels such a byte and an estimate of kept are the same. torch compares bytes here and there: plain.py is
-    # asked about the same mask in zeros and ones.
-    usual = buffers | {"mask": buffers["mask"].view(torch.uint8).ne(0)}
-    odd = {name: tensor.clone() for name, tensor in buffers.items()}
+    # asked about the same masks in zeros and ones. An anchor that is not renewed keeps its bytes.
+    usual = buffers | {name: buffers[name].view(torch.uint8).ne(0) for name in ("mask", "anchor")}
+    odd = {name: guarded(tensor)[0] for name, tensor in buffers.items()}  # clone() would write zeros and ones
     call(cpu, "close_estimating_mask", odd)
+    assert torch.equal(odd["anchor"][0].view(torch.uint8), buffers["anchor"][0].view(torch.uint8))
+    odd["anchor"][0] = odd["anchor"][0].view(torch.uint8).ne(0)
     assert_same(odd, check_against_plain("close_estimating_mask", usual))
 
-    pixel = {name: torch.ones(1, 1) for name in "svyx"} | vectors(1)
-    pixel["mask"] = torch.full((1, 1), 0x82, dtype=torch.uint8).view(torch.bool)
-    call(cpu, "close_estimating_mask", pixel)
-    assert pixel["settled"].item()
-    assert pixel["mask"].view(torch.uint8).item() == 1
+    pixels = {name: torch.ones(2, 1) for name in "svyx"} | vectors(2)
+    pixels["mask"] = torch.full((2, 1), 0x82, dtype=torch.uint8).view(torch.bool)
+    pixels["anchor"] = torch.tensor([[0x41], [0]], dtype=torch.uint8).view(torch.bool)
+    call(cpu, "close_estimating_mask", pixels)
+    assert pixels["settled"].all()
+    assert pixels["recurs"].all()
+    assert pixels["mask"].view(torch.uint8).tolist() == [[1], [1]]
+    assert pixels["anchor"].view(torch.uint8).tolist() == [[0x41], [1]]
 
 
 @pytest.mark.parametrize("operation", ["start", "step", "close"])
@@ -374,7 +404,7 @@ def test_what_is_refused(operation: str, name: str) -> None:
         assert_refused(operation, good | {name: narrow}, ValueError, r"^coefficients .* \[4, 3\], not \[4, 2\]")
 
 
-WRITTEN = {"start": {"s"}, "step": {"s"}, "close": {"s", "mask", "x", "residual", "settled"}}
+WRITTEN = {"start": {"s"}, "step": {"s"}, "close": {"s", "mask", "anchor", "x", "residual", "settled", "recurs"}}
 WRITTEN["advance"] = {"x", "residual"}
 ALIASES = [
     (operation, *pair)

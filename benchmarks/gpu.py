@@ -1,0 +1,183 @@
+"""All GPU measurements with one command: first whether the results are right, then how fast they come.
+
+    python benchmarks/gpu.py                 in about eight minutes, on the current CUDA GPU
+    python benchmarks/gpu.py --rehearse      the same lines at tiny sizes without a GPU, to see that they work
+
+Needs torch 2.11, triton 3.6, numpy and, for the C++ kernels where they are not built yet, pybind11 and g++; the package
+need not be installed. Writes benchmarks/results/gpu-NAME.json and .md anew after each section. Exit status: 0; 1 if a
+check failed, which ends the run, or a section raised an error; 2 where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import functools
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # from a checkout, installed or not
+
+if TYPE_CHECKING:
+    from benchmarks.gpu_audit import Task
+    from benchmarks.gpu_device import Device, Section, Share
+
+SECONDS = {"checks": 75, "machine": 10, "bandwidth": 60, "blocks": 140, "audit": 150, "profile": 35}
+"""Of the sections, in eight minutes: what one leaves over goes to those after it."""
+START = 10.0
+"""Seconds of the eight minutes that are for none of them."""
+
+
+def main() -> int:
+    """Run all sections; the exit status."""
+    arguments = _parse()
+    begin = time.perf_counter()
+    if arguments.rehearse:
+        os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+    else:
+        os.environ.pop("TRITON_INTERPRET", None)
+        # a profile after CUDA Graphs were captured: CUPTI must neither be torn down nor come back
+        os.environ.setdefault("TEARDOWN_CUPTI", "0")
+        os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
+    try:
+        from benchmarks import gpu_device
+    except ImportError as error:
+        print(f"benchmarks/gpu.py needs torch, triton and numpy: {error}", file=sys.stderr)
+        return 2
+    why_not = "" if arguments.rehearse else gpu_device.why_no_gpu()
+    if why_not:
+        print(f"{why_not}; benchmarks/gpu.py --rehearse runs the same lines without one", file=sys.stderr)
+        return 2
+    if not arguments.rehearse:  # what hangs is ended; what was measured by then is written
+        faulthandler.dump_traceback_later(60 * arguments.minutes + 90, exit=True)
+    device: Device = gpu_device.Rehearsal() if arguments.rehearse else gpu_device.Gpu()
+    return _Run(device, arguments, begin).all_sections()
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=8.0, help="the time for everything (8)")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, no GPU; times mean nothing")
+    parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results; a rehearsal: a new one)")
+    parser.add_argument("--trace", type=Path, help="write the profile of float32 here, for chrome://tracing")
+    parser.add_argument("--commit", default="", help="what was measured, where there is no git to ask")
+    parser.add_argument("--keep-going", action="store_true", help="measure even if a check failed")
+    return parser.parse_args()
+
+
+class _Run:
+    """The sections, one after the other, and the results so far."""
+
+    def __init__(self, device: Device, arguments: argparse.Namespace, begin: float) -> None:
+        from benchmarks.gpu_device import where
+
+        self.device = device
+        self.arguments = arguments
+        self.begin = begin
+        self.task: Task | None = None
+        self.folder: Path = arguments.out or (
+            Path(tempfile.mkdtemp(prefix="gpu-rehearsal-")) if device.rehearsal else ROOT / "benchmarks" / "results"
+        )
+        self.results: dict[str, Any] = {
+            "rehearsal": device.rehearsal,
+            "where": where(device, arguments.commit),
+            "minutes": arguments.minutes,
+            "finished": False,
+            "seconds": 0.0,
+            "sections": {},
+            "skipped": [],
+            "errors": [],
+        }
+
+    def all_sections(self) -> int:
+        """Run them; the exit status."""
+        import torch
+
+        # IEEE float32 for what does not go through the package, too
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        left = dict(SECONDS)
+        for name, section in self._sections().items():
+            seconds = (60 * self.arguments.minutes - START - self._seconds()) * left[name] / sum(left.values())
+            del left[name]
+            print(f"{name}: at most {seconds:.0f} s", flush=True)
+            self._run(name, section, seconds)
+            self._write()
+            if name == "checks" and not self._checked() and not self.arguments.keep_going:
+                print("A check failed: nothing was measured.", file=sys.stderr)
+                return 1
+        self.results["finished"] = True
+        path = self._write()
+        print(path.read_text())
+        print(f"{path} and {path.with_suffix('.json').name}, {self._seconds():.0f} s")
+        return 1 if self.results["errors"] or not self._checked() else 0
+
+    def _sections(self) -> dict[str, Section]:
+        from benchmarks import gpu_audit, gpu_checks, gpu_speed
+
+        def measure_blocks(device: Device, share: Share) -> dict[str, Any]:
+            speeds = gpu_speed.speeds_from(self.results["sections"]["machine"], device)
+            return gpu_speed.measure_blocks(device, share, speeds)
+
+        return {
+            "checks": gpu_checks.run_checks,
+            "machine": gpu_speed.measure_machine,
+            "bandwidth": gpu_speed.measure_bandwidth,
+            "blocks": measure_blocks,
+            "audit": self._with_task(gpu_audit.measure_audit),
+            "profile": self._with_task(functools.partial(gpu_audit.measure_profile, trace=self.arguments.trace)),
+        }
+
+    def _with_task(self, section: Callable[[Device, Share, Task], dict[str, Any]]) -> Section:
+        from benchmarks.gpu_audit import make_task
+
+        def run(device: Device, share: Share) -> dict[str, Any]:
+            self.task = self.task or make_task(device, share)
+            return section(device, share, self.task)
+
+        return run
+
+    def _run(self, name: str, section: Section, seconds: float) -> None:
+        """One section; an error in it costs nothing but its own results."""
+        from benchmarks.gpu_device import Share
+
+        share, begin = Share(seconds), time.perf_counter()
+        try:
+            self.results["sections"][name] = section(self.device, share)
+            self.results["sections"][name]["seconds"] = time.perf_counter() - begin
+        except Exception as error:
+            traceback.print_exc()
+            self.results["errors"].append(f"{name}: {type(error).__name__}: {error}")
+        self.results["skipped"] += share.skipped
+        self.device.release()
+
+    def _checked(self) -> bool:
+        return bool(self.results["sections"].get("checks", {}).get("passed"))
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self.begin
+
+    def _write(self) -> Path:
+        """Both files; that for people is the one that is answered."""
+        from benchmarks.gpu_report import render
+
+        self.results["seconds"] = self._seconds()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^a-z0-9]+", "-", self.device.name.lower()).strip("-")
+        path = self.folder / f"gpu-{name}.md"
+        path.with_suffix(".json").write_text(json.dumps(self.results, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(render(self.results))
+        return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
