@@ -188,7 +188,7 @@ class Rehearsal(Device):
 
     def schedule(self, slots: int) -> Schedule | None:
         """As on a GPU: two groups of slots, flags read late, samples read ahead, blocks captured."""
-        return Schedule(groups=2, lag=1, ahead=4, capture=self.capture_function())
+        return Schedule(groups=2, lag=1, ahead=4, make_capture=lambda _: self.capture_function())
 
     def free_bytes(self) -> int:
         """Enough."""

@@ -96,7 +96,7 @@ def measure_machine(device: Device, share: Share) -> dict[str, Any]:
         products: dict[str, Work] = {}
         for number_format in device.formats:
             dtype = torch.bfloat16 if number_format == "bfloat16" else torch.float32
-            multiply = in_format(functools.partial(torch.matmul, b.to(dtype)), number_format, device.torch)
+            multiply = in_format(functools.partial(torch.matmul, b.to(dtype)), number_format, device.torch)[0]
             products[number_format] = device.captured(functools.partial(_pass, multiply, a.to(dtype), 1))
         times = compare(device, copies | products, share.left() / 2)
     milliseconds = min(times[name].median for name in copies)

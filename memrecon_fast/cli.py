@@ -163,7 +163,7 @@ def audit(
     weights: Annotated[Path | None, typer.Option(help="for a factory: its weights, .safetensors")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many members and controls")] = None,
     precision: Annotated[
-        str, typer.Option(help=f"of the forward passes: {', '.join(PRECISIONS)}")
+        str, typer.Option(help=f"of the forward passes of `paper` and `known-mask`: {', '.join(PRECISIONS)}")
     ] = DEFAULTS.precision,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     slots: Annotated[

@@ -8,6 +8,7 @@ the same work in every call, on the same memory, and ask the device for no answe
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -48,7 +49,7 @@ class Graphs:
 
     def _try_to_capture(self, rows: int) -> None:
         try:
-            self._replays[rows] = self._capture(lambda: self._function(rows))
+            self._replays[rows] = self._capture(functools.partial(self._function, rows))
         except Exception as error:  # whatever the autoencoder does that a capture does not allow
             if is_out_of_memory(error):
                 raise
@@ -63,28 +64,46 @@ class Graphs:
 def make_capture(device: torch.device) -> Capture:
     """What captures work on this GPU: the work is recorded, not done; what is returned does it.
 
-    All that one such function captures shares one pool of memory: it must not be replayed at the same time.
+    All that one such function captures shares one pool of memory: it must not be replayed at the same time, and once
+    all of it is gone, another function is needed for more.
     """
     pool = torch.cuda.graph_pool_handle()
+    stream = torch.cuda.Stream(device)  # torch's own for captures belongs to the GPU that it was first used on
 
     def capture(work: Work) -> Work:
         graph = torch.cuda.CUDAGraph()
-        # where the work fails, torch.cuda.graph leaves its own stream the current one: the outer context undoes that
+        failed: list[Exception] = []
+
+        def watched() -> None:
+            try:
+                work()
+            except Exception as error:
+                failed.append(error)
+                raise
+
+        # where the work fails, torch.cuda.graph leaves its stream the current one: the outer context undoes that
         with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+            torch._C._cuda_clearCublasWorkspaces()  # those of the capture are of the pool, and go with it
             try:
                 # other threads, which read images meanwhile, may go on calling CUDA
-                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                    work()
+                with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                    watched()
             except Exception as error:
-                _end_allocation(device, pool)
-                first = error.__context__  # what failed, before the end of the capture failed as well
-                raise first if isinstance(first, Exception) else error from None
+                _recover_from_failure(device, pool, stream)
+                raise (failed.pop() if failed else error) from None
+            finally:
+                torch._C._cuda_clearCublasWorkspaces()
         return graph.replay
 
     return capture
 
 
-def _end_allocation(device: torch.device, pool: tuple[int, int]) -> None:
-    """After a capture that failed: take the allocator out of its recording mode, which torch leaves it in."""
-    with contextlib.suppress(RuntimeError):  # it was not in that mode
-        torch._C._cuda_endAllocateToPool(device.index, pool)
+def _recover_from_failure(device: torch.device, pool: tuple[int, int], stream: torch.cuda.Stream) -> None:
+    """After a capture that failed, torch's allocator and its random generator still take it to be under way: end it."""
+    names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")  # the second before torch 2.8
+    end_allocation = next(getattr(torch._C, name) for name in names if hasattr(torch._C, name))
+    with contextlib.suppress(RuntimeError):  # this torch has ended it
+        end_allocation(device.index, pool)
+    number = torch.zeros(1, device=device)
+    with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream, capture_error_mode="thread_local"):
+        number.add_(1)  # a capture that succeeds sets the generator right

@@ -15,4 +15,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or on a CPU."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator for CPUs
+    # the first is said by torch's allocator for CPUs, the others by CUDA and its libraries
+    messages = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in messages)

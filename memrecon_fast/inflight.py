@@ -5,7 +5,9 @@ rows that go through the autoencoder stays the same: until no image waits any mo
 
 On a GPU nothing waits for the device but the reading of the flags that say which images are done. They are copied to
 pinned memory at the end of a block and read while another block runs: that of a second group of slots where there are
-many, or, once no image waits for a slot, the next block of the same slots. A slot whose image is done stays as it is.
+many, or, once no image waits for a slot, the next block of the same slots. (While images wait for one group, the GPU
+waits for the host between two blocks: to run ahead would cost a block for each image.) A slot whose image is done
+stays as it is.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import bisect
 import collections
 import contextlib
 import dataclasses
+import functools
 import gc
 import itertools
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -77,7 +80,7 @@ class Solver(Protocol[SomeSlots]):
         """The images and the masks, each [S, d]."""
 
     def evaluations(self, blocks: int) -> int:
-        """Applications of the autoencoder for one image that took part in this many blocks."""
+        """Applications of the autoencoder for one image of which this many estimates were made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,16 +93,16 @@ class Schedule:
     """Once no image waits, the reading of the flags stays so many blocks behind."""
     ahead: int
     """So many samples are read ahead by a thread; 0: none, and no thread."""
-    capture: Capture | None
-    """What captures a block in a graph, where there are graphs."""
+    make_capture: Callable[[torch.device], Capture] | None
+    """Makes what captures blocks in graphs, where there are graphs."""
 
 
 def make_schedule(device: torch.device, slots: int) -> Schedule:
     """On a GPU so that it need not wait for the host; on a CPU, which does both, one after the other."""
     if device.type != "cuda":
-        return Schedule(groups=1, lag=0, ahead=0, capture=None)
+        return Schedule(groups=1, lag=0, ahead=0, make_capture=None)
     groups = 2 if slots >= LEAST_SLOTS_OF_TWO_GROUPS else 1
-    return Schedule(groups, lag=1, ahead=min(slots, ARRIVALS), capture=make_capture(device))
+    return Schedule(groups, lag=1, ahead=min(slots, ARRIVALS), make_capture=make_capture)
 
 
 class InFlight:
@@ -140,7 +143,7 @@ class InFlight:
     def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
         """Pass `samples` through the slots; yields each image some time after it is done.
 
-        No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
+            No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
         ValueError for a sample whose shape is not that of the others, or where the autoencoder was changed or is in
         training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
         passes through, and the images yielded before are not lost.
@@ -161,7 +164,9 @@ class InFlight:
                         yield from self._run(source, leaving)
                         return
                     except Exception as error:
-                        if source.failed or not is_out_of_memory(error) or self.slots == 1:
+                        least = self.solver.prox.block_sizes(1)[0]
+                        if source.failed or not is_out_of_memory(error) or self.slots <= least:
+                            yield from self._all_done(source, leaving)
                             raise
                     self._halve(source)  # here the error is gone, and with it the memory that it kept
         finally:
@@ -189,7 +194,9 @@ class InFlight:
         """Let the groups take turns until no image is left."""
         if not self._groups:
             share = -(-self.slots // self._schedule.groups)
-            self._groups = [_Group(self.solver, share, self._schedule.capture) for _ in range(self._schedule.groups)]
+            make = self._schedule.make_capture
+            capture = make(self.solver.prox.device) if make is not None else None
+            self._groups = [_Group(self.solver, share, capture) for _ in range(self._schedule.groups)]
         for group in self._groups:
             group.vacate()
         for group in itertools.cycle(self._groups):
@@ -211,21 +218,29 @@ class InFlight:
         while leaving and (wait or leaving[0].arrived()):
             yield from leaving.popleft().images(self.solver)
 
+    def _all_done(self, source: _Source, leaving: collections.deque[_Leaving]) -> Iterator[tuple[Sample, Finished]]:
+        """After an error: the images that are done."""
+        if source.failed:  # the device goes on
+            for group in self._groups:
+                while group.unread:
+                    leaving.extend(group.read_flags())
+        yield from self._images(leaving, wait=True)
+
     def _halve(self, source: _Source) -> None:
         source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
         self._groups.clear()
         gc.collect()
         if self.solver.prox.device.type == "cuda":
             torch.cuda.empty_cache()
-        message = f"memory ran out with {self.slots} slots; going on with {self.slots // 2}"
+        before, self.slots = self.slots, self.slots // 2
+        message = f"memory ran out with {before} slots; going on with {self.slots}"
         warnings.warn(message, RuntimeWarning, stacklevel=4)
-        self.slots //= 2
 
 
-def slots_by_default(solver: Solver[Any]) -> int:
-    """The number of slots where none is asked for."""
+def slots_by_default(solver: Solver[Any], share_of_memory: float = SHARE_OF_MEMORY) -> int:
+    """The number of slots where none is asked for; on a GPU as many as this share of its free memory should hold."""
     device = solver.prox.device
-    if device.type == "cpu":
+    if device.type != "cuda":
         return SLOTS_ON_CPU
     free, _ = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -234,7 +249,7 @@ def slots_by_default(solver: Solver[Any]) -> int:
         if stage is not None:
             state = sum(tensor.nbytes for tensor in tensors(stage.allocate(1)).values())
             needed += state + stage.prox.bytes_per_row
-    return max(1, min(MOST_SLOTS_ON_GPU, int(SHARE_OF_MEMORY * free) // needed))
+    return max(1, min(MOST_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 
 
 def _with_first_masks(early: Iterator[tuple[Sample, Finished]]) -> Iterator[Sample]:
@@ -333,6 +348,10 @@ class _Leaving:
             )
 
 
+def _advance(solver: Solver[Any], table: Slots, rows: int) -> None:
+    solver.advance(narrow(table, 0, rows))
+
+
 class _Group:
     """A table of slots, and the images in it."""
 
@@ -345,6 +364,7 @@ class _Group:
         self._arrivals: Slots = solver.allocate(min(capacity, ARRIVALS))
         self.seats: list[_Seat | None] = [None] * capacity
         self.unread: collections.deque[_Flags] = collections.deque()
+        self._advance = functools.partial(_advance, solver, self._table)
         self.graphs = Graphs(self._advance, capture, solver.prox.why_not_captured) if capture is not None else None
 
     @property
@@ -401,14 +421,11 @@ class _Group:
         with _working_on(self._device):
             taken = take(self._table, self._indices([seat.slot for seat in done]))
             images, masks = (self._solver.prox.to_images(rows) for rows in self._solver.results(taken))
-        counters = {name: getattr(taken, name) for name in ("iterations", "blocks", "status", "residual")}
-        on_host = {name: self._to_host(t) for name, t in {"image": images, "mask": masks, **counters}.items()}
+            counters = {name: getattr(taken, name) for name in ("iterations", "blocks", "status", "residual")}
+            on_host = {name: self._to_host(t) for name, t in {"image": images, "mask": masks, **counters}.items()}
         for seat in done:
             self.seats[seat.slot] = None
         return [_Leaving([seat.staged.sample for seat in done], on_host, self._event())]
-
-    def _advance(self, rows: int) -> None:
-        self._solver.advance(narrow(self._table, 0, rows))
 
     def _move_below(self, rows: int) -> None:
         """Move the images so that they are in the first `rows` slots."""
@@ -423,19 +440,20 @@ class _Group:
             seat.slot = slot
 
     def _note_flags(self, rows: int) -> None:
-        statuses = self._to_host(self._table.status[:rows].clone())
+        with _working_on(self._device):
+            statuses = self._to_host(self._table.status[:rows].clone())
         self.unread.append(_Flags(statuses, self.seats[:rows], self._event()))
 
     def _indices(self, slots: list[int]) -> Tensor:
         """On the device, without waiting for it."""
-        indices = torch.tensor(slots, dtype=torch.int64, pin_memory=self._device.type == "cuda")
+        indices = torch.tensor(slots, dtype=torch.int64, device="cpu", pin_memory=self._device.type == "cuda")
         return indices.to(self._device, non_blocking=True)
 
     def _to_host(self, tensor: Tensor) -> Tensor:
         """On its way to the host: there once an event that is recorded now has happened."""
         if tensor.device.type == "cpu":
             return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
         return pinned.copy_(tensor, non_blocking=True)
 
     def _event(self) -> torch.cuda.Event | None:

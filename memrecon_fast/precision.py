@@ -18,64 +18,71 @@ T = TypeVar("T")
 _MULTIPLYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device) -> Autoencoder:
-    """The autoencoder with its matrix products and convolutions in this format of `FORMATS`.
+def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device) -> list[Autoencoder]:
+    """The autoencoder with its matrix products and convolutions in this format of `FORMATS`: ways to do it, best first.
 
     float32 on a GPU is IEEE whatever torch's global switches say; they are put back after each call. For bfloat16 a
-    module is copied, with the weights of its linear and convolutional layers rounded once: what is done to the
-    original afterwards does not reach the copy.
+    module is copied if it can be, with the weights of its linear and convolutional layers rounded once: what is done to
+    the original afterwards does not reach the copy. Otherwise they are rounded in every call.
 
     Raises ValueError for tf32 on another device than an NVIDIA GPU.
     """
     if number_format == "bfloat16":
-        return _in_bfloat16(autoencoder, device)
+        rounded = _with_rounded_weights(autoencoder) if isinstance(autoencoder, nn.Module) else None
+        return [_autocast(one, device) for one in (rounded, autoencoder) if one is not None]
     if device.type != "cuda":
         if number_format == "tf32":
             raise ValueError(f"precision 'tf32' is a format of NVIDIA GPUs; the autoencoder is on {device}")
-        return autoencoder
+        return [autoencoder]
 
     def multiply_in_format(images: Tensor) -> Tensor:
         with allow_tf32(number_format == "tf32"):
             return autoencoder(images)
 
-    return multiply_in_format
+    return [multiply_in_format]
 
 
-def _in_bfloat16(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
-    if isinstance(autoencoder, nn.Module):
-        autoencoder = _with_rounded_weights(autoencoder)
-
-    def autocast(images: Tensor) -> Tensor:
+def _autocast(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
+    def in_bfloat16(images: Tensor) -> Tensor:
         # what is cached inside a CUDA Graph's capture would be read by others outside of it
         with torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False):
             return autoencoder(images)
 
-    return autocast
+    return in_bfloat16
 
 
-def _with_rounded_weights(autoencoder: nn.Module) -> nn.Module:
-    """A copy that shares what is not rounded, so that autocast need not round the weights in every call."""
+def _with_rounded_weights(autoencoder: nn.Module) -> nn.Module | None:
+    """A copy that shares what is not rounded, so that autocast need not round the weights in every call.
+
+    None where the module cannot be copied: it keeps an activation or a lock, say.
+    """
     shared = {id(tensor): tensor for tensor in (*autoencoder.parameters(), *autoencoder.buffers())}
     rounded = {}
     for module in autoencoder.modules():
         if isinstance(module, _MULTIPLYING):
             for parameter in module.parameters(recurse=False):
                 rounded[id(parameter)] = nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False)
-    return copy.deepcopy(autoencoder, memo={**shared, **rounded})
+    try:
+        return copy.deepcopy(autoencoder, memo={**shared, **rounded})
+    except Exception:  # whatever its parts raise
+        return None
 
 
 @contextlib.contextmanager
 def allow_tf32(allowed: bool) -> Iterator[None]:
     """Allow TF32 in the matrix products and convolutions of CUDA, or do not; as before at the end."""
     backends: Any = torch.backends
-    # torch has two kinds of switches; those of the older kind are in every version, and set the newer ones as well
+    # torch has two kinds of switches. Those of the older kind are in every version; where there are newer ones, these
+    # decide, and what reads an older one that says otherwise fails: so both are set.
     matmul_precision = _read(torch.get_float32_matmul_precision)
     convolutions = _read(lambda: backends.cudnn.allow_tf32)
-    newer = [backends.cuda.matmul, backends.mkldnn.matmul, backends.cudnn.conv, backends.cudnn.rnn] if _NEWER else []
+    newer = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul] if _NEWER else []
     newer_values = [switch.fp32_precision for switch in newer]
     try:
         backends.cuda.matmul.allow_tf32 = allowed
         backends.cudnn.allow_tf32 = allowed
+        for switch in newer[:3]:
+            switch.fp32_precision = "tf32" if allowed else "ieee"
         yield
     finally:
         if matmul_precision is not None:
@@ -83,7 +90,9 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
         if convolutions is not None:
             backends.cudnn.allow_tf32 = convolutions
         for switch, value in zip(newer, newer_values, strict=True):
-            switch.fp32_precision = value
+            switch.fp32_precision = "none"  # inherits from the general switches
+            if switch.fp32_precision != value:
+                switch.fp32_precision = value
 
 
 _NEWER = hasattr(torch.backends.cudnn, "conv")  # torch 2.9

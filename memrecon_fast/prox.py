@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from memrecon_fast.errors import one_line
+from memrecon_fast.errors import is_out_of_memory, one_line
 from memrecon_fast.precision import Autoencoder, in_format
 
 ROW_MULTIPLES = (4, 16)
@@ -35,8 +37,8 @@ class Prox:
         autoencoder: Autoencoder,
         image_shape: Sequence[int],
         device: torch.device,
-        number_format: str = "float32",
         channels_last: bool = False,
+        original: Autoencoder | None = None,
     ) -> None:
         self.image_shape = tuple(image_shape)
         self.device = device
@@ -47,9 +49,10 @@ class Prox:
         """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
         self.why_not_captured = ""
         """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
-        self._original = autoencoder
-        self._weights = _fingerprint(autoencoder)
-        self._autoencoder = in_format(autoencoder, number_format, device)
+        self._original = original or autoencoder
+        """What the user gave; `autoencoder` may be that in another number format."""
+        self._weights = _fingerprint(self._original)
+        self._autoencoder = autoencoder
         self._channels_last = channels_last
 
     def __call__(self, s: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class Prox:
         return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
 
     def apply(self, images: Tensor) -> Tensor:
-        """What the autoencoder answers, in its number format."""
+        """What the autoencoder answers."""
         return self._autoencoder(images)
 
     def block_sizes(self, slots: int) -> list[int]:
@@ -67,7 +70,7 @@ class Prox:
         On a CPU all multiples of `row_multiple`. On a GPU, where another number of rows may mean another kernel and
         other last bits, and where each number is captured for itself: the number of slots, its half, and so on.
         """
-        if self.device.type == "cpu":
+        if self.device.type != "cuda":
             return list(range(self.row_multiple, slots + self.row_multiple, self.row_multiple))
         sizes = [slots]
         while sizes[0] > LEAST_ROWS_ON_GPU:
@@ -132,14 +135,15 @@ def make_prox(
                 raise TypeError(
                     f"autoencoder must be float32; its parameter {name} is {parameter.dtype}: call .float()"
                 )
-    if len(image_shape) == 3 and _has_2d_convolutions(autoencoder):
-        prox = Prox(autoencoder, image_shape, device, number_format, channels_last=True)
-        with contextlib.suppress(ValueError):  # it uses .view(), say: then the images are contiguous
+    layouts = [True, False] if len(image_shape) == 3 and _has_2d_convolutions(autoencoder) else [False]
+    ways = itertools.product(in_format(autoencoder, number_format, device), layouts)
+    candidates = [Prox(way, image_shape, device, layout, autoencoder) for way, layout in ways]
+    for prox in candidates[:-1]:
+        with contextlib.suppress(ValueError):  # it uses .view(), say, and is to be given contiguous images
             _try(prox)
             return prox
-    prox = Prox(autoencoder, image_shape, device, number_format)
-    _try(prox)
-    return prox
+    _try(candidates[-1])
+    return candidates[-1]
 
 
 def _check_mode(autoencoder: Autoencoder) -> None:
@@ -173,12 +177,12 @@ def _try(prox: Prox) -> None:
     rows = torch.rand(count, prox.pixels, generator=random, dtype=torch.float32, device="cpu")
     rows = rows.mul_(3).sub_(1).to(prox.device)  # what enters f may leave [0, 1]
     before = rows.clone()
-    if prox.device.type == "cuda":
-        prox.why_not_captured = _why_not_captured(prox, rows)
     try:
         with torch.inference_mode(), _Sizes() as computed:
             returned = prox.apply(prox.as_images(rows))
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"autoencoder fails on a batch of shape {shape}: {one_line(error)}") from error
     if not isinstance(returned, Tensor) or not returned.is_floating_point():
         kind = returned.dtype if isinstance(returned, Tensor) else type(returned).__name__
@@ -190,22 +194,23 @@ def _try(prox: Prox) -> None:
     if computed.sizes and all(size % (4 * count) == 0 for size in computed.sizes):
         prox.row_multiple = min(ROW_MULTIPLES)
     prox.bytes_per_row = 4 * sum(computed.sizes) // count
+    if prox.device.type == "cuda":
+        prox.why_not_captured = _why_not_captured(prox, rows)
 
 
 def _why_not_captured(prox: Prox, rows: Tensor) -> str:
-    """Whether f waits for the device, which a capture does not survive: empty if not.
-
-    To find that out in a capture would leave torch's allocator in disorder.
-    """
+    """Whether f waits for the device, which a capture does not survive, even in a second call; empty if not."""
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls this mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.inference_mode():
-            prox.apply(prox.as_images(rows.clone()))
-    except RuntimeError as error:  # any other error comes again, and is reported then
+            prox.apply(prox.as_images(rows))
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return one_line(error)
-    except Exception:
-        return ""
     finally:
         torch.cuda.set_sync_debug_mode(before)
     return ""

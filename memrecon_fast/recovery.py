@@ -24,6 +24,8 @@ EARLY_OUTER_ITERATIONS = 8
 """Progressive precision: at most this many outer iterations in bfloat16 ..."""
 LEAST_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
 """... and none where fewer than this are allowed in all."""
+ITERATIONS_PER_BLOCK_ON_GPU = 16
+"""Of `iterate`: the host looks at the images only after so many, or a GPU would wait for it most of the time."""
 CPU = torch.device("cpu")
 
 
@@ -142,7 +144,8 @@ def prepare_iterate(
     device = device_of(autoencoder, default=device)
     name, functions = ops.choose(backend, device)
     prox = make_prox(autoencoder, image_shape, device)
-    return IterationSolver(prox, functions, name, max_iterations, tolerance)
+    per_block = ITERATIONS_PER_BLOCK_ON_GPU if device.type == "cuda" else 1
+    return IterationSolver(prox, functions, name, max_iterations, tolerance, per_block)
 
 
 def _in_flight(solver: PaperSolver | IterationSolver, slots: int | None, degraded: Tensor) -> InFlight:
@@ -173,8 +176,8 @@ def _check_degraded(degraded: Tensor) -> None:
 def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -> Recovery:
     """The results in the order of the input."""
     count, device = len(degraded), degraded.device
-    images = torch.empty_like(degraded, memory_format=torch.contiguous_format)
-    masks = torch.empty(images.shape, dtype=torch.bool, device=device)
+    images = torch.empty(degraded.shape, dtype=torch.float32, device="cpu")
+    masks = torch.empty(degraded.shape, dtype=torch.bool, device="cpu")
     outer_iterations, evaluations, status, residual = ([0] * count, [0] * count, [0] * count, [0.0] * count)
     for one in in_flight.stream(samples):
         images[one.index] = one.image
@@ -184,8 +187,8 @@ def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -
         status[one.index] = int(one.status)
         residual[one.index] = one.residual
     return Recovery(
-        images=images,
-        masks=masks,
+        images=images.to(device),
+        masks=masks.to(device),
         outer_iterations=torch.tensor(outer_iterations, dtype=torch.int32, device=device),
         evaluations=torch.tensor(evaluations, dtype=torch.int32, device=device),
         status=torch.tensor(status, dtype=torch.int8, device=device),

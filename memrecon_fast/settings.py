@@ -96,7 +96,7 @@ class Settings:
         """H⁰ of the image with this index: bool, shape `image_shape`, a function of (seed, index) alone."""
         size = math.prod(image_shape)
         if self.initial_mask == "zeros":
-            return torch.zeros(tuple(image_shape), dtype=torch.bool)
+            return torch.zeros(tuple(image_shape), dtype=torch.bool, device="cpu")
         random = keyed_random("initial mask", self.seed, index)
         bits = np.unpackbits(np.frombuffer(random.bytes(-(-size // 8)), np.uint8), count=size)
         return torch.from_numpy(bits.view(np.bool_)).reshape(tuple(image_shape))
@@ -113,8 +113,8 @@ class Recovery:
     outer_iterations: torch.Tensor
     """int32 (B,): outer iterations made, by the paper's count; from `iterate`, iterations."""
     evaluations: torch.Tensor
-    """int32 (B,): applications of the autoencoder that this image used. Outer iterations that are known to repeat the
-    one before are not computed, and the first one from an all-zeros mask is the same for every image and is computed
+    """int32 (B,): applications of the autoencoder that this image used. Outer iterations that are known to repeat
+    earlier ones are not computed, and the first one from an all-zeros mask is the same for every image and is computed
     once per call: neither is counted here."""
     status: torch.Tensor
     """int8 (B,) of `Status`."""

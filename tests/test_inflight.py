@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import gc
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast import Settings, Status, autoencoders, degradation
+from memrecon_fast.cuda_graph import Capture
 from memrecon_fast.inflight import InFlight, Schedule
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.settings import RUNNING
@@ -102,9 +106,15 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
         assert len({one.outer_iterations for one in together.values()}) > 1  # images leave at different times
 
 
+def capture_nothing(_: torch.device) -> Capture:
+    return lambda work: work
+
+
 SCHEDULES = [
-    Schedule(groups=groups, lag=lag, ahead=ahead, capture=capture)
-    for groups, lag, ahead, capture in [(1, 1, 0, None), (2, 0, 3, None), (2, 1, 5, lambda work: work), (3, 2, 1, None)]
+    Schedule(groups=1, lag=1, ahead=0, make_capture=None),
+    Schedule(groups=2, lag=0, ahead=3, make_capture=None),
+    Schedule(groups=2, lag=1, ahead=5, make_capture=capture_nothing),
+    Schedule(groups=3, lag=2, ahead=1, make_capture=None),
 ]
 
 
@@ -128,7 +138,19 @@ def test_the_schedule_of_a_gpu_changes_no_result(memorised: Memorised, schedule:
         got = {one.index: one for one in in_flight.stream(samples)}
         assert got.keys() == expected.keys()
         assert all(same(got[index], expected[index]) for index in expected)
-    assert in_flight.execution == ("CUDA graph" if schedule.capture else "eager")
+    assert in_flight.execution == ("CUDA graph" if schedule.make_capture else "eager")
+
+
+def test_blocks_of_several_iterations_change_no_result(memorised: Memorised) -> None:
+    shape = (3, 8, 8)
+    samples = [Sample(i, y) for i, y in enumerate(memorised.members * 0.9)]
+    solver = prepare_iterate(memorised.autoencoder, shape, max_iterations=50)
+    results = [
+        {finished.index: finished for finished in InFlight(one, 8).stream(samples)}
+        for one in (solver, dataclasses.replace(solver, iterations_per_block=16))
+    ]
+    assert all(same(results[0][index], results[1][index]) for index in range(len(samples)))
+    assert len({finished.outer_iterations for finished in results[0].values()}) > 1
 
 
 def test_a_slot_whose_image_is_done_stays_as_it_is(memorised: Memorised) -> None:
@@ -200,7 +222,7 @@ def test_where_not_even_one_slot_fits_the_error_passes_through() -> None:
     solver = prepare_recover(f, SHAPE)
     f.most = 0
     with pytest.raises(torch.cuda.OutOfMemoryError), pytest.warns(RuntimeWarning, match="memory ran out"):
-        list(InFlight(solver, 8).stream([Sample(0, torch.zeros(SHAPE))]))
+        list(InFlight(solver, 32).stream([Sample(0, torch.zeros(SHAPE))]))
 
 
 def test_memory_that_runs_out_where_the_images_are_read_is_not_the_slots_fault() -> None:
@@ -210,6 +232,36 @@ def test_memory_that_runs_out_where_the_images_are_read_is_not_the_slots_fault()
 
     with pytest.raises(MemoryError, match="a huge picture"):
         list(InFlight(prepare_recover(Codebook(4), SHAPE), 8).stream(samples()))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_images_that_are_done_are_handed_out_before_an_error_of_the_source(schedule: Schedule) -> None:
+    codebook = Codebook(60)
+
+    def samples() -> Iterator[Sample]:
+        for index, image in enumerate(codebook.codes[:40]):
+            yield Sample(index, image)
+        raise OSError("image 40 cannot be read")
+
+    settings = Settings(max_outer_iterations=1)  # so that all images in slots are done after a block
+    stream = InFlight(prepare_recover(codebook, SHAPE, settings), 16, schedule).stream(samples())
+    done: list[Finished] = []
+    with pytest.raises(OSError, match="image 40 cannot be read"):
+        done.extend(stream)
+    assert len(done) >= 16
+
+
+def test_slots_are_given_back_at_once() -> None:
+    """A GPU's memory must not wait for Python's collector of cycles."""
+    in_flight = InFlight(prepare_recover(Codebook(4), SHAPE), 16, SCHEDULES[2])
+    list(in_flight.stream([Sample(0, torch.zeros(SHAPE))]))
+    table = weakref.ref(in_flight._groups[0]._table.x)
+    gc.disable()
+    try:
+        del in_flight
+        assert table() is None
+    finally:
+        gc.enable()
 
 
 def test_two_streams_cannot_use_the_same_slots_at_once() -> None:

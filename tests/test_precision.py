@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -47,20 +50,58 @@ def test_tf32_is_switched_for_the_call_alone(allowed: bool, before: str) -> None
         torch.set_float32_matmul_precision(usual)
 
 
-def test_torchs_newer_switches_are_left_as_they_were() -> None:
-    usual = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "tf32"  # the older ones can no longer be read
-    try:
-        with allow_tf32(False):
-            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = usual
+NEWER_SWITCHES = """
+import torch
+from memrecon_fast.precision import allow_tf32
+b = torch.backends
+leaves = [b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn]
+def values(): return [leaf.fp32_precision for leaf in leaves] + [b.mkldnn.matmul.fp32_precision]
+for switch in (b, b.cudnn, b.cuda.matmul, b.cudnn.conv):
+    switch.fp32_precision = "tf32"
+    before = values()
+    for allowed, expected in ((False, "ieee"), (True, "tf32")):
+        with allow_tf32(allowed):
+            assert {leaf.fp32_precision for leaf in leaves} == {expected}, (switch, values())
+        assert values() == before, (switch, before, values())
+    switch.fp32_precision = "none"
+b.fp32_precision = "ieee"
+with allow_tf32(True):
+    pass
+b.fp32_precision = "tf32"
+assert b.cuda.matmul.fp32_precision == "tf32"  # it still inherits
+"""
+
+
+def test_torchs_newer_switches_are_overruled_and_left_as_they_were() -> None:
+    done = subprocess.run([sys.executable, "-c", NEWER_SWITCHES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+class Uncopyable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.lock = threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.lock:
+            return self.linear(x)  # type: ignore[no-any-return]
+
+
+def test_a_module_that_cannot_be_copied_or_not_be_rounded_is_rounded_in_every_call() -> None:
+    torch.manual_seed(0)
+    old_spectral_norm = nn.utils.spectral_norm(nn.Linear(8, 8))
+    for autoencoder in (Uncopyable().eval(), nn.Sequential(old_spectral_norm).eval()):
+        images = torch.rand(16, 8)
+        got = mf.iterate(autoencoder, images, max_iterations=1)
+        settings = Settings(precision="bfloat16", max_outer_iterations=2)
+        assert mf.recover(autoencoder, images, settings=settings).images.isfinite().all()
+        assert got.images.isfinite().all()
 
 
 def test_float32_on_a_cpu_is_the_autoencoder_itself() -> None:
     autoencoder = nn.Linear(4, 4)
-    assert in_format(autoencoder, "float32", CPU) is autoencoder
+    assert in_format(autoencoder, "float32", CPU) == [autoencoder]
 
 
 def test_tf32_is_refused_on_a_cpu() -> None:
@@ -76,10 +117,11 @@ def test_bfloat16_rounds_the_weights_once_and_leaves_the_original_alone(activati
     before = {name: tensor.clone() for name, tensor in autoencoder.state_dict().items()}
     images = torch.rand(16, *SHAPE)
     rounded = precision._with_rounded_weights(autoencoder)
+    assert rounded is not None
     dtypes = {name: parameter.dtype for name, parameter in rounded.named_parameters()}
     assert all(dtype == (torch.float32 if name.startswith("1.") else torch.bfloat16) for name, dtype in dtypes.items())
     with torch.inference_mode():
-        got, expected = in_format(autoencoder, "bfloat16", CPU)(images), autoencoder(images)
+        got, expected = in_format(autoencoder, "bfloat16", CPU)[0](images), autoencoder(images)
     assert got.dtype == torch.bfloat16
     # 8 bits of mantissa, through three layers
     torch.testing.assert_close(got.float(), expected, rtol=0.05, atol=0.02)
@@ -101,8 +143,8 @@ def test_bfloat16_of_a_function_and_of_shared_weights() -> None:
     tied = Tied().eval()
     images = torch.rand(16, 8)
     with torch.inference_mode():
-        from_module = in_format(tied, "bfloat16", CPU)(images)
-        from_function = in_format(lambda x: tied(x), "bfloat16", CPU)(images)
+        from_module = in_format(tied, "bfloat16", CPU)[0](images)
+        from_function = in_format(lambda x: tied(x), "bfloat16", CPU)[0](images)
     assert torch.equal(from_module, from_function)
     rounded = precision._with_rounded_weights(tied)
     assert isinstance(rounded, Tied)

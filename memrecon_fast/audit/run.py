@@ -14,7 +14,7 @@ from memrecon_fast.audit.methods import BLIND, METHODS, Solver, prepare_method
 from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, Record, write_records
 from memrecon_fast.audit.sources import Images
 from memrecon_fast.degradation import erase
-from memrecon_fast.inflight import InFlight
+from memrecon_fast.inflight import SHARE_OF_MEMORY, InFlight, slots_by_default
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.settings import Settings, Status, check_choice, check_integer, check_number
 from memrecon_fast.solvers.samples import Finished, Sample
@@ -108,9 +108,13 @@ def run_audit(
     """Audit, and keep in the folder `run` the records and pictures of each cell as soon as it is done.
 
     solvers: from `audit.prepare`. report: called with each record. When anything ends the work early, Ctrl-C for
-    instance, the records of the cell in hand are kept as well. Returns how each method was run: `InFlight.execution`.
+    instance, the records of the cell in hand are kept as well. Returns how each method was run: `InFlight.execution`,
+    and the number of slots.
     """
-    in_flight = {method: InFlight(solver, audit.slots) for method, solver in solvers.items()}
+    share = SHARE_OF_MEMORY / len(solvers)
+    in_flight = {
+        method: InFlight(solver, audit.slots or slots_by_default(solver, share)) for method, solver in solvers.items()
+    }
     for folder in (RECORDS, GALLERY):
         (run / folder).mkdir(exist_ok=True)
     for cell in audit.cells():
@@ -126,7 +130,7 @@ def run_audit(
                 write_records(run / RECORDS / f"{cell.file_stem}.parquet", records)
             if pictures:
                 write_pictures(run / GALLERY / f"{cell.file_stem}.npz", pictures)
-    return {method: one.execution for method, one in in_flight.items()}
+    return {method: f"{one.execution}, {one.slots} slots" for method, one in in_flight.items()}
 
 
 def _run_cell(audit: Audit, in_flight: InFlight, cell: Cell) -> Iterator[tuple[Record, Picture | None]]:

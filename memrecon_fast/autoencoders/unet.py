@@ -99,7 +99,7 @@ class UNet(nn.Module):
         }
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The reconstructions, (B, *image_shape)."""
+        """The reconstructions, (B, *image_shape); channels-last where the images are, else contiguous."""
         features = images.contiguous(memory_format=torch.channels_last)
         encoded: list[torch.Tensor] = []
         for level, block in enumerate(self.down):
@@ -111,4 +111,5 @@ class UNet(nn.Module):
                 features = torch.cat([features, encoded[level]], 1)
             features = self.up[level](features)
         reconstructions: torch.Tensor = self.last(features)
-        return reconstructions.contiguous()
+        channels_last = images.is_contiguous(memory_format=torch.channels_last)
+        return reconstructions if channels_last else reconstructions.contiguous()

@@ -1,4 +1,4 @@
-"""Iteration of the autoencoder alone, x ← f(x), the method of earlier papers; a block is one iteration."""
+"""Iteration of the autoencoder alone, x ← f(x), the method of earlier papers; a block is one iteration or a few."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from memrecon_fast.solvers.slots import Slots, clear, common_buffers, counters, 
 
 @dataclasses.dataclass(frozen=True)
 class IterationSolver:
-    """Advances slots by one application of f; an image stops once the successive MSE is below `tolerance`."""
+    """Advances slots by applications of f; an image stops once the successive MSE is below `tolerance`."""
 
     prox: Prox
     ops: Ops
@@ -24,6 +24,8 @@ class IterationSolver:
     """The name of `ops`."""
     max_iterations: int
     tolerance: float
+    iterations_per_block: int = 1
+    """An image that is done earlier waits for the end of the block, as it is."""
 
     early = None
     finishes_at_load = False
@@ -42,20 +44,21 @@ class IterationSolver:
         upload([one.rows["x"] for one in staged], slots.x)
 
     def advance(self, slots: Slots) -> None:
-        """One iteration."""
-        self.ops.advance(slots.x, self.prox(slots.x), slots.residual, slots.status)
-        self.ops.judge(
-            **counters(slots),
-            tolerance=self.tolerance,
-            patience=1,
-            limit=self.max_iterations,
-            first_comparison=1,
-        )
+        """One block."""
+        for _ in range(self.iterations_per_block):
+            self.ops.advance(slots.x, self.prox(slots.x), slots.residual, slots.status)
+            self.ops.judge(
+                **counters(slots),
+                tolerance=self.tolerance,
+                patience=1,
+                limit=self.max_iterations,
+                first_comparison=1,
+            )
 
     def results(self, slots: Slots) -> tuple[Tensor, Tensor]:
         """The images, and masks that are all True: the degraded images are taken as they are; each [S, d]."""
         return slots.x, torch.ones_like(slots.x, dtype=torch.bool)
 
     def evaluations(self, blocks: int) -> int:
-        """Applications of f for one image that took part in this many blocks."""
+        """Applications of f for one image of which this many estimates were made."""
         return blocks

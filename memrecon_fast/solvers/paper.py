@@ -67,7 +67,7 @@ class PaperSolver:
     def allocate(self, slots: int) -> PaperSlots:
         """Empty slots."""
         pixels, device = self.prox.pixels, self.prox.device
-        gamma = torch.full((slots,), self.settings.gamma, dtype=torch.float64)
+        gamma = torch.full((slots,), self.settings.gamma, dtype=torch.float64, device="cpu")
         return PaperSlots(
             **common_buffers(slots, pixels, device),
             s=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
@@ -107,7 +107,7 @@ class PaperSolver:
         return slots.x, slots.mask
 
     def evaluations(self, blocks: int) -> int:
-        """Applications of f for one image that took part in this many blocks."""
+        """Applications of f for one image of which this many estimates were made."""
         shared = 0 if self.first_iteration is None else 1
         return (blocks - shared) * (self.settings.inner_iterations - 1)
 

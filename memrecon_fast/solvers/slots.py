@@ -30,7 +30,7 @@ class Slots:
     residual: Tensor
     """float32 [S]: the MSE between the last two estimates, NaN where there was only one."""
     settled: Tensor
-    """bool [S]: all estimates to come are known to equal this one."""
+    """bool [S]: the mask was estimated as it was before: all estimates to come are known to equal this one."""
     recurs: Tensor
     """bool [S]: the estimate number `anchored` was followed by what follows this one."""
     renew: Tensor
@@ -87,7 +87,8 @@ def clear(slots: Slots) -> None:
 def upload(rows: Sequence[Tensor], target: Tensor) -> None:
     """Copy rows on the CPU, each [d], into `target` [n, d]; to a GPU through pinned memory, without waiting."""
     if target.is_cuda:
-        pinned = torch.empty(target.shape, dtype=target.dtype, pin_memory=True)  # from torch's cache of such memory
+        # pinned memory comes from torch's cache of it, and goes back there once it has been read
+        pinned = torch.empty(target.shape, dtype=target.dtype, device="cpu", pin_memory=True)
         torch.stack(list(rows), out=pinned)
         target.copy_(pinned, non_blocking=True)
     else:

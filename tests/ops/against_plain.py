@@ -142,7 +142,7 @@ class AgainstPlain:
                 if name != "mask":
                     assert torch.equal(bits(unusual[name]), bits(usual[name])), (operation, name)
             if operation == CLOSE_ESTIMATING_MASK:
-                running = other["status"] == RUNNING
+                running = buffers["status"] == RUNNING
                 assert torch.equal(unusual["mask"].view(torch.uint8)[running], usual["mask"].view(torch.uint8)[running])
 
     def test_the_residual_is_squared_and_summed_in_float64(self) -> None:

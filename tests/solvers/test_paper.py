@@ -88,7 +88,7 @@ def test_what_is_not_computed_is_what_would_have_come(
     images = torch.cat([memorised.members, memorised.controls])
     degraded = degradation.erase(images, degradation.make_mask("random-80", SHAPE))
     solver = prepare_recover(memorised.autoencoder, SHAPE, settings)
-    operations = AllComputed(start=plain.start, step=plain.step, close=plain.close)
+    operations: Any = AllComputed(start=plain.start, step=plain.step, close=plain.close)
     results = []
     for ops in (solver.ops, operations):
         stream = InFlight(dataclasses.replace(solver, ops=ops), 32).stream(Sample(i, y) for i, y in enumerate(degraded))
