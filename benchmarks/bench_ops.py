@@ -16,7 +16,7 @@ from memrecon_fast.settings import RUNNING
 GAMMA = 0.5
 SIZES = [(64, 768), (64, 3072), (64, 12288), (600, 12288)]
 # bytes read and written per pixel
-BYTES = {"start": 9, "step": 17, "close": 26, "advance": 12}
+BYTES = {"start": 9, "step": 17, "close": 27, "advance": 12}
 
 
 @pytest.mark.parametrize(("rows", "pixels"), SIZES)
@@ -44,8 +44,9 @@ def buffers(rows: int, pixels: int) -> dict[str, Tensor]:
     images = {name: torch.rand(rows, pixels, generator=generator) for name in ("s", "v", "y", "x")}
     return images | {
         "mask": torch.rand(rows, pixels, generator=generator) < 0.5,
+        "anchor": torch.rand(rows, pixels, generator=generator) < 0.5,
         "residual": torch.zeros(rows),
-        "settled": torch.zeros(rows, dtype=torch.bool),
+        **{name: torch.zeros(rows, dtype=torch.bool) for name in ("settled", "recurs", "renew")},
         "status": torch.full((rows,), RUNNING, dtype=torch.int8),
         "coefficients": plain.coefficients(torch.full((rows,), GAMMA, dtype=torch.float64)),
     }
@@ -55,7 +56,10 @@ def call(module: Any, op: str, b: dict[str, Tensor]) -> Callable[[], None]:
     names = {
         "start": ("s", "y", "mask", "coefficients"),
         "step": ("s", "v", "y", "mask", "coefficients"),
-        "close": ("s", "v", "y", "mask", "x", "residual", "settled", "status", "coefficients"),
+        "close": (
+            *("s", "v", "y", "mask", "anchor", "x"),
+            *("residual", "settled", "recurs", "renew", "status", "coefficients"),
+        ),
         "advance": ("x", "v", "residual", "status"),
     }[op]
     arguments = [b[name] for name in names] + ([True] if op == "close" else [])

@@ -143,7 +143,7 @@ class InFlight:
     def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
         """Pass `samples` through the slots; yields each image some time after it is done.
 
-            No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
+        No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
         ValueError for a sample whose shape is not that of the others, or where the autoencoder was changed or is in
         training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
         passes through, and the images yielded before are not lost.
