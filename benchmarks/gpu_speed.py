@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu_checks import ARGUMENTS, Buffers, launch, random_buffers
+from benchmarks.gpu_checks import Buffers, launch, random_buffers
 from benchmarks.gpu_device import Device, Share, Times, compare
 from memrecon_fast import Settings, reference
 from memrecon_fast.autoencoders import FullyConnected, UNet
@@ -26,7 +26,7 @@ from memrecon_fast.settings import MOST_ITERATIONS, RUNNING
 from memrecon_fast.solvers.paper import PaperSlots, PaperSolver
 from memrecon_fast.solvers.samples import Sample
 
-BYTES_PER_PIXEL = {"start": 9, "step": 17, "close": 26 + ("anchor" in ARGUMENTS["close"]), "advance": 12}
+BYTES_PER_PIXEL = {"start": 9, "step": 17, "close": 27, "advance": 12}
 """Read and written; float32 are 4, a mask is 1. The anchor is seldom written."""
 STATE_BYTES = 18
 """Per pixel: s, v, y, x and two masks."""

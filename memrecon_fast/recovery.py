@@ -39,7 +39,8 @@ def recover(
 ) -> Recovery:
     """Recover training images of `autoencoder` from degraded copies, Abitbul & Dar (6)-(7) and (31).
 
-    autoencoder: any callable (B, *image_shape) → (B, *image_shape), float32; an nn.Module must be in eval mode.
+    autoencoder: any callable (B, *image_shape) → (B, *image_shape), float32, that answers the same to the same image;
+        an nn.Module must be in eval mode.
     degraded: float32 (B, *image_shape), pixels in [0, 1] but for noise, erased entries 0.
     mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
     settings: the default is `Settings()`.
