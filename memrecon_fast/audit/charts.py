@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.records import MOST_PSNR, Cell, Columns
+from memrecon_fast.audit.statistics import roc
 from memrecon_fast.audit.thresholds import NAMES, PSNRS
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
@@ -122,10 +123,9 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
         axes = figure.subplots()
         for number, method in enumerate(methods):
             for split, line in (("members", "-"), ("controls", "--")):
-                mse = _pool(cells, split, method, "mse")
-                lost = _pool(cells, split, method, "diverged").astype(bool)
+                mse = _pool_errors(cells, split, method)
                 if len(mse):
-                    ordered = np.sort(np.where(lost, np.inf, mse))
+                    ordered = np.sort(mse)
                     rates = 100 * np.searchsorted(ordered, THRESHOLDS) / len(ordered)
                     axes.plot(
                         THRESHOLDS,
@@ -156,6 +156,32 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
         _percent_axis(axes)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return _to_svg(figure)
+
+
+def draw_roc(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
+    """The ROC of each method over all masks: members that an MSE threshold finds against controls that it finds."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for number, method in enumerate(methods):
+            members, controls = (_pool_errors(cells, split, method) for split in ("members", "controls"))
+            if len(members) and len(controls):
+                false, true = roc(members, controls)
+                look: dict[str, Any] = {"linewidth": 2, "drawstyle": "steps-post", "clip_on": False}
+                axes.plot(100 * false, 100 * true, color=COLOURS[number % len(COLOURS)], label=method, **look)
+        axes.plot([0, 100], [0, 100], ":", color="#999999", linewidth=1.2, label="guessing")
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("% of controls below the threshold")
+        _percent_axis(axes)
+        axes.set_ylabel("% of members below it")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return _to_svg(figure)
+
+
+def _pool_errors(cells: Mapping[Cell, Columns], split: str, method: str) -> NDArray[Any]:
+    """The MSEs over all masks, infinite where an image diverged."""
+    lost = _pool(cells, split, method, "diverged").astype(bool)
+    return np.where(lost, np.inf, _pool(cells, split, method, "mse"))
 
 
 def _pool(cells: Mapping[Cell, Columns], split: str, method: str, column: str) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from memrecon_fast.audit.charts import draw_psnr, draw_rates, draw_thresholds
+from memrecon_fast.audit.charts import draw_psnr, draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.gallery import GALLERY, Picture, read_pictures
 from memrecon_fast.audit.methods import BLIND
 from memrecon_fast.audit.records import Cell, Columns, read_records, replacing
@@ -42,12 +42,14 @@ def write_report(run: Path, summary: Mapping[str, Any]) -> Path:
         summary=summary,
         headline=_headline(summary, cells),
         rows={(row["split"], row["mask"], row["method"]): row for row in rows},
+        comparisons={(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
         missing=sum(summary["images"].values()) * len(masks) * len(methods) - sum(row["images"] for row in rows),
         with_controls="controls" in summary["images"],
         charts={
             "rates": _svg_address(draw_rates(rows, masks, methods)),
             "psnr": _svg_address(draw_psnr(cells, methods)),
             "thresholds": _svg_address(draw_thresholds(cells, methods)),
+            "roc": _svg_address(draw_roc(cells, methods)),
         },
         gallery=_gallery(run, summary, cells),
         blind=BLIND,

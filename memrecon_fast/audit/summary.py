@@ -17,6 +17,7 @@ import memrecon_fast
 from memrecon_fast.audit.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE, Solver
 from memrecon_fast.audit.records import Cell, Columns, read_records, replacing
 from memrecon_fast.audit.run import Audit
+from memrecon_fast.audit.statistics import FALSE_POSITIVE_RATES, errors, rate_interval, true_positives_at
 
 SUMMARY = "summary.json"
 DESCRIPTION = "run.json"
@@ -70,21 +71,47 @@ def summarise(run: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or not description.keys() >= set(DESCRIBED):
         raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(DESCRIBED)}")
     cells = read_records(run)
-    summary = {"rows": [summarise_cell(cell, columns) for cell, columns in cells.items()], **description}
+    summary = {
+        "rows": [summarise_cell(cell, columns) for cell, columns in cells.items()],
+        "comparisons": compare_splits(cells),
+        **description,
+    }
     _write_json(run / SUMMARY, summary)
     return summary
 
 
 def summarise_cell(cell: Cell, columns: Columns) -> dict[str, Any]:
-    """The row of a cell: rates are shares of its images; mean PSNR in dB, of estimates clipped to [0, 1]."""
+    """The row of a cell: rates are shares of its images, with 95 % confidence intervals; mean PSNR in dB, of estimates
+    clipped to [0, 1]."""
     return {
         **dataclasses.asdict(cell),
         "images": len(columns["index"]),
-        "accurate_rate": float(columns["accurate"].mean()),
-        "approximate_rate": float(columns["approximate"].mean()),
+        **_rate("accurate", columns),
+        **_rate("approximate", columns),
         "mean_psnr": float(columns["psnr"].mean()),
         "mean_evaluations": float(columns["evaluations"].mean()),
         "diverged": int(columns["diverged"].sum()),
+    }
+
+
+def compare_splits(cells: Mapping[Cell, Columns]) -> list[dict[str, Any]]:
+    """For each mask and method with members and controls: how well the MSE tells them apart."""
+    return [
+        {
+            "mask": cell.mask,
+            "method": cell.method,
+            "at": [true_positives_at(rate, errors(columns), errors(cells[controls])) for rate in FALSE_POSITIVE_RATES],
+        }
+        for cell, columns in cells.items()
+        if cell.split == "members" and (controls := dataclasses.replace(cell, split="controls")) in cells
+    ]
+
+
+def _rate(verdict: str, columns: Columns) -> dict[str, Any]:
+    positive = columns[verdict]
+    return {
+        f"{verdict}_rate": float(positive.mean()),
+        f"{verdict}_interval": list(rate_interval(int(positive.sum()), len(positive))),
     }
 
 

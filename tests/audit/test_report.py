@@ -102,7 +102,7 @@ def test_the_report_needs_no_network(page: Page) -> None:
 
 def test_every_picture_has_a_text_for_those_who_cannot_see_it(page: Page) -> None:
     images = page.all("img")
-    assert len(images) == 3 + 2 * 2 * PICTURES * 6  # charts; masks × splits × (original, degraded, 3 methods, a mask)
+    assert len(images) == 4 + 2 * 2 * PICTURES * 6  # charts; masks × splits × (original, degraded, 3 methods, a mask)
     assert all(attributes["alt"] for attributes in images)
 
 

@@ -16,6 +16,7 @@ import memrecon_fast as mf
 from memrecon_fast.audit.records import MOST_PSNR, SCHEMA, Cell, Record, read_records
 from memrecon_fast.audit.run import Audit, make_run_folder, run_audit
 from memrecon_fast.audit.sources import Images, from_array
+from memrecon_fast.audit.statistics import rate_interval
 from memrecon_fast.audit.summary import DESCRIBED, describe, summarise, write_description
 from tests.memorised import Memorised
 
@@ -97,7 +98,7 @@ def test_the_summary_is_that_of_the_parquet_files(finished: Path) -> None:
     for row in summary["rows"]:
         assert set(row) == {
             "mask", "method", "split", "images", "accurate_rate", "approximate_rate", "mean_psnr", "mean_evaluations",
-            "diverged",
+            "diverged", "accurate_interval", "approximate_interval",
         }  # fmt: skip
         ours = [one for one in table if all(one[key] == row[key] for key in ("mask", "method", "split"))]
         assert row["images"] == len(ours) == 16
@@ -106,6 +107,25 @@ def test_the_summary_is_that_of_the_parquet_files(finished: Path) -> None:
         assert row["mean_psnr"] == pytest.approx(sum(one["psnr"] for one in ours) / 16, rel=1e-12)
         assert row["mean_evaluations"] == pytest.approx(sum(one["evaluations"] for one in ours) / 16, rel=1e-12)
         assert row["diverged"] == 0
+        assert row["accurate_interval"] == list(rate_interval(round(16 * row["accurate_rate"]), 16))
+        low, high = row["approximate_interval"]
+        assert 0 <= low <= row["approximate_rate"] <= high <= 1
+
+
+def test_the_summary_compares_members_with_controls(finished: Path) -> None:
+    table = pq.read_table(finished / "records").to_pylist()
+    comparisons = summarise(finished)["comparisons"]
+    assert len(comparisons) == len(MASKS) * 3
+    for row in comparisons:
+        ours = [one for one in table if (one["mask"], one["method"]) == (row["mask"], row["method"])]
+        least = min(one["mse"] for one in ours if one["split"] == "controls")
+        found = sum(one["mse"] < least for one in ours if one["split"] == "members")
+        assert [at["false_positive_rate"] for at in row["at"]] == [0.0, 0.001]
+        for at in row["at"]:  # 16 controls: a thousandth of them is none
+            assert at["threshold"] == least
+            assert at["true_positive_rate"] == found / 16
+        if row["method"] == "paper":
+            assert found > 8
 
 
 def test_members_come_back_and_controls_do_not(finished: Path) -> None:
