@@ -6,6 +6,7 @@ asks on which of the two it runs.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import gc
 import math
@@ -22,13 +23,14 @@ import torch
 import triton
 from torch.profiler import ProfilerActivity
 
+from benchmarks.measuring import percentiles, processor
 from memrecon_fast.cuda_graph import Capture, Work, make_capture
 from memrecon_fast.inflight import Schedule
 
 ROOT = Path(__file__).parents[1]
 
 
-class Device:
+class Device(abc.ABC):
     """What both have in common, made of the few things that each of them defines."""
 
     rehearsal: ClassVar[bool]
@@ -49,29 +51,29 @@ class Device:
     cache_bytes: int
     """Of the largest cache: what is measured in memory must not fit."""
 
+    @abc.abstractmethod
     def new_mark(self) -> Any:
         """A point in the device's work: `record()` sets it, `elapsed_time(other)` tells the milliseconds between."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def synchronize(self) -> None:
         """Wait until the device has done all its work."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def capture_function(self) -> Capture:
         """What captures work, with memory of its own for what it captures."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def schedule(self, slots: int) -> Schedule | None:
         """For `InFlight`: None for the one that it chooses itself."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def free_bytes(self) -> int:
         """Memory that is left."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def describe(self) -> dict[str, object]:
         """The device and its driver."""
-        raise NotImplementedError
 
     def mark(self) -> Any:
         """A mark that is set now."""
@@ -250,10 +252,6 @@ class Times:
         return percentiles([a / b for a, b in zip(self.rounds, other.rounds, strict=True)])
 
 
-def percentiles(values: list[float]) -> dict[str, float]:
-    return {f"p{p}": float(np.percentile(values, p)) for p in (20, 50, 80)}
-
-
 LEAST_ROUNDS = 3
 
 
@@ -304,7 +302,7 @@ def where(device: Device, commit: str) -> dict[str, object]:
     described = _first_line("git", "describe", "--always", "--abbrev=12", "--dirty=, with uncommitted changes")
     return {
         **device.describe(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -313,14 +311,6 @@ def where(device: Device, commit: str) -> dict[str, object]:
         "commit": commit or described,
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def _first_line(*command: str) -> str:

@@ -10,11 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture  # benchmarks/gpu.py runs without
 
 SUBJECT = "memrecon_fast"
 
@@ -49,7 +51,7 @@ class Compare:
             "benchmark": self.benchmark.name,
             **about,
             "rounds": len(measured[SUBJECT]),
-            "seconds": {name: _percentiles(values) for name, values in measured.items()},
+            "seconds": {name: percentiles(values) for name, values in measured.items()},
             "ratio_to_memrecon_fast": {
                 name: statistics.median(values) / statistics.median(measured[SUBJECT])
                 for name, values in measured.items()
@@ -65,7 +67,7 @@ def where() -> dict[str, object]:
     describe = ["git", "describe", "--always", "--abbrev=12", "--dirty=, with uncommitted changes"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -76,7 +78,8 @@ def where() -> dict[str, object]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name."""
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -91,5 +94,6 @@ def lines(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"    {name} {row['seconds'][name]['p50'] * 1e3:.4g} ms, {ratio:.3f} times"
 
 
-def _percentiles(values: list[float]) -> dict[str, float]:
+def percentiles(values: list[float]) -> dict[str, float]:
+    """p20, p50 and p80."""
     return {f"p{p}": float(np.percentile(values, p)) for p in (20, 50, 80)}

@@ -12,27 +12,25 @@ stays as it is.
 
 from __future__ import annotations
 
-import bisect
 import collections
 import contextlib
 import dataclasses
-import functools
 import gc
 import itertools
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from memrecon_fast.cuda_graph import Capture, Graphs, make_capture
+from memrecon_fast.cuda_graph import Capture, make_capture
 from memrecon_fast.errors import is_out_of_memory
+from memrecon_fast.groups import ARRIVALS, Group, Leaving
 from memrecon_fast.prefetch import prefetch
-from memrecon_fast.prox import Prox
-from memrecon_fast.settings import RUNNING, Status, check_integer
+from memrecon_fast.settings import Status, check_integer
+from memrecon_fast.solvers.protocol import Solver
 from memrecon_fast.solvers.samples import Finished, Sample, Staged
-from memrecon_fast.solvers.slots import Slots, SomeSlots, narrow, put, take, tensors
+from memrecon_fast.solvers.slots import tensors
 
 MOST_SLOTS_ON_GPU = 4096
 """Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""
@@ -41,46 +39,6 @@ LEAST_SLOTS_OF_TWO_GROUPS = 2048
 SLOTS_ON_CPU = 64
 SHARE_OF_MEMORY = 0.5
 """Of the free memory of a GPU: what the slots may take by estimate."""
-ARRIVALS = 256
-"""At most so many images are loaded at a time, and read ahead on a GPU."""
-
-
-class Solver(Protocol[SomeSlots]):
-    """What advances the slots; `solvers/` has the implementations."""
-
-    @property
-    def prox(self) -> Prox:
-        """The autoencoder."""
-
-    @property
-    def backend(self) -> str:
-        """The name of the operations' implementation."""
-
-    @property
-    def early(self) -> Solver[Any] | None:
-        """The solver whose estimates of the masks the images begin with."""
-
-    @property
-    def finishes_at_load(self) -> bool:
-        """Whether an image may be done once it is loaded."""
-
-    def allocate(self, slots: int) -> SomeSlots:
-        """Empty slots."""
-
-    def stage(self, sample: Sample) -> Staged:
-        """What `load` needs of a sample; called by another thread on a GPU."""
-
-    def load(self, slots: SomeSlots, staged: Sequence[Staged]) -> None:
-        """Begin with these samples, one for each of the slots."""
-
-    def advance(self, slots: SomeSlots) -> None:
-        """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
-
-    def results(self, slots: SomeSlots) -> tuple[Tensor, Tensor]:
-        """The images and the masks, each [S, d]."""
-
-    def evaluations(self, blocks: int) -> int:
-        """Applications of the autoencoder for one image of which this many estimates were made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +81,7 @@ class InFlight:
         self.slots = slots
         """As given, or less if memory ran out."""
         self._schedule = schedule or make_schedule(solver.prox.device, slots)
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._busy = False
         self._early = None
         if solver.early is not None:
@@ -156,7 +114,7 @@ class InFlight:
             raise RuntimeError("these slots are in use by another stream")
         self.solver.prox.check_unchanged()
         self._busy = True
-        leaving: collections.deque[_Leaving] = collections.deque()
+        leaving: collections.deque[Leaving] = collections.deque()
         try:
             with self._open(samples) as source:
                 while True:
@@ -190,13 +148,13 @@ class InFlight:
                 raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {shape}")
         return self.solver.stage(sample)
 
-    def _run(self, source: _Source, leaving: collections.deque[_Leaving]) -> Iterator[tuple[Sample, Finished]]:
+    def _run(self, source: _Source, leaving: collections.deque[Leaving]) -> Iterator[tuple[Sample, Finished]]:
         """Let the groups take turns until no image is left."""
         if not self._groups:
             share = -(-self.slots // self._schedule.groups)
             make = self._schedule.make_capture
             capture = make(self.solver.prox.device) if make is not None else None
-            self._groups = [_Group(self.solver, share, capture) for _ in range(self._schedule.groups)]
+            self._groups = [Group(self.solver, share, capture) for _ in range(self._schedule.groups)]
         for group in self._groups:
             group.vacate()
         for group in itertools.cycle(self._groups):
@@ -213,12 +171,12 @@ class InFlight:
             if not at_work and source.exhausted:
                 return
 
-    def _images(self, leaving: collections.deque[_Leaving], wait: bool = False) -> Iterator[tuple[Sample, Finished]]:
+    def _images(self, leaving: collections.deque[Leaving], wait: bool = False) -> Iterator[tuple[Sample, Finished]]:
         """Those that are on the host, or all."""
         while leaving and (wait or leaving[0].arrived()):
             yield from leaving.popleft().images(self.solver)
 
-    def _all_done(self, source: _Source, leaving: collections.deque[_Leaving]) -> Iterator[tuple[Sample, Finished]]:
+    def _all_done(self, source: _Source, leaving: collections.deque[Leaving]) -> Iterator[tuple[Sample, Finished]]:
         """After an error: the images that are done."""
         if source.failed:  # the device goes on
             for group in self._groups:
@@ -264,13 +222,6 @@ def _with_first_masks(early: Iterator[tuple[Sample, Finished]]) -> Iterator[Samp
         )
 
 
-@contextlib.contextmanager
-def _working_on(device: torch.device) -> Iterator[None]:
-    """Without autograd, and with this GPU the current one: kernels are launched on that."""
-    with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        yield
-
-
 class _Source:
     """The samples that wait."""
 
@@ -297,168 +248,3 @@ class _Source:
     def put_back(self, staged: list[Staged]) -> None:
         """These wait again, before all others."""
         self._again = staged + self._again
-
-
-@dataclasses.dataclass
-class _Seat:
-    """An image in its slot."""
-
-    staged: Staged
-    slot: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Flags:
-    """What the statuses were at the end of a block, and which image was where."""
-
-    statuses: Tensor
-    seats: list[_Seat | None]
-    event: torch.cuda.Event | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Leaving:
-    """Images that are done, on their way to the host."""
-
-    samples: list[Sample]
-    tensors: dict[str, Tensor]
-    event: torch.cuda.Event | None
-
-    def arrived(self) -> bool:
-        """Whether `images` would not have to wait."""
-        return self.event is None or self.event.query()
-
-    def images(self, solver: Solver[Any]) -> Iterator[tuple[Sample, Finished]]:
-        """Each sample with what came of it."""
-        if self.event is not None:
-            self.event.synchronize()
-        counters = {name: self.tensors[name].tolist() for name in ("iterations", "blocks", "status", "residual")}
-        for i, sample in enumerate(self.samples):
-            yield (
-                sample,
-                Finished(
-                    index=sample.index,
-                    image=self.tensors["image"][i].clone(),  # the others of its batch need not stay in memory with it
-                    mask=self.tensors["mask"][i].clone(),
-                    outer_iterations=sample.iterations_before + counters["iterations"][i],
-                    evaluations=sample.evaluations_before + solver.evaluations(counters["blocks"][i]),
-                    status=Status(counters["status"][i]),
-                    residual=counters["residual"][i],
-                ),
-            )
-
-
-def _advance(solver: Solver[Any], table: Slots, rows: int) -> None:
-    solver.advance(narrow(table, 0, rows))
-
-
-class _Group:
-    """A table of slots, and the images in it."""
-
-    def __init__(self, solver: Solver[Any], slots: int, capture: Capture | None) -> None:
-        self._solver = solver
-        self._device = solver.prox.device
-        self._sizes = solver.prox.block_sizes(slots)
-        capacity = self._sizes[-1]
-        self._table: Slots = solver.allocate(capacity)
-        self._arrivals: Slots = solver.allocate(min(capacity, ARRIVALS))
-        self.seats: list[_Seat | None] = [None] * capacity
-        self.unread: collections.deque[_Flags] = collections.deque()
-        self._advance = functools.partial(_advance, solver, self._table)
-        self.graphs = Graphs(self._advance, capture, solver.prox.why_not_captured) if capture is not None else None
-
-    @property
-    def occupied(self) -> int:
-        """The number of images."""
-        return len(self.seats) - self.free
-
-    @property
-    def free(self) -> int:
-        """The number of slots without an image."""
-        return self.seats.count(None)
-
-    def vacate(self) -> None:
-        """Forget the images."""
-        self.seats = [None] * len(self.seats)
-        self.unread.clear()
-
-    def load(self, arriving: Sequence[Staged]) -> bool:
-        """Give each a free slot. Says whether some of them may be done at once: then the flags are to be read."""
-        free = [slot for slot, seat in enumerate(self.seats) if seat is None]
-        for staged, slot in zip(arriving, free, strict=False):
-            self.seats[slot] = _Seat(staged, slot)
-        for begin in range(0, len(arriving), ARRIVALS):
-            some = arriving[begin : begin + ARRIVALS]
-            arrivals = narrow(self._arrivals, 0, len(some))
-            with _working_on(self._device):
-                self._solver.load(arrivals, some)
-                put(arrivals, self._table, self._indices(free[begin : begin + len(some)]))
-        if self._solver.finishes_at_load:
-            self._note_flags(len(self.seats))
-        return self._solver.finishes_at_load
-
-    def launch(self) -> None:
-        """Begin a block."""
-        rows = self._sizes[bisect.bisect_left(self._sizes, self.occupied)]
-        self._move_below(rows)
-        with _working_on(self._device):
-            (self.graphs or self._advance)(rows)
-        self._note_flags(rows)
-
-    def read_flags(self) -> list[_Leaving]:
-        """Wait for the oldest block; its images that are done leave: one batch or none."""
-        flags = self.unread.popleft()
-        if flags.event is not None:
-            flags.event.synchronize()
-        statuses = flags.statuses.tolist()
-        done = [
-            seat
-            for seat, status in zip(flags.seats, statuses, strict=True)
-            if seat is not None and status != RUNNING and self.seats[seat.slot] is seat
-        ]
-        if not done:
-            return []
-        with _working_on(self._device):
-            taken = take(self._table, self._indices([seat.slot for seat in done]))
-            images, masks = (self._solver.prox.to_images(rows) for rows in self._solver.results(taken))
-            counters = {name: getattr(taken, name) for name in ("iterations", "blocks", "status", "residual")}
-            on_host = {name: self._to_host(t) for name, t in {"image": images, "mask": masks, **counters}.items()}
-        for seat in done:
-            self.seats[seat.slot] = None
-        return [_Leaving([seat.staged.sample for seat in done], on_host, self._event())]
-
-    def _move_below(self, rows: int) -> None:
-        """Move the images so that they are in the first `rows` slots."""
-        above = [seat for seat in self.seats[rows:] if seat is not None]
-        if not above:
-            return
-        free = [slot for slot, seat in enumerate(self.seats[:rows]) if seat is None][: len(above)]
-        with _working_on(self._device):
-            put(take(self._table, self._indices([seat.slot for seat in above])), self._table, self._indices(free))
-        for seat, slot in zip(above, free, strict=True):
-            self.seats[seat.slot], self.seats[slot] = None, seat
-            seat.slot = slot
-
-    def _note_flags(self, rows: int) -> None:
-        with _working_on(self._device):
-            statuses = self._to_host(self._table.status[:rows].clone())
-        self.unread.append(_Flags(statuses, self.seats[:rows], self._event()))
-
-    def _indices(self, slots: list[int]) -> Tensor:
-        """On the device, without waiting for it."""
-        indices = torch.tensor(slots, dtype=torch.int64, device="cpu", pin_memory=self._device.type == "cuda")
-        return indices.to(self._device, non_blocking=True)
-
-    def _to_host(self, tensor: Tensor) -> Tensor:
-        """On its way to the host: there once an event that is recorded now has happened."""
-        if tensor.device.type == "cpu":
-            return tensor
-        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
-        return pinned.copy_(tensor, non_blocking=True)
-
-    def _event(self) -> torch.cuda.Event | None:
-        if self._device.type != "cuda":
-            return None
-        event = torch.cuda.Event()
-        event.record(torch.cuda.current_stream(self._device))
-        return event

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-FORMATS = ("float32", "tf32", "bfloat16")
-"""float32: IEEE. tf32: 10 bits of mantissa in matrix products and convolutions, on NVIDIA GPUs. bfloat16: autocast."""
 Autoencoder = Callable[[Tensor], Tensor]
 T = TypeVar("T")
 
@@ -19,7 +17,9 @@ _MULTIPLYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, 
 
 
 def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device) -> list[Autoencoder]:
-    """The autoencoder with its matrix products and convolutions in this format of `FORMATS`: ways to do it, best first.
+    """The autoencoder with its matrix products and convolutions in this format: ways to do it, best first.
+
+    number_format: "float32", "tf32" (10 bits of mantissa, on NVIDIA GPUs) or "bfloat16" (autocast).
 
     float32 on a GPU is IEEE whatever torch's global switches say; they are put back after each call. For bfloat16 a
     module is copied if it can be, with the weights of its linear and convolutional layers rounded once: what is done to

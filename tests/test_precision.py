@@ -93,10 +93,8 @@ def test_a_module_that_cannot_be_copied_or_not_be_rounded_is_rounded_in_every_ca
     old_spectral_norm = nn.utils.spectral_norm(nn.Linear(8, 8))
     for autoencoder in (Uncopyable().eval(), nn.Sequential(old_spectral_norm).eval()):
         images = torch.rand(16, 8)
-        got = mf.iterate(autoencoder, images, max_iterations=1)
         settings = Settings(precision="bfloat16", max_outer_iterations=2)
         assert mf.recover(autoencoder, images, settings=settings).images.isfinite().all()
-        assert got.images.isfinite().all()
 
 
 def test_float32_on_a_cpu_is_the_autoencoder_itself() -> None:
