@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu_checks import make_images, random_fields
 from benchmarks.gpu_device import Device, Share
-from memrecon_fast import Settings, degradation, inflight, metrics
+from memrecon_fast import Settings, degradation, groups, inflight, metrics
 from memrecon_fast.autoencoders import FullyConnected, train
 from memrecon_fast.cuda_graph import Graphs
 from memrecon_fast.inflight import InFlight
@@ -180,7 +180,7 @@ class _Watch:
                     watch.replays.append((rows, begin, watch.device.mark()))
 
         # there is no other place where both the rows and the moment are known
-        with mock.patch.object(inflight, "Graphs", WatchedGraphs):
+        with mock.patch.object(groups, "Graphs", WatchedGraphs):
             yield
 
     def milliseconds(self) -> list[tuple[int, float]]:
