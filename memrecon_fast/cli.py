@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import torch
 
@@ -17,7 +18,7 @@ import memrecon_fast
 from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.ops import BACKENDS
-from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings
+from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings, check_choice
 
 try:
     import typer
@@ -26,11 +27,17 @@ except ImportError as missing:
     print(f"memrecon: needs {missing.name}; pip install 'memrecon-fast[audit]'", file=sys.stderr)
     raise SystemExit(2) from missing
 
-EXTRAS = ("PIL", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from memrecon_fast.audit.images import Images
+
+EXTRAS = ("PIL", "filelock", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
 METHODS_HELP = "paper, known-mask or iterate; may be repeated [default: all three]"
 MASKS_HELP = f"{', '.join(MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
 DEVICE_HELP = "auto (a GPU, if there is one), cpu, cuda or cuda:N"
-IMAGES_HELP = "a folder of image files, a .npy or .npz array, or torchvision:NAME:ROOT"
+IMAGES_HELP = "a folder of image files, a .npy or .npz array, Parquet files, or torchvision:NAME:ROOT"
+RESIZE_HELP = "HEIGHTxWIDTH: images of another size are resized to this one; without it they are left out"
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has its own copy of click, or click's, by version
 DEFAULTS = Settings()
 
@@ -80,10 +87,11 @@ def demo(
     """Train on photographs that come with scikit-image, audit, print a table, write a report. Takes a few minutes."""
     with _checking():
         from memrecon_fast.audit.demo import run_demo
-        from memrecon_fast.audit.run import make_run_folder
+        from memrecon_fast.audit.folder import check_empty
 
         run = out or _free_folder("memrecon-demo")
-        make_run_folder(run)
+        check_empty(run)
+        run.mkdir(parents=True, exist_ok=True)
     with _keeping_records(run):
         path = run_demo(run, Console())
     typer.echo(f"The report: {path}")
@@ -112,11 +120,11 @@ def train(
     console = Console()
     with _checking():
         from memrecon_fast import autoencoders
-        from memrecon_fast.audit.sources import open_images
+        from memrecon_fast.audit.images import open_images
 
         _check_model_path(out)
-        opened = open_images(images)
-        pixels = (opened.first(limit) if limit else opened).stack()
+        opened = open_images(images, limit=limit)
+        pixels = opened.stack()
         model = autoencoders.build(architecture, opened.image_shape, activation=activation, width=width, seed=seed)
         model.to(_device(device))
         result = autoencoders.train(
@@ -170,41 +178,89 @@ def audit(
         int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU as many as fit")
     ] = None,
     backend: Annotated[str, typer.Option(help=", ".join(BACKENDS))] = "auto",
+    resize: Annotated[str | None, typer.Option(help=RESIZE_HELP)] = None,
+    keep_images: Annotated[
+        str, typer.Option(help="keep estimates as arrays: all, or N: of each mask and method the N best and N worst")
+    ] = "0",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="there must be a run to continue; without this one is continued or begun")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="worker processes, on a Ray cluster of this machine [default: none, or all of --ray]"),
+    ] = None,
+    ray: Annotated[str | None, typer.Option(help="address of a Ray cluster to work on, for instance auto")] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(help="where workers write: a folder that all see, or an address such as s3://bucket/folder"),
+    ] = None,
+    save_every: Annotated[
+        float | None,
+        typer.Option(min=0, help="seconds between two writes of what was done: what a crash costs [default: 5]"),
+    ] = None,
 ) -> None:
-    """Find out which of IMAGES can be recovered from MODEL; writes records, a summary and a report to a folder."""
-    with _checking():
-        from memrecon_fast import autoencoders
-        from memrecon_fast.audit.conduct import conduct, prepare
-        from memrecon_fast.audit.masks import open_masks
-        from memrecon_fast.audit.methods import METHODS
-        from memrecon_fast.audit.run import Audit, make_run_folder
-        from memrecon_fast.audit.sources import open_images
+    """Find out which of IMAGES can be recovered from MODEL; writes records, a summary and a report to a folder.
 
-        settings = Settings(
-            gamma=gamma,
-            seed=seed,
-            initial_mask=initial_mask,
-            max_outer_iterations=max_outer_iterations,
-            precision=precision,
-        )
-        autoencoder = autoencoders.load(model, weights, _device(device))
-        sources = {"members": images} | ({} if controls is None else {"controls": controls})
-        opened = {split: open_images(source) for split, source in sources.items()}
-        plan = Audit(
-            splits={split: images.first(limit) if limit else images for split, images in opened.items()},
-            masks=open_masks(mask or MASKS, opened["members"].image_shape, seed),
-            methods=tuple(method or METHODS),
-            settings=settings,
-            noise_std=noise_std,
-            backend=backend,
-            slots=slots,
-        )
-        solvers, remarks = prepare(plan, autoencoder)
-        make_run_folder(out)
-    for remark in remarks:
-        _say(remark)
-    with _keeping_records(out):
-        path = conduct(plan, solvers, out, model, sources, Console())
+    The same command continues a run that was interrupted.
+    """
+    console = Console()
+    with contextlib.ExitStack() as opened:
+        with _checking():
+            from memrecon_fast import autoencoders
+            from memrecon_fast.audit import cluster
+            from memrecon_fast.audit.conduct import conduct, conduct_on_cluster, prepare
+            from memrecon_fast.audit.description import describe
+            from memrecon_fast.audit.masks import open_masks
+            from memrecon_fast.audit.methods import METHODS
+            from memrecon_fast.audit.opening import check_run_folder, open_run
+            from memrecon_fast.audit.plan import ALL_IMAGES, Audit, stated_shape
+            from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS
+
+            settings = Settings(
+                gamma=gamma,
+                seed=seed,
+                initial_mask=initial_mask,
+                max_outer_iterations=max_outer_iterations,
+                precision=precision,
+            )
+            for name in method or ():  # what is quickly told comes before all images are read
+                check_choice("method", name, METHODS)
+            kept = ALL_IMAGES if keep_images == "all" else _whole("--keep-images", keep_images)
+            size = _size(resize)
+            check_run_folder(out, resume)
+            on_cluster = ray is not None or workers is not None
+            place = torch.device("cpu") if on_cluster else _device(device)
+            autoencoder = autoencoders.load(model, weights, place)
+            kind = place.type
+            if on_cluster:
+                opened.enter_context(cluster.connected(ray, workers))
+                kind = cluster.device_kind(device)
+                crew = cluster.number_of_workers(workers, kind)
+            sources = {"members": images} | ({} if controls is None else {"controls": controls})
+            splits = _open_splits(sources, stated_shape(autoencoder), size, limit, console)
+            plan = Audit(
+                splits=splits,
+                masks=open_masks(mask or MASKS, splits["members"].image_shape, seed),
+                methods=tuple(method or METHODS),
+                settings=settings,
+                noise_std=noise_std,
+                keep_images=kept,
+                backend=backend,
+                slots=slots,
+            )
+            solvers, remarks = prepare(plan, autoencoder)
+            description = describe(plan, autoencoder, kind, model, sources, parts)
+            run = opened.enter_context(open_run(plan, description, out, resume, _say))
+            seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
+            work = functools.partial(conduct, run, solvers, console, seconds)
+            if on_cluster:
+                load_model = functools.partial(autoencoders.load, model, weights)
+                task = cluster.make_task(run, load_model, kind, seconds, 1 if ray else cluster.threads_of_each(crew))
+                work = functools.partial(conduct_on_cluster, run, task, crew, console)
+        for remark in remarks:
+            _say(remark)
+        with _keeping_records(out):
+            path = work()
     typer.echo(f"The report: {path}")
 
 
@@ -216,6 +272,55 @@ def report(run: Annotated[Path, typer.Argument(help="the folder of a run")]) -> 
 
         path = make_report(run, Console())
     typer.echo(f"The report: {path}")
+
+
+def _open_splits(
+    sources: Mapping[str, str],
+    shape: tuple[int, int, int] | None,
+    size: tuple[int, int] | None,
+    limit: int | None,
+    console: Console,
+) -> dict[str, Images]:
+    """Members and controls, every image of which was read; says how many cannot be used."""
+    from memrecon_fast.audit.images import open_images
+
+    splits: dict[str, Images] = {}
+    for split, source in sources.items():
+        with console.status(f"Reading the {split} …") as status:
+            show = functools.partial(_show_count, status, split)
+            try:
+                splits[split] = images = open_images(source, shape, size, limit, show)
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"the {split}: {error}") from error
+        shape = images.image_shape
+        if images.problems:
+            first = min(images.problems)
+            _say(
+                f"{len(images.problems)} of {len(images)} {split} cannot be used and are left out, first "
+                f"{images.names[first]}: {images.problems[first]}"
+            )
+    return splits
+
+
+def _show_count(status: Status, split: str, count: int) -> None:
+    if count % 100 == 0:
+        status.update(f"Reading the {split} … {count}")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of "HxW"."""
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ValueError(f"--resize must be HEIGHTxWIDTH, for instance 64x64, not {text!r}")
+    return int(height), int(width)
+
+
+def _whole(option: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{option} must be all or a number of images, not {text!r}")
+    return int(text)
 
 
 def _device(name: str) -> torch.device:
@@ -262,8 +367,8 @@ def _keeping_records(run: Path) -> Iterator[None]:
 
 
 def _kept(run: Path) -> str:
-    if any(run.glob("records/*.parquet")):
-        return f"the records so far are in {run / 'records'}; for a report of them: memrecon report {run}"
+    if any(run.glob("**/records/**/*.parquet")):
+        return f"what was done is in {run}: the same command goes on from there, memrecon report {run} shows it"
     return "no image was done"
 
 

@@ -68,6 +68,7 @@ class Leaving:
                     evaluations=sample.evaluations_before + solver.evaluations(counters["blocks"][i]),
                     status=Status(counters["status"][i]),
                     residual=counters["residual"][i],
+                    label=sample.label,
                 ),
             )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -91,7 +92,8 @@ def test_options_reach_the_audit(data: Path, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     expected = mf.Settings(gamma=0.25, seed=9, initial_mask="zeros", max_outer_iterations=2, restore_known_pixels=False)
     assert mf.Settings.from_dict(summary["settings"]) == expected
-    assert (summary["noise_std"], summary["slots"], summary["backend"]) == (0.02, 4, "torch")
+    assert summary["noise_std"] == 0.02
+    assert summary["sessions"][0]["execution"] == {"paper": "torch, eager, 4 slots"}
     assert summary["images"] == {"members": 3}
     assert [row["mask"] for row in summary["rows"]] == ["mine.npy"]
 
@@ -106,7 +108,8 @@ def test_a_fall_back_to_torch_is_remarked_on_in_one_line(
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "no compiler was there" in one_line(result.stderr)
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["backend"] == "torch"
+    (session,) = json.loads((tmp_path / "run" / "summary.json").read_text())["sessions"]
+    assert session["execution"]["paper"].startswith("torch, ")
 
 
 def test_a_factory_with_weights(data: Path, tmp_path: Path) -> None:
@@ -140,14 +143,6 @@ def damaged_folder(folder: Path) -> Path:
     return bad
 
 
-def odd_folder(folder: Path) -> Path:
-    odd = folder / "odd"
-    odd.mkdir()
-    for side in (8, 9):
-        Image.new("RGB", (side, 8)).save(odd / f"{side}.png")
-    return odd
-
-
 def saved(folder: Path, array: np.ndarray) -> Path:
     np.save(folder / "array.npy", array)
     return folder / "array.npy"
@@ -172,6 +167,10 @@ def occupied(folder: Path) -> Path:
     return folder / "run"
 
 
+NO_VALUE = object()
+"""Of an option that is a switch."""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -182,15 +181,21 @@ def occupied(folder: Path) -> Path:
         ({"images": lambda _: "absent"}, "no file or folder absent"),
         ({"images": lambda folder: folder}, "holds no image files"),
         ({"images": damaged_folder}, "<b>.png"),
-        ({"images": odd_folder}, "9.png is 8×9"),
-        ({"images": not_a_number}, "image 0 of"),
-        ({"images": other_shape}, "(3, 9, 9)"),
+        ({"images": not_a_number}, "none of the 2 images can be used; 0: it has a pixel of nan"),
+        ({"images": other_shape}, "0: it is 9×9 pixels (height×width); expected 8×8, as the model (--resize 8x8"),
+        ({"--resize": lambda _: "8"}, "--resize must be HEIGHTxWIDTH, for instance 64x64, not '8'"),
+        ({"--keep-images": lambda _: "some"}, "--keep-images must be all or a number of images, not 'some'"),
+        ({"--resume": lambda _: NO_VALUE}, "there is no run to continue in"),
+        ({"--parts": lambda _: "nowhere://bucket"}, "nowhere://bucket/"),
+        ({"--parts": lambda folder: saved(folder, np.zeros(1)) / "parts"}, "no part files can be written in"),
+        ({"--workers": lambda _: 2, "--device": lambda _: "cuda:0"}, "Ray gives each its GPU"),
+        ({"--ray": lambda _: "127.0.0.1:1"}, "the Ray cluster at 127.0.0.1:1 cannot be reached"),
         ({"--device": lambda _: "cuda:99"}, "--device cuda:99 is not there: torch finds"),
         ({"--device": lambda _: "tpu"}, "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
         ({"--precision": lambda _: "half"}, "precision must be one of 'float32', 'tf32', 'bfloat16', 'progressive'"),
         ({"--precision": lambda _: "tf32", "--device": lambda _: "cpu"}, "'tf32' is a format of NVIDIA GPUs"),
         ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8)))}, "not float64"),
-        ({"--controls": other_shape}, "the controls are of shape (3, 9, 9)"),
+        ({"--controls": other_shape}, "the controls: none of the 2 images can be used"),
         ({"images": lambda _: ""}, "its name is empty"),
         ({"--controls": lambda _: ""}, "its name is empty"),
         ({"--mask": lambda _: "centre"}, "mask must be one of"),
@@ -215,7 +220,9 @@ def test_bad_input_is_one_line_and_exit_code_2_before_work_starts(
 ) -> None:
     good = {"model": data / "model.safetensors", "images": data / "members", "--out": tmp_path / "out"}
     given = good | {name: make(tmp_path) for name, make in changes.items()}
-    options = [part for name, value in given.items() if name.startswith("--") for part in (name, value)]
+    options = [
+        part for name, value in given.items() if name.startswith("--") for part in (name, value) if part is not NO_VALUE
+    ]
     result = memrecon("audit", given["model"], given["images"], *options)
     assert result.exit_code == 2, result.output
     assert message in one_line(result.stderr)
@@ -275,14 +282,14 @@ def test_a_model_that_fails_half_way_is_named_and_the_records_kept(data: Path, t
     (tmp_path / "failing.py").write_text(FAILING)
     result = process(
         "audit", "failing:make", data / "members", "--out", "run", "--mask", "half", "--mask", "center",
-        "--method", "known-mask", cwd=tmp_path, env=os.environ | {"MEMRECON_TRACEBACK": traceback},
+        "--method", "known-mask", "--slots", 16, cwd=tmp_path, env=os.environ | {"MEMRECON_TRACEBACK": traceback},
     )  # fmt: skip
     assert result.returncode == 1
     line, *rest = result.stderr.splitlines()
     assert line.startswith("memrecon: RuntimeError: the device is lost; ")
-    assert line.endswith("memrecon report run")
+    assert line.endswith("what was done is in run: the same command goes on from there, memrecon report run shows it")
     assert bool(rest) == (traceback == "1")
-    assert list(tmp_path.glob("run/records/*.parquet"))
+    assert pq.read_table(tmp_path / "run" / "records").num_rows == 16
 
 
 def test_what_is_no_run_has_no_report(tmp_path: Path) -> None:
@@ -315,24 +322,47 @@ def test_help_and_version() -> None:
     assert process("--version").stdout == f"memrecon_fast {mf.__version__}\n"
 
 
-def test_ctrl_c_keeps_the_records_and_says_where(data: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "memrecon_fast.cli", "audit", data / "model.safetensors", data / "controls.npy",
-        "--out", tmp_path / "run", "--method", "known-mask", "--method", "paper", "--mask", "corner", "--mask",
-        "random-80", "--max-outer-iterations", "1000000000", "--gamma", "0.1",
+SLOW = """
+import time, torch
+class Slow(torch.nn.Module):
+    def forward(self, images):
+        time.sleep(0.01)
+        return 0.5 * images
+make = lambda: Slow().eval()
+"""
+
+
+def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    run = tmp_path / "run"
+    arguments = [
+        "audit", "slow:make", data / "members", "--out", run, "--method", "known-mask", "--mask", "corner", "--mask",
+        "half", "--slots", 4, "--save-every", 0,
     ]  # fmt: skip
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True) as running:
+    command = [sys.executable, "-m", "memrecon_fast.cli", *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("run/records/*.parquet")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.2)
+        while not list(run.glob("records/*/*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.02)
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert f"memrecon report {tmp_path / 'run'}" in one_line(stderr)
-    result = memrecon("report", tmp_path / "run")
+    line = one_line(stderr)
+    assert "interrupted; what was done is in" in line
+    assert "the same command goes on from there" in line
+    assert f"memrecon report {run}" in line
+    result = memrecon("report", run)
     assert result.exit_code == 0, result.output
-    assert "ended early" in (tmp_path / "run" / "report.html").read_text()
+    assert "ended early" in (run / "report.html").read_text()
+    done = sum(row["images"] for row in json.loads((run / "summary.json").read_text())["rows"])
+    assert 0 < done < 32
+    again = process(*arguments, "--resume", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"{done} of 32 recoveries were done before" in again.stdout
+    assert "ended early" not in (run / "report.html").read_text()
+    once_more = process(*arguments, cwd=tmp_path)
+    assert once_more.returncode == 0
+    assert "32 of 32 recoveries were done before" in once_more.stdout
 
 
 def test_without_the_extras_the_message_names_them(tmp_path: Path) -> None:
@@ -357,9 +387,9 @@ def test_the_demonstration_in_small(tmp_path: Path, capsys: pytest.CaptureFixtur
     from rich.console import Console
 
     path = run_demo(tmp_path, Console(), images=6, max_steps=600)
-    assert path == tmp_path / "report.html"
+    assert path == tmp_path / "run" / "report.html"
     assert "Training an autoencoder" in capsys.readouterr().out
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(summary["rows"]) == 6 * 3 * 2
     assert summary["images"] == {"members": 6, "controls": 6}
     rates = {(row["split"], row["mask"], row["method"]): row["approximate_rate"] for row in summary["rows"]}

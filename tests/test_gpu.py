@@ -261,14 +261,26 @@ def test_the_default_number_of_slots_fits(on_gpu: nn.Module) -> None:
 
 
 def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> None:
-    from memrecon_fast.audit.run import Audit, run_audit
-    from memrecon_fast.audit.sources import Images
+    from memrecon_fast.audit.folder import Folder
+    from memrecon_fast.audit.images import scan
+    from memrecon_fast.audit.parts import Parts
+    from memrecon_fast.audit.plan import Audit
+    from memrecon_fast.audit.run import run_audit
+    from memrecon_fast.audit.sources import from_array
+    from memrecon_fast.audit.work import Workbench
 
-    names = tuple(str(i) for i in range(len(images)))
-    splits = {"members": Images(names, SHAPE, lambda i: images[i].permute(1, 2, 0).numpy())}
     masks = {name: degradation.make_mask(name, SHAPE) for name in ("center", "half")}
-    audit = Audit(splits=splits, masks=masks, settings=SETTINGS)
+    audit = Audit(splits={"members": scan(from_array(images.numpy()))}, masks=masks, settings=SETTINGS)
+    folder = Folder(tmp_path, Parts(str(tmp_path / "records")))
     records: list[Any] = []
-    execution = run_audit(audit, audit.prepare(on_gpu), tmp_path, records.append)
+    skipped: list[str] = []
+    bench = Workbench(audit, audit.prepare(on_gpu), folder.parts)
+
+    def work(method: str, shards: Any, wanted: Any) -> str:
+        return bench.work(method, shards, wanted, records.append, skipped.append)
+
+    execution = run_audit(audit, folder, work)
     assert len(records) == 32 * 2 * 3
-    assert execution["paper"].startswith("CUDA graph")
+    assert not skipped
+    assert all(folder.is_complete(cell) for cell in audit.cells())
+    assert execution["paper"].startswith("triton, CUDA graph")

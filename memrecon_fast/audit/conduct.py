@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from memrecon_fast.audit.cluster import Crew, Task
+from memrecon_fast.audit.description import session, write_description
 from memrecon_fast.audit.methods import Solver
+from memrecon_fast.audit.opening import OpenRun
+from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.report import write_report
-from memrecon_fast.audit.run import Audit, run_audit
-from memrecon_fast.audit.summary import describe, summarise, write_description
+from memrecon_fast.audit.results import read_results
+from memrecon_fast.audit.run import count_missing, run_audit
+from memrecon_fast.audit.summary import summarise
 from memrecon_fast.audit.table import make_table
+from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS, Workbench
 from memrecon_fast.precision import Autoencoder
+
+
+class MissingImagesError(RuntimeError):
+    """Some recoveries could not be done; the same command does them once they can be."""
 
 
 def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Solver], list[str]]:
@@ -27,27 +40,76 @@ def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Solver], 
 
 
 def conduct(
-    audit: Audit,
+    run: OpenRun,
     solvers: Mapping[str, Solver],
-    run: Path,
-    model: str,
-    sources: Mapping[str, str],
     console: Console,
+    seconds_between_parts: float = SECONDS_BETWEEN_PARTS,
 ) -> Path:
-    """Audit with a progress bar, write all of the run's files, print the table; returns the path of the report.
+    """Do what is missing of the audit in this process, with a progress bar; then `report`.
 
-    model, sources: what the user called them. On KeyboardInterrupt the records so far stay in the folder.
+    On KeyboardInterrupt and on errors what was done is in the folder. Raises MissingImagesError, after the report,
+    where images could not be read.
     """
-    description = describe(audit, solvers, model, sources)
-    write_description(run, description)
+    bench = Workbench(run.audit, solvers, run.folder.parts, seconds_between_parts)
+    skipped: list[str] = []
+    with working(run, console, workers=None) as (progress, done):
+        done["execution"] = run_audit(
+            run.audit,
+            run.folder,
+            lambda method, shards, wanted: bench.work(method, shards, wanted, progress.show, skipped.append),
+        )
+    return finish(run, skipped, console)
+
+
+def conduct_on_cluster(run: OpenRun, task: Task, workers: int, console: Console) -> Path:
+    """The same on the Ray cluster that is connected, by so many workers."""
+    skipped: list[str] = []
+    with working(run, console, workers) as (progress, done):
+        remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        crew = Crew(task, run.folder, workers, progress.show, skipped.append, remark)
+        done["execution"] = run_audit(run.audit, run.folder, crew.work)
+    return finish(run, skipped, console)
+
+
+@contextlib.contextmanager
+def working(run: OpenRun, console: Console, workers: int | None) -> Iterator[tuple[AuditProgress, dict[str, Any]]]:
+    """A progress bar, and an entry in `audit.json` on this session, which gets its "execution" inside.
+
+    workers: the number of worker processes; None: this process does the work.
+    """
+    todo = count_missing(run.audit, run.folder)
+    total = sum(len(run.audit.splits[cell.split].usable()) for cell in run.audit.cells())
+    entry = session(run.audit.slots, workers)
+    if todo:
+        run.description["sessions"].append(entry)
+        write_description(run.folder.path, run.description)
+    if todo < total:
+        console.print(f"{total - todo} of {total} recoveries were done before.", highlight=False)
     began = time.monotonic()
-    total = len(audit.cells()) // len(audit.splits) * sum(len(images) for images in audit.splits.values())
-    with AuditProgress(total, console) as progress, warnings.catch_warnings():
+    with AuditProgress(total, total - todo, console) as progress, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
-        execution = run_audit(audit, solvers, run, progress.show)
-    seconds = round(time.monotonic() - began, 3)
-    write_description(run, {**description, "seconds": seconds, "execution": execution})
-    return report(run, console)
+        try:
+            yield progress, entry
+        finally:
+            entry["seconds"] = round(time.monotonic() - began, 3)
+            entry["recoveries"] = progress.done - (total - todo)
+            write_description(run.folder.path, run.description)
+
+
+def finish(run: OpenRun, skipped: list[str], console: Console) -> Path:
+    """The report of a run that was worked on. Raises MissingImagesError, after it, where something is missing."""
+    left = count_missing(run.audit, run.folder)
+    path = report(run.folder.path, console)
+    if left:
+        why = (
+            f"images could not be read, first: {skipped[0]}"
+            if skipped
+            else (
+                f"what workers wrote is not in {run.folder.parts.address}: give a place that all of them see as --parts"
+            )
+        )
+        raise MissingImagesError(f"{left} recoveries are missing; {why}. The same command goes on from here")
+    return path
 
 
 def report(run: Path, console: Console) -> Path:
@@ -55,7 +117,8 @@ def report(run: Path, console: Console) -> Path:
 
     Raises ValueError for a folder that is not a run's.
     """
-    summary = summarise(run)
-    path = write_report(run, summary)
+    results = read_results(run)
+    summary = summarise(results)
+    path = write_report(results, summary)
     console.print(make_table(summary))
     return path

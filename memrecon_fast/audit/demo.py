@@ -12,9 +12,11 @@ from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
 from memrecon_fast.audit.conduct import conduct, prepare
+from memrecon_fast.audit.description import describe
+from memrecon_fast.audit.images import open_images
+from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.photographs import make_photographs
-from memrecon_fast.audit.run import Audit
-from memrecon_fast.audit.sources import open_images
+from memrecon_fast.audit.plan import Audit
 
 IMAGES = 30
 SIZE = 16
@@ -46,7 +48,7 @@ def _run_demo(run: Path, console: Console, images: int, max_steps: int) -> Path:
     console.print(f"  loss {result.loss:.1e} after {result.steps} steps, {result.seconds:.0f} s")
 
     audit = Audit(
-        splits={split: open_images(path) for split, path in sources.items()},
+        splits={split: open_images(str(path)) for split, path in sources.items()},
         masks={name: degradation.make_mask(name, (3, SIZE, SIZE)) for name in degradation.MASKS},
     )
     solvers, remarks = prepare(audit, model)
@@ -57,7 +59,9 @@ def _run_demo(run: Path, console: Console, images: int, max_steps: int) -> Path:
         f"by {len(audit.methods)} methods …"
     )
     named = {split: str(path) for split, path in sources.items()}
-    return conduct(audit, solvers, run, str(model_path), named, console)
+    description = describe(audit, model, "cpu", str(model_path), named, parts=None)
+    with open_run(audit, description, run / "run", resume=False, remark=console.print) as opened:
+        return conduct(opened, solvers, console)
 
 
 @contextlib.contextmanager

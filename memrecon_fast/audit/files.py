@@ -1,45 +1,65 @@
-"""Image files and NumPy files as arrays; whatever is wrong with one is a ValueError that names it."""
+"""Image files and NumPy files as arrays; whatever is wrong with one is a ValueError."""
 
 from __future__ import annotations
 
+import re
+import struct
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Documents, films and containers of data, of which Pillow shows a page where another program is installed.
+_NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+_SUFFIXES = Image.registered_extensions()  # asks for all formats, so that Image.OPEN is complete from here on
+IMAGE_SUFFIXES = tuple(sorted(s for s, name in _SUFFIXES.items() if name in Image.OPEN and name not in _NO_IMAGES))
+"""Of the files that `read_image` can read, in lower case."""
 ARRAY_SUFFIXES = (".npy", ".npz")
-_RGB_MODES = ("P", "RGB", "CMYK", "YCbCr")
+_GREY_MODES = ("1", "L", "LA", "La")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+_OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)  # what a plugin of Pillow says of a foreign file
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 (H, W, 1) where it is greyscale, else (H, W, 3). Raises ValueError.
+    """An image file as uint8 (H, W, 1) where it is greyscale, else (H, W, 3). Raises ValueError, which names it.
 
-    Refused: transparency, several frames, more than 8 bits per pixel and channel, and what Pillow takes for a
-    decompression bomb. Turned as stored: an EXIF orientation is not applied.
+    Refused: transparency (an alpha channel that is opaque everywhere is dropped), several frames, more than 8 bits per
+    pixel and channel, truncated files, and before it is decoded an image of more pixels than `Image.MAX_IMAGE_PIXELS`,
+    which may be a decompression bomb. Turned as stored: an EXIF orientation is not applied.
     """
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as file:
+            return decode(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {reason(error)}") from error
+
+
+def decode(file: IO[bytes]) -> NDArray[np.uint8]:
+    """As `read_image`, from an open file; the ValueError says what is wrong with it, without a name."""
+    try:
+        with _open(file) as image:
             return pixels_of(image)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} cannot be read as an image: its format is unknown") from error
+    except ValueError:
+        raise
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        raise ValueError(f"it cannot be decoded: {reason(error)}") from error
 
 
 def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     """A Pillow image as uint8 (H, W, 1) or (H, W, 3). Raises ValueError for what `read_image` refuses."""
-    if getattr(image, "n_frames", 1) > 1:
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's JPEG: what follows are previews
         raise ValueError("it has several frames")
-    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
-        raise ValueError("it has transparency; save it without an alpha channel")
-    if image.mode in ("1", "L"):
+    if image.mode not in _GREY_MODES + _COLOUR_MODES:
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}; expected 8 bits per channel, grey or colour")
+    if _is_deep(image):
+        raise ValueError("it has more than 8 bits per channel")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = _without_alpha(image)
+    if image.mode in _GREY_MODES:
         return np.asarray(image.convert("L"))[:, :, None]
-    if image.mode in _RGB_MODES:
-        return np.asarray(image.convert("RGB"))
-    raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}; expected 8 bits per channel, grey or RGB")
+    return np.asarray(image.convert("RGB"))
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -59,4 +79,54 @@ def read_array(path: Path) -> NDArray[Any]:
             raise ValueError("what it holds is no array")
         return array
     except Exception as error:  # NumPy and its decompressors raise many kinds on a damaged file
-        raise ValueError(f"{path} cannot be read as a NumPy array: {error}") from error
+        raise ValueError(f"{path} cannot be read as a NumPy array: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line, without the path that the system adds."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _open(file: IO[bytes]) -> Image.Image:
+    """As Image.open does it, which cannot be told what to read, and how large an image may be, without a warning."""
+    prefix = file.read(16)
+    for name in Image.ID:
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(prefix)
+        if name in _NO_IMAGES or not accepted or isinstance(accepted, str):  # a text: Pillow was built without it
+            continue
+        file.seek(0)
+        try:
+            image = factory(file, "")
+        except _OTHER_FORMAT:
+            continue
+        pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+        if most is not None and pixels > most:
+            raise ValueError(f"its {pixels} pixels may be a decompression bomb; PIL.Image.MAX_IMAGE_PIXELS is {most}")
+        return image
+    raise ValueError("its format is unknown, or it is damaged")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has more than 8 bits per channel, which Pillow would cut to 8 where it is in colour.
+
+    Known before the image is decoded, for PNG, TIFF, PPM and SGI.
+    """
+    for codec, _, _, arguments in getattr(image, "tile", []):
+        modes = arguments if isinstance(arguments, tuple) else (arguments,)
+        if codec == "SGI16" or any(isinstance(mode, str) and re.search(";16[BLN]", mode) for mode in modes):
+            return True
+        if codec in ("ppm", "ppm_plain") and modes[-1] > 255:
+            return True
+    return False
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    is_grey = image.mode in _GREY_MODES
+    if image.mode == "La":  # Pillow goes from there to LA alone
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema()[0] != 255:
+        raise ValueError("it has transparency; save it without an alpha channel")
+    return image.getchannel("R") if is_grey else image.convert("RGB")

@@ -16,13 +16,14 @@ SECONDS_BETWEEN_LINES = 10.0
 class AuditProgress:
     """A context manager; inside, `show` takes each record as it comes.
 
-    total: images to come, over all cells. console: where to write.
+    total: images, over all cells; of which `done` were done before. console: where to write.
     """
 
-    def __init__(self, total: int, console: Console) -> None:
-        self._total, self._console = total, console
-        self._done = self._done_in_cell = self._recovered = 0
-        self._cell: Cell | None = None
+    def __init__(self, total: int, done: int, console: Console) -> None:
+        self.done = done
+        """Images, over all cells."""
+        self._total, self._before, self._console = total, done, console
+        self._counts: dict[Cell, tuple[int, int]] = {}
         self._started = self._written = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=24),
@@ -34,7 +35,7 @@ class AuditProgress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, rate=0.0)
+        self._task = self._bar.add_task("", total=total, completed=done, rate=0.0)
 
     def __enter__(self) -> AuditProgress:
         self._started = self._written = time.monotonic()
@@ -49,20 +50,18 @@ class AuditProgress:
     def show(self, record: Record) -> None:
         """One more image is done."""
         cell = Cell(record.split, record.mask, record.method)
-        if cell != self._cell:
-            self._cell, self._done_in_cell, self._recovered = cell, 0, 0
-        self._done += 1
-        self._done_in_cell += 1
-        self._recovered += record.approximate
+        done_in_cell, recovered = self._counts.get(cell, (0, 0))
+        done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + record.approximate
+        self.done += 1
         now = time.monotonic()
-        rate = self._done / max(now - self._started, 1e-9)
-        so_far = f"{cell.split}, {cell.mask}, {cell.method}: {self._recovered} of {self._done_in_cell} recovered"
-        self._bar.update(self._task, completed=self._done, description=so_far, rate=rate)
+        rate = (self.done - self._before) / max(now - self._started, 1e-9)
+        so_far = f"{cell.split}, {cell.mask}, {cell.method}: {recovered} of {done_in_cell} recovered"
+        self._bar.update(self._task, completed=self.done, description=so_far, rate=rate)
         if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:
             self._written = now
-            left = (self._total - self._done) / rate
+            left = (self._total - self.done) / rate
             self._console.print(
-                f"{self._done} of {self._total} images, {rate:.0f} per second, {left:.0f} s left; {so_far}",
+                f"{self.done} of {self._total} recoveries, {rate:.0f} per second, {left:.0f} s left; {so_far}",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,

@@ -1,4 +1,8 @@
-"""What an audit keeps of every image, and its Parquet files: one for each split, mask and method."""
+"""What an audit keeps of every image, as rows of Parquet files.
+
+While a cell of an audit is worked on, its rows are in part files, written by whoever does the work. Once all are there,
+they are put in one file, in the order of their indices, which is the same byte for byte however the work was done.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import dataclasses
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,8 @@ class Record:
     index: int
     """Its place in its split; noise and initial mask are keyed by (seed, index)."""
     name: str
+    sha256: str
+    """Of its pixels, see `images.Images`."""
     split: str
     mask: str
     method: str
@@ -80,29 +86,29 @@ SCHEMA = pa.schema(
 Columns = dict[str, NDArray[Any]]
 
 
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write the records, in the order of their indices, to a Parquet file that appears whole or not at all."""
-    rows = [dataclasses.asdict(record) for record in sorted(records, key=lambda record: record.index)]
+def cell_path(run: Path, cell: Cell) -> Path:
+    """The file of a cell of which all rows are there."""
+    return run / RECORDS / f"{cell.file_stem}.parquet"
+
+
+def write_cell(run: Path, cell: Cell, table: pa.Table) -> None:
+    """Write the rows of a cell, in the order of their indices; the file appears whole or not at all."""
+    path = cell_path(run, cell)
+    path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), temporary)
+        rows = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()  # where pages end depends on the chunks
+        pq.write_table(rows, temporary, write_page_checksum=True)
 
 
-def read_records(run: Path) -> dict[Cell, Columns]:
-    """The records of a run: for each cell the columns of `Record`, as arrays. Raises ValueError for what is no run."""
-    cells: dict[Cell, Columns] = {}
-    for path in sorted((run / RECORDS).glob("*.parquet")):
-        try:
-            with pq.ParquetFile(path) as file:
-                table = file.read()
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path} cannot be read as records of an audit: {error}") from error
-        if not table.schema.equals(SCHEMA) or not len(table):
-            raise ValueError(f"{path} holds no records of an audit: {len(table)} rows of {table.column_names}")
-        columns = {name: table[name].to_numpy() for name in table.column_names}
-        cells[Cell(*(str(columns[name][0]) for name in ("split", "mask", "method")))] = columns
-    if not cells:
-        raise ValueError(f"{run} holds no records of an audit (*.parquet in {RECORDS})")
-    return cells
+def read_table(source: Any, what: str, schema: pa.Schema) -> pa.Table:
+    """The rows of a Parquet file. Raises ValueError, which names it as `what`, where it is damaged or another's."""
+    try:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(schema):
+                raise ValueError(f"{what} holds no records of an audit: its columns are {file.schema_arrow.names}")
+            return file.read()
+    except (pa.ArrowException, OSError) as error:  # ArrowInvalid is a ValueError as well, but names no file
+        raise ValueError(f"{what} cannot be read as records of an audit: {error}") from error
 
 
 @contextlib.contextmanager
@@ -114,3 +120,9 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of `replacing` that a process left which was killed."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from memrecon_fast.audit.charts import draw_psnr, draw_rates, draw_roc, draw_thresholds
-from memrecon_fast.audit.gallery import GALLERY, Picture, read_pictures
+from memrecon_fast.audit.charts import draw_rates, draw_roc, draw_thresholds
+from memrecon_fast.audit.comparisons import compare_over_masks
+from memrecon_fast.audit.embedding import embed_svg
+from memrecon_fast.audit.histograms import MOST_LINEAR, draw_iterations, draw_psnr
 from memrecon_fast.audit.methods import BLIND
-from memrecon_fast.audit.records import Cell, Columns, read_records, replacing
+from memrecon_fast.audit.records import replacing
+from memrecon_fast.audit.results import Results
+from memrecon_fast.audit.showcase import make_showcase
 from memrecon_fast.audit.thresholds import NAMES, PSNRS
+from memrecon_fast.audit.verdicts import ALL_VERDICTS, VERDICTS_FILE
 
 REPORT = "report.html"
 PICTURE_SIDE = 96
-"""Least width of a picture in the gallery, in pixels of the page."""
+"""Width of a picture in the gallery, in pixels of the page."""
 
 
-def write_report(run: Path, summary: Mapping[str, Any]) -> Path:
+def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     """Write the report of a run beside its summary (as `summarise` returns it); returns its path.
 
-    Raises ValueError where records or pictures cannot be read.
+    Raises ValueError where pictures cannot be read.
     """
-    cells = read_records(run)
-    masks, methods, rows = summary["masks"], summary["methods"], summary["rows"]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -38,34 +36,42 @@ def write_report(run: Path, summary: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    rows, masks, methods = summary["rows"], summary["masks"], summary["methods"]
+    comparisons = compare_over_masks(results)
     html = environment.get_template("template.html").render(
         summary=summary,
-        headline=_headline(summary, cells),
+        headline=_headline(summary),
         rows={(row["split"], row["mask"], row["method"]): row for row in rows},
+        rows_over_masks={(row["split"], row["method"]): row for row in summary["rows_over_masks"]},
         comparisons={(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
-        missing=sum(summary["images"].values()) * len(masks) * len(methods) - sum(row["images"] for row in rows),
+        comparisons_over_masks={row["method"]: row["at"] for row in summary["comparisons_over_masks"]},
+        recoveries=sum(summary["images"].values()) * len(masks) * len(methods),
         with_controls="controls" in summary["images"],
         charts={
-            "rates": _svg_address(draw_rates(rows, masks, methods)),
-            "psnr": _svg_address(draw_psnr(cells, methods)),
-            "thresholds": _svg_address(draw_thresholds(cells, methods)),
-            "roc": _svg_address(draw_roc(cells, methods)),
+            "rates": embed_svg(draw_rates(rows, masks, methods)),
+            "psnr": embed_svg(draw_psnr(results.cells, methods)),
+            "thresholds": embed_svg(draw_thresholds(results.cells, methods)),
+            "iterations": embed_svg(draw_iterations(results.cells, methods)),
+            "roc": embed_svg(draw_roc(comparisons, methods)) if comparisons else None,
         },
-        gallery=_gallery(run, summary, cells),
+        gallery=make_showcase(results),
         blind=BLIND,
+        all_verdicts=ALL_VERDICTS,
+        most_linear=MOST_LINEAR,
+        verdicts_file=VERDICTS_FILE,
         threshold_names=NAMES,
         threshold_psnrs=PSNRS,
         picture_side=PICTURE_SIDE,
     )
-    path = run / REPORT
+    path = results.folder.path / REPORT
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return path
 
 
-def _headline(summary: Mapping[str, Any], cells: Mapping[Cell, Columns]) -> dict[str, Any]:
-    """The numbers of the sentences on top: of the first blind method where there is one, else of the first method."""
-    method = next((method for method in summary["methods"] if method in BLIND), summary["methods"][0])
+def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of the sentences on top."""
+    method = summary["headline"]
     rates = {
         row["mask"]: row["approximate_rate"]
         for row in summary["rows"]
@@ -78,86 +84,9 @@ def _headline(summary: Mapping[str, Any], cells: Mapping[Cell, Columns]) -> dict
         "hardest": [mask for mask, rate in rates.items() if rate == min(rates.values())],
         "rates": rates,
         **{
-            f"{split}_{measure}": _recovered_anywhere(cells, split, method, measure)
-            for split in summary["images"]
-            for measure in ("approximate", "accurate")
+            split: next(
+                (row for row in summary["rows_over_masks"] if (row["split"], row["method"]) == (split, method)), None
+            )
+            for split in ("members", "controls")
         },
     }
-
-
-def _recovered_anywhere(cells: Mapping[Cell, Columns], split: str, method: str, measure: str) -> int:
-    """How many images of the split came back under one mask at least."""
-    parts = [
-        columns["index"][columns[measure].astype(bool)]
-        for cell, columns in cells.items()
-        if (cell.split, cell.method) == (split, method)
-    ]
-    return len(np.unique(np.concatenate(parts))) if parts else 0
-
-
-def _gallery(run: Path, summary: Mapping[str, Any], cells: Mapping[Cell, Columns]) -> list[dict[str, Any]]:
-    """For each mask and split: the images, each with what every method made of it."""
-    pictures: dict[Cell, dict[int, Picture]] = {}
-    for cell in cells:
-        pictures[cell] = {picture.index: picture for picture in read_pictures(run / GALLERY / f"{cell.file_stem}.npz")}
-    sections = []
-    for mask in summary["masks"]:
-        for split in summary["images"]:
-            found = {
-                method: pictures[cell]
-                for method in summary["methods"]
-                if (cell := Cell(split, mask, method)) in pictures
-            }
-            indices = sorted({index for of_method in found.values() for index in of_method})
-            images = [_gallery_row(index, split, mask, found, cells) for index in indices]
-            if images:
-                sections.append({"mask": mask, "split": split, "images": images})
-    return sections
-
-
-def _gallery_row(
-    index: int,
-    split: str,
-    mask: str,
-    found: Mapping[str, Mapping[int, Picture]],
-    cells: Mapping[Cell, Columns],
-) -> dict[str, Any]:
-    shown = [pictures[index] for pictures in found.values() if index in pictures]
-    results = {}  # by method; an interrupted run may lack some
-    name = ""
-    for method, pictures in found.items():
-        if index in pictures:
-            columns = cells[Cell(split, mask, method)]
-            at = int(np.flatnonzero(columns["index"] == index)[0])
-            name = str(columns["name"][at])
-            results[method] = {
-                "recovered": _png_address(pictures[index].recovered),
-                "mask": _png_address(pictures[index].mask) if method in BLIND else None,
-                "psnr": float(columns["psnr"][at]),
-                "verdict": _verdict(columns, at),
-            }
-    return {
-        "name": name,
-        "original": _png_address(shown[0].original),
-        "degraded": _png_address(shown[0].degraded),
-        "results": results,
-    }
-
-
-def _verdict(columns: Columns, at: int) -> str:
-    for verdict in ("diverged", "accurate", "approximate"):
-        if columns[verdict][at]:
-            return verdict
-    return "not recovered"
-
-
-def _png_address(pixels: NDArray[np.uint8]) -> str:
-    """uint8 (C, H, W) as the address of an embedded PNG."""
-    stream = io.BytesIO()
-    image = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    Image.fromarray(np.ascontiguousarray(image)).save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _svg_address(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

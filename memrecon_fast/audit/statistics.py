@@ -26,6 +26,15 @@ def errors(columns: Columns) -> NDArray[np.float64]:
     return np.where(columns["diverged"].astype(bool), np.inf, columns["mse"]).astype(np.float64)
 
 
+def extremes(errors: NDArray[np.float64], count: int) -> set[int]:
+    """The positions of the `count` lowest and the `count` highest errors; of equal ones the first, or the last.
+
+    Of any part of the errors that holds them, they are the extremes as well.
+    """
+    ascending = np.argsort(errors, kind="stable").tolist()
+    return {*ascending[:count], *ascending[max(0, len(ascending) - count) :]}
+
+
 def roc(members: NDArray[np.float64], controls: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False- and true-positive rates, ascending, where an image whose MSE is below a threshold counts as a member.
 

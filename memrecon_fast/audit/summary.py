@@ -1,82 +1,61 @@
-"""`summary.json`: the rates of a run, from its records alone, with what it was and where it ran."""
+"""`summary.json`, `summary.csv` and `verdicts.csv`: what a run says, for machines, made from its records alone."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import platform
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-import memrecon_fast
-from memrecon_fast.audit.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE, Solver
-from memrecon_fast.audit.records import Cell, Columns, read_records, replacing
-from memrecon_fast.audit.run import Audit
-from memrecon_fast.audit.statistics import FALSE_POSITIVE_RATES, errors, rate_interval, true_positives_at
+from memrecon_fast.audit.comparisons import compare_by_mask, compare_over_masks
+from memrecon_fast.audit.description import write_json
+from memrecon_fast.audit.notable import alone, near_duplicates, unusable
+from memrecon_fast.audit.outcomes import VERDICTS, gather_outcomes
+from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.results import Results
+from memrecon_fast.audit.spreadsheet import write_csv
+from memrecon_fast.audit.statistics import rate_interval
+from memrecon_fast.audit.verdicts import count_verdicts, write_verdicts
+from memrecon_fast.settings import Status
 
 SUMMARY = "summary.json"
-DESCRIPTION = "run.json"
-DESCRIBED = (
-    "model", "sources", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "backend",
-    "slots", "machine", "versions", "seconds", "execution",
-)  # fmt: skip
-"""The keys of `run.json`."""
+ROWS = "summary.csv"
 
 
-def describe(audit: Audit, solvers: Mapping[str, Solver], model: str, sources: Mapping[str, str]) -> dict[str, Any]:
-    """What is audited, with what and where, for JSON. model, sources: as the user named them."""
-    return {
-        "model": model,
-        "sources": dict(sources),
-        "images": {split: len(images) for split, images in audit.splits.items()},
-        "image_shape": list(audit.image_shape),
-        "masks": list(audit.masks),
-        "methods": list(audit.methods),
-        "settings": audit.settings.to_dict(),
-        "iterate": {"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
-        "noise_std": audit.noise_std,
-        "backend": next(iter(solvers.values())).backend,
-        "slots": audit.slots,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "versions": {
-            "memrecon_fast": memrecon_fast.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-        "seconds": None,
-        "execution": None,
-    }
-
-
-def write_description(run: Path, description: Mapping[str, Any]) -> None:
-    """Write `run.json`, which says what the run is, with "seconds" and "execution" once it is complete."""
-    _write_json(run / DESCRIPTION, description)
-
-
-def summarise(run: Path) -> dict[str, Any]:
-    """Make `summary.json` from the records and `run.json`, and return it. Raises ValueError for what is no run."""
-    path = run / DESCRIPTION
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{run} is not the folder of a run: there is no {path}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(description, dict) or not description.keys() >= set(DESCRIBED):
-        raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(DESCRIBED)}")
-    cells = read_records(run)
+def summarise(results: Results) -> dict[str, Any]:
+    """Write `summary.json`, `summary.csv` and `verdicts.csv`; returns the content of the first."""
+    description, plan = results.description, results.description["plan"]
+    counts = description["counts"]
     summary = {
-        "rows": [summarise_cell(cell, columns) for cell, columns in cells.items()],
-        "comparisons": compare_splits(cells),
-        **description,
+        "rows": [summarise_cell(cell, columns) for cell, columns in results.cells.items()],
+        "rows_over_masks": summarise_over_masks(results),
+        "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
+        "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
+        "near_duplicates": near_duplicates(results),
+        "alone": alone(results),
+        "verdicts": count_verdicts(results),
+        "iterations": summarise_iterations(results),
+        "missing": results.missing(),
+        "unusable": unusable(results),
+        "model": description["model"],
+        "sources": description["sources"],
+        "images": {split: counts[split]["images"] - counts[split]["unusable"] for split in results.splits},
+        "image_shape": plan["image_shape"],
+        "masks": results.masks,
+        "methods": results.methods,
+        "headline": results.headline,
+        "settings": plan["settings"],
+        "iterate": plan["iterate"],
+        "noise_std": plan["noise_std"],
+        "seconds": sum(session["seconds"] or 0 for session in description["sessions"]),
+        "plan": plan,
+        "sessions": description["sessions"],
     }
-    _write_json(run / SUMMARY, summary)
+    write_json(results.folder.path / SUMMARY, summary)
+    flat = [_flat(row) for row in summary["rows"]]
+    write_csv(results.folder.path / ROWS, list(flat[0]), flat)
+    write_verdicts(results)
     return summary
 
 
@@ -86,45 +65,60 @@ def summarise_cell(cell: Cell, columns: Columns) -> dict[str, Any]:
     return {
         **dataclasses.asdict(cell),
         "images": len(columns["index"]),
-        **_rate("accurate", columns),
-        **_rate("approximate", columns),
+        **_rate("accurate", columns["accurate"]),
+        **_rate("approximate", columns["approximate"]),
         "mean_psnr": float(columns["psnr"].mean()),
         "mean_evaluations": float(columns["evaluations"].mean()),
         "diverged": int(columns["diverged"].sum()),
     }
 
 
-def compare_splits(cells: Mapping[Cell, Columns]) -> list[dict[str, Any]]:
-    """For each mask and method with members and controls: how well the MSE tells them apart."""
-    return [
-        {
-            "mask": cell.mask,
-            "method": cell.method,
-            "at": [true_positives_at(rate, errors(columns), errors(cells[controls])) for rate in FALSE_POSITIVE_RATES],
-        }
-        for cell, columns in cells.items()
-        if cell.split == "members" and (controls := dataclasses.replace(cell, split="controls")) in cells
-    ]
+def summarise_over_masks(results: Results) -> list[dict[str, Any]]:
+    """For each split and method: of the images that were tried, how many came back under one mask at least."""
+    rows = []
+    for split in results.splits:
+        outcomes = gather_outcomes(results, split)
+        back = {verdict: outcomes.came_back(verdict) for verdict in VERDICTS}
+        for number, method in enumerate(results.methods):
+            tried = outcomes.tried[number].any(axis=0)
+            if not tried.any():
+                continue
+            row: dict[str, Any] = {"split": split, "method": method, "images": int(tried.sum())}
+            for verdict in VERDICTS:
+                row |= {verdict: int(back[verdict][number].sum()), **_rate(verdict, back[verdict][number, tried])}
+            rows.append(row)
+    return rows
 
 
-def _rate(verdict: str, columns: Columns) -> dict[str, Any]:
-    positive = columns[verdict]
+def summarise_iterations(results: Results) -> list[dict[str, Any]]:
+    """For each method, over all masks and splits: how the recoveries ended, and after how many outer iterations."""
+    rows = []
+    for method in results.methods:
+        ours = [columns for cell, columns in results.cells.items() if cell.method == method]
+        if not ours:
+            continue
+        iterations = np.concatenate([columns["outer_iterations"] for columns in ours])
+        status = np.concatenate([columns["status"] for columns in ours])
+        row: dict[str, Any] = {"method": method, "recoveries": len(iterations)}
+        row |= {one.name.lower(): int((status == one.name).sum()) for one in Status}
+        row |= {"median": float(np.median(iterations)), "longest": int(iterations.max())}
+        rows.append(row)
+    return rows
+
+
+def _rate(verdict: str, positive: NDArray[Any]) -> dict[str, Any]:
     return {
         f"{verdict}_rate": float(positive.mean()),
         f"{verdict}_interval": list(rate_interval(int(positive.sum()), len(positive))),
     }
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """An interval as two columns."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
+        else:
+            flat[name] = value
+    return flat

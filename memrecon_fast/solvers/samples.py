@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class Sample:
     """Outer iterations that were made for it before; they count in the result."""
     evaluations_before: int = 0
     """Applications of f that were made for it before; they count in the result."""
+    label: Any = None
+    """Whatever the caller wants to have back with the result."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +52,5 @@ class Finished:
     evaluations: int
     status: Status
     residual: float
+    label: Any = None
+    """That of the sample."""

@@ -1,54 +1,54 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.records import MOST_PSNR, SCHEMA, Cell, Record, read_records
-from memrecon_fast.audit.run import Audit, make_run_folder, run_audit
-from memrecon_fast.audit.sources import Images, from_array
-from memrecon_fast.audit.statistics import rate_interval
-from memrecon_fast.audit.summary import DESCRIBED, describe, summarise, write_description
+from memrecon_fast.audit import run as run_module
+from memrecon_fast.audit.gallery import choose
+from memrecon_fast.audit.images import scan
+from memrecon_fast.audit.parts import Parts
+from memrecon_fast.audit.plan import ALL_IMAGES, Audit
+from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, cell_path
+from memrecon_fast.audit.run import choose_shown, missing
+from memrecon_fast.audit.sources import Source, from_array
+from memrecon_fast.audit.statistics import errors
+from tests.audit.auditing import MASKS, NEVER, SETTINGS, SHAPE, Interruption, contents, folder_of, run, small_audit
 from tests.memorised import Memorised
 
-SHAPE = (3, 8, 8)
-MASKS = ("center", "random-50")
-SETTINGS = mf.Settings(gamma=0.5, max_outer_iterations=12)
+CONTROLS = 5
+CELLS_IMAGES = 16 + CONTROLS  # one mask: so many recoveries by each method
 
 
-def make_audit(memorised: Memorised, **changes: object) -> Audit:
-    audit = Audit(
-        splits={"members": from_array(memorised.members.numpy()), "controls": from_array(memorised.controls.numpy())},
-        masks={name: mf.degradation.make_mask(name, SHAPE) for name in MASKS},
-        settings=SETTINGS,
-        backend="torch",
-        slots=8,
-    )
-    return dataclasses.replace(audit, **changes)  # type: ignore[arg-type]
-
-
-def run(audit: Audit, autoencoder: nn.Module, folder: Path) -> list[Record]:
-    records: list[Record] = []
-    solvers = audit.prepare(autoencoder)
-    write_description(folder, describe(audit, solvers, "model", dict.fromkeys(audit.splits, "somewhere")))
-    run_audit(audit, solvers, folder, records.append)
-    return records
+def audit_to_interrupt(memorised: Memorised, **changes: Any) -> Audit:
+    masks = {"center": mf.degradation.make_mask("center", SHAPE)}
+    return small_audit(memorised, controls=CONTROLS, masks=masks, keep_images=2, **changes)
 
 
 @pytest.fixture(scope="module")
 def finished(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    run(make_audit(memorised), memorised.autoencoder, folder)
-    return folder
+    path = tmp_path_factory.mktemp("all") / "run"
+    assert run(small_audit(memorised), memorised.autoencoder, path) == []
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of `audit_to_interrupt`, done in one go."""
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(audit_to_interrupt(memorised), memorised.autoencoder, path)
+    files = contents(path)
+    folders = {name.split("/")[0] for name in files}
+    assert folders == {"images.parquet", "records", "gallery", "recovered"}
+    assert len(files) == 1 + 6 + 6 + 6 * 3
+    return files
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.02])
@@ -56,28 +56,27 @@ def finished(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_records_say_what_recover_and_iterate_say(
     memorised: Memorised, tmp_path: Path, method: str, noise_std: float
 ) -> None:
-    audit = make_audit(memorised, methods=(method,), noise_std=noise_std)
+    audit = small_audit(memorised, methods=(method,), noise_std=noise_std)
     run(audit, memorised.autoencoder, tmp_path)
-    cells = read_records(tmp_path)
+    cells = folder_of(tmp_path).read_all(audit.cells())
     assert set(cells) == set(audit.cells())
     for cell, columns in cells.items():
         images = getattr(memorised, cell.split)
         mask = audit.masks[cell.mask]
-        degraded = mf.degradation.erase(images, mask, noise_std, SETTINGS.seed)
-        if method == "iterate":
-            expected = mf.iterate(memorised.autoencoder, degraded, 1000, 1e-12, "torch")
-        else:
-            settings = dataclasses.replace(SETTINGS, restore_known_pixels=noise_std == 0)
-            known = mask if method == "known-mask" else None
-            expected = mf.recover(memorised.autoencoder, degraded, known, settings, "torch")
+        expected = expected_recovery(memorised, images, mask, method, noise_std)
         mse = mf.metrics.mse(expected.images, images).numpy()
         np.testing.assert_array_equal(columns["index"], np.arange(len(images)))
+        assert list(columns["name"]) == [str(index) for index in range(len(images))]
+        assert list(columns["sha256"]) == list(audit.splits[cell.split].sha256)
+        for name in ("split", "mask", "method"):
+            assert set(columns[name]) == {getattr(cell, name)}
         np.testing.assert_array_equal(columns["mse"], mse)  # bit for bit: neighbours in the slots do not matter
         np.testing.assert_array_equal(columns["evaluations"], expected.evaluations.numpy())
         np.testing.assert_array_equal(columns["outer_iterations"], expected.outer_iterations.numpy())
         np.testing.assert_array_equal(columns["residual"], expected.residual.double().numpy())
         np.testing.assert_array_equal(columns["accurate"], mse < 1e-7)
         np.testing.assert_array_equal(columns["approximate"], mse < 5e-4)
+        assert not columns["diverged"].any()
         assert list(columns["status"]) == [mf.Status(int(status)).name for status in expected.status]
         clipped = mf.metrics.psnr(expected.images.clamp(0, 1), images).clamp(max=MOST_PSNR)
         np.testing.assert_allclose(columns["psnr"], clipped, rtol=1e-12)
@@ -88,62 +87,30 @@ def test_records_say_what_recover_and_iterate_say(
             assert np.isnan(columns["wrong_mask_share"].astype(float)).all()
 
 
-def test_the_summary_is_that_of_the_parquet_files(finished: Path) -> None:
-    summary = summarise(finished)
-    assert summary == json.loads((finished / "summary.json").read_text())
-    table = pq.read_table(finished / "records").to_pylist()
-    assert len(table) == 2 * len(MASKS) * 3 * 16
-    keys = {(row["mask"], row["method"], row["split"]) for row in table}
-    assert len(summary["rows"]) == len(keys) == 12
-    for row in summary["rows"]:
-        assert set(row) == {
-            "mask", "method", "split", "images", "accurate_rate", "approximate_rate", "mean_psnr", "mean_evaluations",
-            "diverged", "accurate_interval", "approximate_interval",
-        }  # fmt: skip
-        ours = [one for one in table if all(one[key] == row[key] for key in ("mask", "method", "split"))]
-        assert row["images"] == len(ours) == 16
-        assert row["accurate_rate"] == sum(one["mse"] < 1e-7 for one in ours) / 16
-        assert row["approximate_rate"] == sum(one["mse"] < 5e-4 for one in ours) / 16
-        assert row["mean_psnr"] == pytest.approx(sum(one["psnr"] for one in ours) / 16, rel=1e-12)
-        assert row["mean_evaluations"] == pytest.approx(sum(one["evaluations"] for one in ours) / 16, rel=1e-12)
-        assert row["diverged"] == 0
-        assert row["accurate_interval"] == list(rate_interval(round(16 * row["accurate_rate"]), 16))
-        low, high = row["approximate_interval"]
-        assert 0 <= low <= row["approximate_rate"] <= high <= 1
+def expected_recovery(
+    memorised: Memorised, images: Tensor, mask: Tensor, method: str, noise_std: float = 0.0
+) -> mf.Recovery:
+    degraded = mf.degradation.erase(images, mask, noise_std, SETTINGS.seed)
+    if method == "iterate":
+        return mf.iterate(memorised.autoencoder, degraded, 1000, 1e-12, "torch")
+    settings = dataclasses.replace(SETTINGS, restore_known_pixels=noise_std == 0)
+    return mf.recover(memorised.autoencoder, degraded, mask if method == "known-mask" else None, settings, "torch")
 
 
-def test_the_summary_compares_members_with_controls(finished: Path) -> None:
-    table = pq.read_table(finished / "records").to_pylist()
-    comparisons = summarise(finished)["comparisons"]
-    assert len(comparisons) == len(MASKS) * 3
-    for row in comparisons:
-        ours = [one for one in table if (one["mask"], one["method"]) == (row["mask"], row["method"])]
-        least = min(one["mse"] for one in ours if one["split"] == "controls")
-        found = sum(one["mse"] < least for one in ours if one["split"] == "members")
-        assert [at["false_positive_rate"] for at in row["at"]] == [0.0, 0.001]
-        for at in row["at"]:  # 16 controls: a thousandth of them is none
-            assert at["threshold"] == least
-            assert at["true_positive_rate"] == found / 16
-        if row["method"] == "paper":
-            assert found > 8
-
-
-def test_members_come_back_and_controls_do_not(finished: Path) -> None:
-    rates = {(row["split"], row["mask"], row["method"]): row["approximate_rate"] for row in summarise(finished)["rows"]}
+def test_members_come_back_and_controls_do_not(memorised: Memorised, finished: Path) -> None:
+    cells = folder_of(finished).read_all(small_audit(memorised).cells())
+    recovered = {cell: columns["approximate"].sum() for cell, columns in cells.items()}
     for mask in MASKS:
-        assert rates["members", mask, "paper"] > rates["members", mask, "iterate"]
+        assert recovered[Cell("members", mask, "paper")] > recovered[Cell("members", mask, "iterate")]
         for method in ("paper", "known-mask", "iterate"):
-            assert rates["controls", mask, method] == 0
+            assert recovered[Cell("controls", mask, method)] == 0
 
 
-def test_the_summary_says_what_was_run_and_where(finished: Path) -> None:
-    summary = summarise(finished)
-    assert mf.Settings.from_dict(summary["settings"]) == SETTINGS
-    assert summary["images"] == {"members": 16, "controls": 16}
-    assert summary["backend"] == "torch"
-    assert summary["versions"]["torch"] == torch.__version__
-    assert summary["versions"]["python"] == platform.python_version()
-    assert summary["machine"]["threads"] == torch.get_num_threads()
+def test_all_records_can_be_read_as_one_table(finished: Path) -> None:
+    table = pq.read_table(finished / RECORDS)
+    assert len(table) == 2 * len(MASKS) * 3 * 16
+    rows = {(row["split"], row["mask"], row["method"], row["index"]) for row in table.to_pylist()}
+    assert len(rows) == len(table)
 
 
 class Exploding(nn.Module):
@@ -153,48 +120,344 @@ class Exploding(nn.Module):
         return 30 * images + 1
 
 
-def test_a_diverged_estimate_counts_as_not_recovered_and_spoils_no_mean(memorised: Memorised, tmp_path: Path) -> None:
-    audit = make_audit(memorised, methods=("iterate", "paper"))
-    records = run(audit, Exploding().eval(), tmp_path)
-    assert all(record.diverged for record in records)
-    assert not any(record.accurate or record.approximate for record in records)
-    summary = summarise(tmp_path)
-    for row in summary["rows"]:
-        assert row["diverged"] == row["images"] == 16
-        assert row["accurate_rate"] == row["approximate_rate"] == 0
-        assert 0 < row["mean_psnr"] < 33
+def test_a_diverged_estimate_counts_as_not_recovered(memorised: Memorised, tmp_path: Path) -> None:
+    seen = Interruption()
+    audit = small_audit(memorised, methods=("iterate", "paper"))
+    run(audit, Exploding().eval(), tmp_path, report=seen)
+    assert len(seen.records) == 2 * 2 * 2 * 16
+    assert all(record.diverged and record.status == "DIVERGED" for record in seen.records)
+    assert not any(record.accurate or record.approximate for record in seen.records)
+    for columns in folder_of(tmp_path).read_all(audit.cells()).values():
+        assert columns["diverged"].all()
+        assert (columns["psnr"] < 33).all()
+
+
+class NotANumberForBrightOnes(nn.Module):
+    """What `autoencoder` says, but NaN for inputs that are bright."""
+
+    def __init__(self, autoencoder: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.mean(dim=(1, 2, 3), keepdim=True) > 0.55
+        return torch.where(bright, torch.nan, self.autoencoder(images))
+
+
+def test_images_for_which_the_model_says_nan_do_not_touch_the_others(
+    memorised: Memorised, finished: Path, tmp_path: Path
+) -> None:
+    audit = small_audit(memorised, keep_images=2)
+    run(audit, NotANumberForBrightOnes(memorised.autoencoder).eval(), tmp_path)
+    undisturbed = folder_of(finished).read_all(audit.cells())
+    some = 0
+    for cell, columns in folder_of(tmp_path).read_all(audit.cells()).items():
+        diverged = columns["diverged"]
+        some += 0 < diverged.sum() < len(diverged)
+        assert set(columns["status"][diverged]) <= {"DIVERGED"}
+        assert not columns["approximate"][diverged].any()
+        for name, column in columns.items():
+            np.testing.assert_array_equal(column[~diverged], undisturbed[cell][name][~diverged])
+    assert some >= 6  # of 12 cells: both happen in the same one
 
 
 def test_equal_images_have_the_greatest_psnr_there_is(memorised: Memorised, tmp_path: Path) -> None:
     everything = {"everything": torch.ones(SHAPE, dtype=torch.bool)}
-    audit = make_audit(memorised, methods=("known-mask",), masks=everything)
+    audit = small_audit(memorised, methods=("known-mask",), masks=everything)
     run(audit, memorised.autoencoder, tmp_path)
-    columns = read_records(tmp_path)[Cell("members", "everything", "known-mask")]
+    columns = folder_of(tmp_path).read(Cell("members", "everything", "known-mask"))
     assert (columns["mse"] == 0).all()
     assert (columns["psnr"] == MOST_PSNR).all()
 
 
-def test_what_was_done_before_an_interruption_is_kept(memorised: Memorised, tmp_path: Path) -> None:
-    audit = make_audit(memorised)
-    seen: list[Record] = []
-
-    def interrupt(record: Record) -> None:
-        seen.append(record)
-        if len(seen) == 16 + 16 + 5:
-            raise KeyboardInterrupt
-
+@pytest.mark.parametrize("seconds", [0, NEVER])
+@pytest.mark.parametrize("after", [0, 1, 10, CELLS_IMAGES + 18, 2 * CELLS_IMAGES + 10])
+def test_a_run_that_was_interrupted_ends_like_an_undisturbed_one(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path, after: int, seconds: float
+) -> None:
+    audit = audit_to_interrupt(memorised)
+    first, second = Interruption(after), Interruption()
     with pytest.raises(KeyboardInterrupt):
-        run_audit(audit, audit.prepare(memorised.autoencoder), tmp_path, interrupt)
-    kept = read_records(tmp_path)
-    assert {cell: len(columns["index"]) for cell, columns in kept.items()} == {
-        Cell("members", "center", "paper"): 16,
-        Cell("controls", "center", "paper"): 16,
-        Cell("members", "center", "known-mask"): 5,
+        run(audit, memorised.autoencoder, tmp_path, report=first, seconds=seconds)
+    done = {cell: folder_of(tmp_path).done(cell).tolist() for cell in audit.cells()}
+    assert sum(map(len, done.values())) == after + 1  # the one at which it was interrupted is saved as well
+    assert run(audit, memorised.autoencoder, tmp_path, report=second, seconds=seconds) == []
+    keys = [(record.split, record.mask, record.method, record.index) for record in first.records + second.records]
+    assert len(set(keys)) == len(keys) == 3 * CELLS_IMAGES - 1
+    assert contents(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("methods", [("paper", "known-mask", "iterate"), ("iterate", "known-mask", "paper")])
+def test_a_run_that_was_interrupted_again_and_again(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path, methods: tuple[str, ...]
+) -> None:
+    audit = audit_to_interrupt(memorised, methods=methods)
+    records = 0
+    for _ in range(20):
+        interruption = Interruption(7)
+        try:
+            run(audit, memorised.autoencoder, tmp_path, report=interruption)
+        except KeyboardInterrupt:
+            records += len(interruption.records) + 1
+            continue
+        records += len(interruption.records)
+        break
+    assert records == 3 * CELLS_IMAGES
+    assert contents(tmp_path) == undisturbed
+
+
+def test_what_is_complete_is_left_alone(memorised: Memorised, tmp_path: Path) -> None:
+    audit = audit_to_interrupt(memorised)
+    run(audit, memorised.autoencoder, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.suffix in (".parquet", ".npz")}
+    again = Interruption(0)  # would interrupt at the first record
+    run(audit, memorised.autoencoder, tmp_path, report=again)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_part_that_was_written_twice_counts_once(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A worker that was given up may have lived, and have written what another one was given as well."""
+    audit = audit_to_interrupt(memorised)
+    with pytest.raises(KeyboardInterrupt):
+        run(audit, memorised.autoencoder, tmp_path, report=Interruption(10), seconds=0)
+    (members,) = (path for path in (tmp_path / RECORDS).iterdir() if path.name.startswith("members"))
+    for number, part in enumerate(sorted(members.iterdir())[::2]):
+        (members / f"{number}{part.name}").write_bytes(part.read_bytes())
+    assert folder_of(tmp_path).done(Cell("members", "center", "paper")).size == 11
+    run(audit, memorised.autoencoder, tmp_path)
+    assert contents(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("damage", ["cut short", "flipped", "emptied"])
+def test_what_a_damaged_part_held_is_done_again(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path, damage: str
+) -> None:
+    audit = audit_to_interrupt(memorised)
+    with pytest.raises(KeyboardInterrupt):
+        run(audit, memorised.autoencoder, tmp_path, report=Interruption(CELLS_IMAGES + 3), seconds=0)
+    part = sorted((tmp_path / RECORDS).glob("members.known-mask.center/*"))[1]
+    content = bytearray(part.read_bytes())
+    if damage == "flipped":
+        content[50] ^= 8
+    part.write_bytes(content if damage == "flipped" else content[: len(content) // 2] if damage == "cut short" else b"")
+    again = Interruption()
+    (remark,) = run(audit, memorised.autoencoder, tmp_path, report=again)
+    assert part.name in remark
+    assert remark.endswith("what it held is done again")
+    assert len(again.records) == 3 * CELLS_IMAGES - (CELLS_IMAGES + 4) + 1
+    assert contents(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("method", ["paper", "iterate"])
+def test_a_complete_cell_that_is_damaged_is_done_again(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path, method: str
+) -> None:
+    audit = audit_to_interrupt(memorised)
+    run(audit, memorised.autoencoder, tmp_path)
+    path = cell_path(tmp_path, Cell("members", "center", method))
+    path.write_bytes(path.read_bytes()[:-100])
+    again = Interruption()
+    (remark,) = run(audit, memorised.autoencoder, tmp_path, report=again)
+    assert str(path) in remark
+    assert {(record.split, record.method) for record in again.records} == {("members", method)}
+    assert sorted(record.index for record in again.records) == list(range(16))
+    assert contents(tmp_path) == undisturbed
+
+
+def test_a_disk_that_is_full_costs_what_could_not_be_written(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    audit = audit_to_interrupt(memorised)
+    write = Parts.write
+    written = 0
+
+    def write_little(parts: Parts, cell: Cell, rows: list[object]) -> None:
+        nonlocal written
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            if written == 5:  # as where the disk is full, the system refuses to write
+                resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+            write(parts, cell, rows)  # type: ignore[arg-type]
+            written += 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "write", write_little)
+        with pytest.raises(OSError, match="File too large"):
+            run(audit, memorised.autoencoder, tmp_path, seconds=0)
+    cell = Cell("members", "center", "paper")
+    assert len(folder_of(tmp_path).done(cell)) == 5
+    assert len(list((tmp_path / RECORDS / cell.file_stem).iterdir())) == 5
+    run(audit, memorised.autoencoder, tmp_path)
+    assert contents(tmp_path) == undisturbed
+
+
+MANY = 10**9
+
+
+class Tiring(nn.Module):
+    """Is `autoencoder`, and fails after some forward passes."""
+
+    def __init__(self, autoencoder: nn.Module, passes: int) -> None:
+        super().__init__()
+        self.autoencoder, self.passes = autoencoder, passes
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes -= 1
+        if self.passes < 0:
+            raise RuntimeError("the model is tired")
+        result: Tensor = self.autoencoder(images)
+        return result
+
+
+def test_what_was_done_before_the_model_failed_is_kept(memorised: Memorised, tmp_path: Path) -> None:
+    audit = audit_to_interrupt(memorised)
+    model = Tiring(memorised.autoencoder, MANY).eval()
+    run(audit, model, tmp_path / "undisturbed")
+    model.passes = (MANY - model.passes) // 2
+    with pytest.raises(RuntimeError, match="the model is tired"):
+        run(audit, model, tmp_path / "run")
+    model.passes = MANY
+    done = sum(folder_of(tmp_path / "run").done(cell).size for cell in audit.cells())
+    assert 0 < done < 3 * CELLS_IMAGES
+    again = Interruption()
+    run(audit, model, tmp_path / "run", report=again)
+    assert len(again.records) == 3 * CELLS_IMAGES - done
+    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
+
+
+def test_an_image_that_cannot_be_read_any_more_is_done_once_it_can(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    lost: set[int] = set()
+    array = from_array(memorised.members.numpy())
+
+    def read(index: int) -> np.ndarray:
+        if index in lost:
+            raise ValueError("it is gone")
+        return array.read(index)
+
+    members = scan(Source(array.names, read))
+    audit = audit_to_interrupt(memorised)
+    audit = dataclasses.replace(audit, splits={**audit.splits, "members": members})
+    best = choose_shown_of(undisturbed, tmp_path)
+    lost |= {best}
+    skipped = run(audit, memorised.autoencoder, tmp_path / "run")
+    assert skipped == 3 * [f"{best} cannot be used any more: it is gone"]
+    for cell in audit.cells():
+        assert missing(audit, folder_of(tmp_path / "run"), cell.method).get(cell) == (
+            [best] if cell.split == "members" else None
+        )
+        done = folder_of(tmp_path / "run").read(cell)["index"].tolist()
+        assert done == [
+            index for index in range(len(audit.splits[cell.split])) if index != best or cell.split != "members"
+        ]
+    lost.clear()
+    again = Interruption()
+    assert run(audit, memorised.autoencoder, tmp_path / "run", report=again) == []
+    assert [record.index for record in again.records] == 3 * [best]
+    assert contents(tmp_path / "run") == undisturbed
+
+
+def choose_shown_of(files: dict[str, bytes], tmp_path: Path) -> int:
+    """The best member of the method that the gallery's choice is made by."""
+    path = cell_path(tmp_path, Cell("members", "center", "paper"))
+    path.parent.mkdir()
+    path.write_bytes(files[f"{RECORDS}/{path.name}"])
+    shown = choose_shown(folder_of(tmp_path).read(Cell("members", "center", "paper")))
+    return next(index for index, group in shown.items() if group == "best")
+
+
+def test_an_image_that_cannot_be_used_is_never_tried(memorised: Memorised, tmp_path: Path) -> None:
+    array = from_array(memorised.members.numpy())
+    tried: list[int] = []
+
+    def read(index: int) -> np.ndarray:
+        tried.append(index)
+        if index in (0, 7):
+            raise ValueError("it is no image")
+        return array.read(index)
+
+    audit = small_audit(memorised, splits={"members": scan(Source(array.names, read))}, methods=("iterate",))
+    tried.clear()
+    assert run(audit, memorised.autoencoder, tmp_path) == []
+    assert sorted(tried) == sorted([index for index in range(16) if index not in (0, 7)] * len(MASKS))
+    for cell in audit.cells():
+        assert folder_of(tmp_path).is_complete(cell)
+        assert folder_of(tmp_path).done(cell).tolist() == audit.splits["members"].usable()
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, ALL_IMAGES])
+def test_the_best_and_the_worst_estimates_are_kept_as_they_are(
+    memorised: Memorised, tmp_path: Path, count: int
+) -> None:
+    audit = audit_to_interrupt(memorised)
+    audit = dataclasses.replace(audit, keep_images=count)
+    run(audit, memorised.autoencoder, tmp_path)
+    if not count:
+        assert not (tmp_path / "recovered").exists()
+        return
+    for cell in audit.cells():
+        images = audit.splits[cell.split].stack()
+        expected = expected_recovery(memorised, images, audit.masks[cell.mask], cell.method)
+        ascending = mf.metrics.mse(expected.images, images).argsort(stable=True).tolist()
+        kept = sorted({*ascending[:count], *ascending[-count:]})
+        index, estimates, masks = (
+            np.load(tmp_path / "recovered" / f"{cell.file_stem}.{what}.npy") for what in ("index", "images", "masks")
+        )
+        assert index.tolist() == kept
+        assert (estimates.dtype, masks.dtype) == (np.float32, np.bool_)
+        np.testing.assert_array_equal(estimates, expected.images[kept].numpy())
+        np.testing.assert_array_equal(masks, expected.masks[kept].numpy())
+
+
+def test_the_gallery_shows_of_all_methods_what_the_first_one_chose(memorised: Memorised, finished: Path) -> None:
+    audit = small_audit(memorised)
+    folder = folder_of(finished)
+    for cell in audit.cells():
+        headline = folder.read(Cell(cell.split, cell.mask, "paper"))
+        shown = choose(errors(headline))
+        assert len(shown) == 12
+        pictures = folder.pictures(cell, range(16))
+        assert [picture.index for picture in pictures] == sorted(shown)
+        images = audit.splits[cell.split].stack()
+        expected = expected_recovery(memorised, images, audit.masks[cell.mask], cell.method)
+        degraded = mf.degradation.erase(images, audit.masks[cell.mask])
+        for picture in pictures:
+            for ours, theirs in (
+                (picture.original, images),
+                (picture.degraded, degraded),
+                (picture.recovered, expected.images),
+                (picture.mask, expected.masks.float()),
+            ):
+                shade = (theirs[picture.index].clamp(0, 1) * 255).round().byte().numpy()
+                np.testing.assert_array_equal(ours, shade)
+
+
+def test_how_each_method_was_run_is_returned(memorised: Memorised, tmp_path: Path) -> None:
+    audit = audit_to_interrupt(memorised)
+    order: list[str] = []
+
+    def work(method: str, shards: object, wanted: object) -> str:
+        order.append(method)
+        assert (wanted is None) == (method == "paper")
+        return f"as {method} is run"
+
+    audit = dataclasses.replace(audit, methods=("iterate", "paper"))
+    assert run_module.run_audit(audit, folder_of(tmp_path), work) == {
+        "iterate": "as iterate is run",
+        "paper": "as paper is run",
     }
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert order == ["paper", "iterate"]
 
 
-def test_no_more_images_are_read_than_there_are_slots(memorised: Memorised, tmp_path: Path) -> None:
+def test_no_more_images_are_read_than_are_soon_needed(memorised: Memorised, tmp_path: Path) -> None:
+    from memrecon_fast.audit.work import READ_AHEAD
+
     members = from_array(memorised.members.numpy())
     underway = most = 0
 
@@ -204,123 +467,38 @@ def test_no_more_images_are_read_than_there_are_slots(memorised: Memorised, tmp_
         most = max(most, underway)
         return members.read(index % 16)
 
-    def report(_: Record) -> None:
+    def report(_: object) -> None:
         nonlocal underway
         underway -= 1
 
-    watched = Images(tuple(map(str, range(40))), members.image_shape, read)
-    audit = make_audit(memorised, splits={"members": watched}, slots=16)
-    run_audit(audit, audit.prepare(memorised.autoencoder), tmp_path, report)
-    assert most == 16
+    watched = scan(Source(tuple(map(str, range(300))), read))
+    underway = most = 0
+    audit = small_audit(memorised, splits={"members": watched}, slots=16, methods=("known-mask",))
+    run(audit, memorised.autoencoder, tmp_path, report=report)
+    assert 16 < most <= 16 + READ_AHEAD + 2
     assert underway == 0
 
 
 def test_masks_whose_names_are_awkward_have_files_of_their_own(memorised: Memorised, tmp_path: Path) -> None:
     mask = mf.degradation.make_mask("half", SHAPE)
-    names = ("a b.png", "a_b.png", "../up.png", "half")
-    run(
-        make_audit(memorised, masks=dict.fromkeys(names, mask), methods=("known-mask",)),
-        memorised.autoencoder,
-        tmp_path,
-    )
-    assert {cell.mask for cell in read_records(tmp_path)} == set(names)
-    assert len(list((tmp_path / "records").glob("*.parquet"))) == 2 * len(names)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "records", "run.json"]
+    names = ("a b.png", "a_b.png", "../up.png", "half", "記" * 80 + "一.png", "記" * 80 + "二.png")
+    audit = small_audit(memorised, masks=dict.fromkeys(names, mask), methods=("known-mask",), keep_images=1)
+    run(audit, memorised.autoencoder, tmp_path / "run")
+    cells = folder_of(tmp_path / "run").read_all(audit.cells())
+    assert {cell.mask for cell in cells} == set(names)
+    for folder, files in (("records", 1), ("gallery", 1), ("recovered", 3)):
+        assert len(list((tmp_path / "run" / folder).iterdir())) == 2 * len(names) * files
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"methods": ()}, "at least one method"),
-        ({"methods": ("magic",)}, "method must be one of"),
-        ({"methods": ("paper", "paper")}, "named twice"),
-        ({"masks": {}}, "at least one mask"),
-        ({"noise_std": -1.0}, "noise_std"),
-        ({"noise_std": float("nan")}, "noise_std"),
-        ({"noise_std": 1e39}, "noise_std must be at most 1"),
-        ({"slots": 0}, "slots"),
-        ({"splits": {"controls": from_array(np.zeros((2, 3, 8, 8), np.uint8))}}, "needs members"),
-        ({"splits": {"others": from_array(np.zeros((2, 3, 8, 8), np.uint8))}}, "split must be one of"),
-    ],
-)
-def test_audits_that_make_no_sense_are_refused(memorised: Memorised, changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_audit(memorised, **changes)
-
-
-def test_images_of_another_shape_are_refused(memorised: Memorised) -> None:
-    splits = {
-        "members": from_array(memorised.members.numpy()),
-        "controls": from_array(np.zeros((2, 1, 8, 8), np.uint8)),
-    }
-    with pytest.raises(ValueError, match=r"controls are of shape \(1, 8, 8\), the members of \(3, 8, 8\)"):
-        make_audit(memorised, splits=splits)
-    model = mf.autoencoders.FullyConnected((3, 8, 9), 4, 2).eval()
-    with pytest.raises(ValueError, match=r"model is for images of shape \(3, 8, 9\); these are \(3, 8, 8\)"):
-        make_audit(memorised).prepare(model)
-
-
-def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
-    make_run_folder(tmp_path / "new" / "run")
-    make_run_folder(tmp_path / "new" / "run")  # still empty
-    (tmp_path / "new" / "run" / "something").touch()
-    with pytest.raises(ValueError, match="run is not empty"):
-        make_run_folder(tmp_path / "new" / "run")
-    with pytest.raises(ValueError, match="something is a file"):
-        make_run_folder(tmp_path / "new" / "run" / "something")
-
-
-def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not the folder of a run"):
-        summarise(tmp_path)
-    (tmp_path / "run.json").write_text((finished / "run.json").read_text())
-    with pytest.raises(ValueError, match="holds no records"):
-        summarise(tmp_path)
-    (tmp_path / "records").mkdir()
-    (tmp_path / "records" / "bad.parquet").write_bytes(b"no Parquet")
-    with pytest.raises(ValueError, match=r"bad\.parquet cannot be read"):
-        summarise(tmp_path)
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
-        summarise(tmp_path)
-
-
-def test_what_describes_a_noisy_audit_is_what_runs(memorised: Memorised) -> None:
-    audit = make_audit(memorised, noise_std=0.02)
-    solvers = audit.prepare(memorised.autoencoder)
-    description = describe(audit, solvers, "model", {})
-    assert set(description) == set(DESCRIBED)
-    assert description["settings"]["restore_known_pixels"] is False
-    assert make_audit(memorised).settings.restore_known_pixels is True
-
-
-def test_a_mask_may_have_the_longest_name_there_is(memorised: Memorised, tmp_path: Path) -> None:
-    mask = mf.degradation.make_mask("half", SHAPE)
-    names = ("記" * 80 + "一.png", "記" * 80 + "二.png")
-    audit = make_audit(memorised, masks=dict.fromkeys(names, mask), methods=("known-mask",))
-    run(audit, memorised.autoencoder, tmp_path)
-    assert {cell.mask for cell in read_records(tmp_path)} == set(names)
-    assert len(list((tmp_path / "gallery").iterdir())) == 4
-
-
-@pytest.mark.parametrize("stated", [32, (8, 8), "3x8x8", (3.0, 9.0, 9.0)])
-def test_an_attribute_that_means_something_else_is_passed_over(memorised: Memorised, stated: object) -> None:
-    model = nn.Sequential(memorised.autoencoder).eval()
-    model.image_shape = stated  # type: ignore[assignment]
-    assert make_audit(memorised, methods=("iterate",)).prepare(model)
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"model": "m"}'])
-def test_a_description_that_describes_nothing_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ValueError, match=r"run\.json does not describe a run"):
-        summarise(tmp_path)
-
-
-def test_records_without_rows_or_columns_are_refused(finished: Path, tmp_path: Path) -> None:
-    whole = pq.ParquetFile(next((finished / "records").iterdir())).read()
-    (tmp_path / "records").mkdir()
-    for table in (pa.Table.from_pylist([], SCHEMA), whole.drop_columns(["mse", "psnr"])):
-        pq.write_table(table, tmp_path / "records" / "bad.parquet")
-        with pytest.raises(ValueError, match=r"bad\.parquet holds no records"):
-            read_records(tmp_path)
+def test_parts_elsewhere_leave_the_run_as_it_is(
+    memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    audit = audit_to_interrupt(memorised)
+    parts = (tmp_path / "elsewhere").as_uri()
+    with pytest.raises(KeyboardInterrupt):
+        run(audit, memorised.autoencoder, tmp_path / "run", report=Interruption(30), parts=parts)
+    assert list((tmp_path / "elsewhere").rglob("*.parquet"))
+    run(audit, memorised.autoencoder, tmp_path / "run", parts=parts)
+    assert not list((tmp_path / "elsewhere").rglob("*.parquet"))
+    assert contents(tmp_path / "run") == undisturbed

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from memrecon_fast.audit.statistics import errors, rate_interval, roc, true_positives_at
+from memrecon_fast.audit.statistics import errors, extremes, rate_interval, roc, true_positives_at
 
 MEMBERS = np.array([1e-9, 1e-8, 1e-3, np.inf])
 CONTROLS = np.array([1e-4, 1e-2])
@@ -61,3 +61,19 @@ def test_few_controls_do_not_make_a_thousandth() -> None:
     assert true_positives_at(0.001, MEMBERS, CONTROLS)["threshold"] == 1e-4
     many = np.append(np.full(999, 1.0), 1e-6)
     assert true_positives_at(0.001, MEMBERS, many)["threshold"] == 1.0
+
+
+def test_the_extremes_are_the_lowest_and_the_highest() -> None:
+    mse = np.array([3.0, 1.0, np.inf, 1.0, 2.0, np.inf])
+    assert extremes(mse, 0) == set()
+    assert extremes(mse, 1) == {1, 5}  # of equal ones the first, or the last
+    assert extremes(mse, 2) == {1, 3, 2, 5}
+    assert extremes(mse, 100) == set(range(6))
+
+
+def test_the_extremes_of_a_part_that_holds_them_are_the_same() -> None:
+    random = np.random.default_rng(0)
+    mse = random.random(200).round(2)
+    kept = extremes(mse, 5)
+    part = np.sort(np.array([*kept, *set(range(0, 200, 7)) - kept]))
+    assert {int(part[position]) for position in extremes(mse[part], 5)} == kept

@@ -1,0 +1,222 @@
+"""Where the time of an audit goes, seen from outside: its functions are wrapped where they are called."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import dataclasses
+import functools
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+from unittest import mock
+
+import numpy as np
+from torch import Tensor, nn
+
+from memrecon_fast.audit import conduct, work
+from memrecon_fast.audit.folder import Folder
+from memrecon_fast.audit.methods import Solver
+from memrecon_fast.audit.progress import AuditProgress
+from memrecon_fast.audit.records import Record
+from memrecon_fast.audit.work import Saver
+from memrecon_fast.groups import Group
+from memrecon_fast.ops import Ops
+from memrecon_fast.prefetch import prefetch
+from memrecon_fast.solvers.paper import PaperSolver
+from memrecon_fast.solvers.samples import Sample
+
+LAST = 0.01
+"""The share of the images after which slots may be empty."""
+SECONDS_BETWEEN_LINES = 30.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Prefetch = Callable[[Iterable[Sample], int], Generator[Sample, None, None]]
+
+
+class Watch:
+    """Seconds by what they were spent on, in the thread that works; and who was in the slots.
+
+    Nothing is counted twice: what is called inside something that is counted belongs to that.
+    """
+
+    def __init__(self, images: int) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.resident: dict[str, float] = {}
+        """MB (10⁶ bytes) of this process once a step was made."""
+        self.peaks: dict[str, float] = {}
+        """The most until then."""
+        self._images = images
+        self._inside = False
+        self._rows = array.array("l")  # of each forward pass
+        self._passes_at_end = array.array("l")  # of each image: the number of passes when it was done
+        self._evaluations = array.array("l")  # of each image
+        self._began = self._written = time.perf_counter()
+
+    def timed(self, name: str, function: Callable[P, T]) -> Callable[P, T]:
+        """The same function, its time counted under this name."""
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            with self.count(name):
+                return function(*args, **kwargs)
+
+        return wrapper
+
+    @contextlib.contextmanager
+    def count(self, name: str) -> Iterator[None]:
+        """The time inside counts under this name."""
+        if self._inside:
+            yield
+            return
+        self._inside, begin = True, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begin
+            self._inside = False
+
+    @contextlib.contextmanager
+    def conducting(self, model: nn.Module, solvers: Mapping[str, Solver]) -> Iterator[dict[str, Solver]]:
+        """Count what `conduct` does inside; yields the solvers that it is to be given."""
+        begin = 0.0
+
+        def before(module: nn.Module, arguments: tuple[Tensor]) -> None:
+            nonlocal begin
+            begin = time.perf_counter()
+
+        def after(module: nn.Module, arguments: tuple[Tensor], result: Tensor) -> None:
+            self.seconds["forward passes"] += time.perf_counter() - begin
+            self._rows.append(len(arguments[0]))
+
+        with contextlib.ExitStack() as undo:
+            undo.callback(model.register_forward_pre_hook(before).remove)
+            undo.callback(model.register_forward_hook(after).remove)
+            for owner, name, counted in (
+                (Saver, "add", "records"),
+                (Saver, "save", "records"),
+                (PaperSolver, "stage", "staging: initial masks"),
+                (Group, "load", "images into slots"),
+                (Group, "read_flags", "images out of slots"),
+                (Folder, "complete", "putting the records in order"),
+            ):
+                undo.enter_context(mock.patch.object(owner, name, self.timed(counted, getattr(owner, name))))
+            undo.enter_context(mock.patch.object(conduct, "report", self._reported(conduct.report)))
+            undo.enter_context(mock.patch.object(work, "prefetch", self._waited_for(prefetch)))
+            undo.enter_context(mock.patch.object(AuditProgress, "show", self._shown(AuditProgress.show)))
+            self._began = self._written = time.perf_counter()
+            yield {name: self._watched(solver) for name, solver in solvers.items()}
+
+    def occupancy(self, slots: int) -> dict[str, float]:
+        """How many of the slots, and of the rows that the model was given, held an image that was worked on.
+
+        Until the last 1 % of the images. Exact, as the passes of an image follow one another without a gap: it was in
+        the last ones before it was done, as many as it had evaluations.
+        """
+        ends, evaluations = np.array(self._passes_at_end), np.array(self._evaluations)
+        until = int(ends[math.ceil((1 - LAST) * len(ends)) - 1])
+        begins = ends - evaluations
+        used = int(np.clip(np.minimum(ends, until) - begins, 0, None).sum())
+        return {
+            "slots busy": used / (slots * until),
+            "rows used": used / int(np.sum(self._rows[:until])),
+            "rows used, to the end": int(evaluations.sum()) / sum(self._rows),
+        }
+
+    @property
+    def passes(self) -> int:
+        """The number of forward passes."""
+        return len(self._rows)
+
+    @property
+    def rows(self) -> int:
+        """The number of images in all forward passes."""
+        return sum(self._rows)
+
+    @property
+    def evaluations(self) -> int:
+        """Of all images, by their records."""
+        return sum(self._evaluations)
+
+    def note_memory(self, step: str) -> None:
+        """The step was made."""
+        self.resident[step], self.peaks[step] = _memory("VmRSS"), _memory("VmHWM")
+
+    def _reported(self, report: Callable[P, T]) -> Callable[P, T]:
+        def watched(*args: P.args, **kwargs: P.kwargs) -> T:
+            self.note_memory("images done")
+            with self.count("report"):
+                return report(*args, **kwargs)
+
+        return watched
+
+    def _watched(self, solver: Solver) -> Solver:
+        return dataclasses.replace(solver, ops=cast(Ops, _TimedOps(solver.ops, self)))
+
+    def _waited_for(self, read_ahead: Prefetch) -> Prefetch:
+        """Images are read, checked and degraded by another thread; what is counted is that there was none ready."""
+
+        def waiting(items: Iterable[Sample], count: int) -> Generator[Sample, None, None]:
+            with contextlib.closing(read_ahead(items, count)) as ready:
+                while True:
+                    with self.count("waiting for images"):
+                        item = next(ready, None)
+                    if item is None:
+                        return
+                    yield item
+
+        return waiting
+
+    def _shown(self, show: Callable[[AuditProgress, Record], None]) -> Callable[[AuditProgress, Record], None]:
+        def watched(progress: AuditProgress, record: Record) -> None:
+            self._passes_at_end.append(len(self._rows))
+            self._evaluations.append(record.evaluations)
+            with self.count("progress bar"):
+                show(progress, record)
+            now = time.perf_counter()
+            if now - self._written >= SECONDS_BETWEEN_LINES:
+                self._written = now
+                rate = progress.done / (now - self._began)
+                print(f"  {progress.done} of {self._images} images, {rate:.1f} per second", flush=True)
+
+        return watched
+
+
+class _TimedOps:
+    """The operations between the forward passes."""
+
+    def __init__(self, ops: Ops, watch: Watch) -> None:
+        self._ops, self._watch = ops, watch
+
+    def __getattr__(self, name: str) -> Any:
+        timed = self._watch.timed("steps between", getattr(self._ops, name))
+        setattr(self, name, timed)
+        return timed
+
+
+def log_passes(model: nn.Module, path: Path) -> None:
+    """From now on each forward pass writes a line: when it began and ended, by the clock of the machine, and rows."""
+    begin = 0.0
+    log = path.open("w", buffering=1)
+
+    def before(module: nn.Module, arguments: tuple[Tensor]) -> None:
+        nonlocal begin
+        begin = time.monotonic()
+
+    def after(module: nn.Module, arguments: tuple[Tensor], result: Tensor) -> None:
+        log.write(f"{begin} {time.monotonic()} {len(arguments[0])}\n")
+
+    model.register_forward_pre_hook(before)
+    model.register_forward_hook(after)
+
+
+def _memory(name: str) -> float:
+    """MB of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise OSError(f"/proc/self/status has no {name}")

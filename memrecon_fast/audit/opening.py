@@ -1,0 +1,103 @@
+"""The folder of a run opened for work: a new run, or one that is continued if it is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from memrecon_fast.audit.description import DESCRIPTION, differences, parts_of, read_description, write_description
+from memrecon_fast.audit.duplicates import find_near_duplicates
+from memrecon_fast.audit.folder import Folder, check_empty, locked
+from memrecon_fast.audit.images import read_images, write_images
+from memrecon_fast.audit.parts import Parts
+from memrecon_fast.audit.plan import Audit
+
+IMAGES = "images.parquet"
+_MOST_NAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenRun:
+    """A run that is worked on."""
+
+    audit: Audit
+    folder: Folder
+    description: dict[str, Any]
+    """The content of `audit.json`."""
+
+
+@contextlib.contextmanager
+def open_run(
+    audit: Audit, description: Mapping[str, Any], run: Path, resume: bool, remark: Callable[[str], None]
+) -> Iterator[OpenRun]:
+    """The folder of a run, new or to be continued, with no other one at work in it.
+
+    description: of `describe`. resume: there must be a run to continue. remark: called with what there is to say, in
+    one line each. Raises ValueError where the folder holds something else, or a run that differs: with what differs.
+    """
+    exists = check_run_folder(run, resume)
+    if exists:
+        before = read_description(run)
+        _check_same(audit, before, description, run)
+        description = before
+    folder = Folder(run, Parts(parts_of(run, description)))
+    folder.parts.check()
+    run.mkdir(parents=True, exist_ok=True)
+    with locked(run):
+        if not exists:
+            write_description(run, description)  # before all else: what is not empty must be a run's
+        if not (run / IMAGES).exists():
+            _write_images(audit, run)
+        for damaged in folder.mend(audit.cells()):
+            remark(f"{damaged}; what it held is done again")
+        yield OpenRun(audit, folder, dict(description))
+
+
+def check_run_folder(run: Path, resume: bool) -> bool:
+    """Whether there is a run in the folder; if not, it must be new or empty, and `resume` False. Raises ValueError."""
+    if (run / DESCRIPTION).exists():
+        return True
+    if resume:
+        raise ValueError(f"there is no run to continue in {run}: it has no {DESCRIPTION}")
+    check_empty(run)
+    return False
+
+
+def _write_images(audit: Audit, run: Path) -> None:
+    near_duplicates = {}
+    if "controls" in audit.splits:
+        near_duplicates = find_near_duplicates(audit.splits["members"], audit.splits["controls"])
+    write_images(run / IMAGES, audit.splits, near_duplicates)
+
+
+def _check_same(audit: Audit, before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
+    found = differences(before["plan"], now["plan"])
+    if not found:
+        return
+    changed = _changed_images(audit, run)
+    raise ValueError(
+        f"{run} holds another audit; it can be continued only as it was begun. What differs: {', '.join(found)}"
+        + (f" ({changed})" if changed else "")
+    )
+
+
+def _changed_images(audit: Audit, run: Path) -> str:
+    """Which images are not those that the run was begun with, in words."""
+    table = read_images(run / IMAGES)
+    words = []
+    for split, images in audit.splits.items():
+        ours = table["split"] == split
+        before = dict(zip(table["name"][ours], table["sha256"][ours], strict=True))
+        now = dict(zip(images.names, images.sha256, strict=True))
+        for what, names in (
+            ("changed", [name for name in now if name in before and before[name] != now[name]]),
+            ("new", [name for name in now if name not in before]),
+            ("gone", [name for name in before if name not in now]),
+        ):
+            if names:
+                more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+                words.append(f"{what} among the {split}: {', '.join(names[:_MOST_NAMED])}{more}")
+    return "; ".join(words)

@@ -1,0 +1,99 @@
+"""What is to be audited, and its solvers."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from memrecon_fast.audit.images import Images
+from memrecon_fast.audit.methods import BLIND, METHODS, Solver, prepare_method
+from memrecon_fast.audit.records import Cell
+from memrecon_fast.precision import Autoencoder
+from memrecon_fast.settings import Settings, check_choice, check_integer, check_number
+
+SPLITS = ("members", "controls")
+ALL_IMAGES = sys.maxsize
+"""As `keep_images`: every one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What is to be audited.
+
+    splits: "members", the images that the model was trained on, and maybe "controls", others like them.
+    masks: bool (C, H, W), True = kept, by name.
+    methods: of `METHODS`.
+    settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
+        `restore_known_pixels` is then False, whatever was given.
+    noise_std: standard deviation of the noise on the degraded images, at most 1.
+    keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
+    backend, slots: as for `recover`.
+
+    Raises TypeError or ValueError for what does not fit together.
+    """
+
+    splits: Mapping[str, Images]
+    masks: Mapping[str, Tensor]
+    methods: tuple[str, ...] = METHODS
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    noise_std: float = 0.0
+    keep_images: int = 0
+    backend: str = "auto"
+    slots: int | None = None
+
+    def __post_init__(self) -> None:
+        for split in self.splits:
+            check_choice("split", split, SPLITS)
+        if "members" not in self.splits or not self.masks or not self.methods:
+            raise ValueError("an audit needs members, at least one mask and at least one method")
+        for method in self.methods:
+            check_choice("method", method, METHODS)
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"a method is named twice: {', '.join(self.methods)}")
+        check_number("noise_std", self.noise_std, low=0)
+        if self.noise_std > 1:
+            raise ValueError(f"noise_std must be at most 1, as pixels lie in [0, 1], not {self.noise_std!r}")
+        if self.noise_std > 0:  # here, so that what describes an audit describes what runs
+            object.__setattr__(self, "settings", dataclasses.replace(self.settings, restore_known_pixels=False))
+        check_integer("keep_images", self.keep_images, low=0)
+        if self.slots is not None:
+            check_integer("slots", self.slots, low=1)
+        for split, images in self.splits.items():
+            if images.image_shape != self.image_shape:
+                raise ValueError(f"the {split} are of shape {images.image_shape}, the members of {self.image_shape}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.splits["members"].image_shape
+
+    @property
+    def headline(self) -> str:
+        """The method that the report speaks of first: the first blind one, or else the first."""
+        return next((method for method in self.methods if method in BLIND), self.methods[0])
+
+    def cells(self, method: str | None = None) -> list[Cell]:
+        """All cells, or those of a method."""
+        methods = self.methods if method is None else (method,)
+        return [Cell(split, mask, method) for method in methods for mask in self.masks for split in self.splits]
+
+    def prepare(self, autoencoder: Autoencoder) -> dict[str, Solver]:
+        """The solver of each method. Raises TypeError or ValueError where the autoencoder does not do."""
+        expected = stated_shape(autoencoder)
+        if expected not in (None, self.image_shape):
+            raise ValueError(f"the model is for images of shape {expected}; these are {self.image_shape}")
+        return {
+            method: prepare_method(method, autoencoder, self.image_shape, self.settings, self.backend)
+            for method in self.methods
+        }
+
+
+def stated_shape(autoencoder: Autoencoder) -> tuple[int, int, int] | None:
+    """What the attribute `image_shape` says; None unless that is three integers: another's model may mean anything."""
+    shape = getattr(autoencoder, "image_shape", None)
+    if isinstance(shape, (tuple, list)) and len(shape) == 3 and all(isinstance(size, int) for size in shape):
+        return (shape[0], shape[1], shape[2])
+    return None

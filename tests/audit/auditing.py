@@ -1,0 +1,110 @@
+"""A small audit of the photographs that `Memorised` remembers, run as the command runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import memrecon_fast as mf
+from memrecon_fast.audit.description import DESCRIPTION, describe
+from memrecon_fast.audit.folder import LOCK, Folder
+from memrecon_fast.audit.images import Images, scan
+from memrecon_fast.audit.opening import open_run
+from memrecon_fast.audit.parts import Parts
+from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.records import RECORDS, Cell, Record
+from memrecon_fast.audit.run import run_audit
+from memrecon_fast.audit.sources import from_array
+from memrecon_fast.audit.work import Workbench
+from tests.memorised import Memorised
+
+SHAPE = (3, 8, 8)
+MASKS = ("center", "random-50")
+SETTINGS = mf.Settings(gamma=0.5, max_outer_iterations=12)
+NEVER = 1e9
+"""Seconds between parts: what is done is written at the end alone."""
+
+
+class Interruption:
+    """Counts the records, and interrupts as Ctrl-C would when it is shown so many and one more."""
+
+    def __init__(self, after: int | None = None) -> None:
+        self.records: list[Record] = []
+        self._after = after
+
+    def __call__(self, record: Record) -> None:
+        if len(self.records) == self._after:
+            raise KeyboardInterrupt
+        self.records.append(record)
+
+
+def images_of(images: Tensor) -> Images:
+    return scan(from_array(images.numpy()))
+
+
+def small_audit(memorised: Memorised, controls: int = 16, **changes: Any) -> Audit:
+    splits = {"members": images_of(memorised.members)}
+    if controls:
+        splits["controls"] = images_of(memorised.controls[:controls])
+    masks = {name: mf.degradation.make_mask(name, SHAPE) for name in MASKS}
+    audit = Audit(splits=splits, masks=masks, settings=SETTINGS, backend="torch", slots=8)
+    return dataclasses.replace(audit, **changes)
+
+
+def run(
+    audit: Audit,
+    autoencoder: nn.Module,
+    path: Path,
+    *,
+    report: Callable[[Record], None] | None = None,
+    seconds: float = NEVER,
+    parts: str | None = None,
+) -> list[str]:
+    """Begin the run or continue it; returns the remarks, and the messages on images that were skipped."""
+    remarks: list[str] = []
+    description = describe(audit, autoencoder, "cpu", "model", dict.fromkeys(audit.splits, "somewhere"), parts)
+    with open_run(audit, description, path, False, remarks.append) as opened:
+        bench = Workbench(audit, audit.prepare(autoencoder), opened.folder.parts, seconds)
+        run_audit(
+            audit,
+            opened.folder,
+            lambda method, shards, wanted: bench.work(method, shards, wanted, report or Interruption(), remarks.append),
+        )
+    return remarks
+
+
+def make_record(cell: Cell, index: int, **changes: Any) -> Record:
+    record = Record(
+        index=index,
+        name=f"{index}.png",
+        sha256=hashlib.sha256(bytes([index % 256])).hexdigest(),
+        split=cell.split,
+        mask=cell.mask,
+        method=cell.method,
+        mse=0.25,
+        psnr=6.5,
+        accurate=False,
+        approximate=False,
+        diverged=False,
+        status="CONVERGED",
+        outer_iterations=3,
+        evaluations=78,
+        residual=1e-10,
+        wrong_mask_share=0.125,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def folder_of(path: Path) -> Folder:
+    return Folder(path, Parts(str(path / RECORDS)))
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """All files below, by their relative paths, without those that say who worked there, and when."""
+    files = (file for file in path.rglob("*") if file.is_file() and file.name not in (DESCRIPTION, LOCK))
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import memrecon_fast as mf
+from memrecon_fast.audit.images import Images, scan
+from memrecon_fast.audit.plan import stated_shape
+from memrecon_fast.audit.records import Cell
+from memrecon_fast.audit.sources import from_array
+from tests.audit.auditing import SETTINGS, small_audit
+from tests.memorised import Memorised
+
+
+def black(*shape: int) -> Images:
+    return scan(from_array(np.zeros(shape, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ()}, "at least one method"),
+        ({"methods": ("magic",)}, "method must be one of"),
+        ({"methods": ("paper", "paper")}, "a method is named twice: paper, paper"),
+        ({"masks": {}}, "at least one mask"),
+        ({"noise_std": -1.0}, "noise_std"),
+        ({"noise_std": float("nan")}, "noise_std"),
+        ({"noise_std": 1e39}, "noise_std must be at most 1"),
+        ({"keep_images": -1}, "keep_images"),
+        ({"slots": 0}, "slots"),
+        ({"splits": {"controls": black(2, 3, 8, 8)}}, "needs members"),
+        ({"splits": {"others": black(2, 3, 8, 8)}}, "split must be one of"),
+    ],
+)
+def test_audits_that_make_no_sense_are_refused(memorised: Memorised, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_audit(memorised, **changes)
+
+
+def test_numbers_that_are_none_are_refused(memorised: Memorised) -> None:
+    for changes in ({"noise_std": "0.1"}, {"keep_images": 1.5}, {"slots": "8"}):
+        with pytest.raises(TypeError, match=next(iter(changes))):
+            small_audit(memorised, **changes)
+
+
+def test_images_of_another_shape_are_refused(memorised: Memorised) -> None:
+    audit = small_audit(memorised)
+    with pytest.raises(ValueError, match=r"controls are of shape \(1, 8, 8\), the members of \(3, 8, 8\)"):
+        dataclasses.replace(audit, splits={**audit.splits, "controls": black(2, 1, 8, 8)})
+    model = mf.autoencoders.FullyConnected((3, 8, 9), 4, 2).eval()
+    with pytest.raises(ValueError, match=r"model is for images of shape \(3, 8, 9\); these are \(3, 8, 8\)"):
+        audit.prepare(model)
+
+
+def test_a_noisy_audit_does_not_put_the_kept_pixels_back(memorised: Memorised) -> None:
+    assert small_audit(memorised).settings == SETTINGS
+    noisy = small_audit(memorised, noise_std=0.02)
+    assert noisy.settings == dataclasses.replace(SETTINGS, restore_known_pixels=False)
+
+
+def test_cells_are_in_the_order_of_methods_masks_and_splits(memorised: Memorised) -> None:
+    audit = small_audit(memorised, methods=("iterate", "paper"))
+    of_paper = [Cell(split, mask, "paper") for mask in ("center", "random-50") for split in ("members", "controls")]
+    assert audit.cells("paper") == of_paper
+    assert audit.cells() == [dataclasses.replace(cell, method="iterate") for cell in of_paper] + of_paper
+
+
+@pytest.mark.parametrize(
+    ("methods", "headline"),
+    [
+        (("iterate", "known-mask", "paper"), "paper"),
+        (("known-mask", "iterate"), "known-mask"),
+        (("iterate",), "iterate"),
+    ],
+)
+def test_the_first_blind_method_is_the_headline(memorised: Memorised, methods: tuple[str, ...], headline: str) -> None:
+    assert small_audit(memorised, methods=methods).headline == headline
+
+
+def test_each_method_has_a_solver(memorised: Memorised) -> None:
+    audit = small_audit(memorised, methods=("iterate", "paper"))
+    assert list(audit.prepare(memorised.autoencoder)) == ["iterate", "paper"]
+    with pytest.raises(ValueError, match="training mode"):
+        audit.prepare(nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 8, 8))))
+
+
+@pytest.mark.parametrize("stated", [32, (8, 8), "3x8x8", (3.0, 9.0, 9.0)])
+def test_an_attribute_that_means_something_else_is_passed_over(memorised: Memorised, stated: object) -> None:
+    model = nn.Sequential(memorised.autoencoder).eval()
+    model.image_shape = stated  # type: ignore[assignment]
+    assert stated_shape(model) is None
+    assert small_audit(memorised, methods=("iterate",)).prepare(model)
+
+
+def test_the_shape_that_a_model_states() -> None:
+    model = nn.Identity()
+    model.image_shape = torch.Size((3, 9, 9))  # type: ignore[assignment]
+    assert stated_shape(model) == (3, 9, 9)
+    assert stated_shape(nn.Identity()) is None
