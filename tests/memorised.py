@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 
+PIXELS = 3 * 8 * 8
+WIDTH = 160
+
+
 @dataclasses.dataclass(frozen=True)
 class Memorised:
     """An autoencoder, the images it was trained on, and as many that it never saw; pixels in [0, 1]."""
@@ -25,20 +29,24 @@ def memorise_photographs() -> Memorised:
     crops = small.unfold(1, 8, 8).unfold(2, 8, 8).permute(1, 2, 0, 3, 4).reshape(64, 3, 8, 8)
     vivid = crops.flatten(1).std(dim=1).argsort(descending=True)[:32]
     members, controls = crops[vivid[::2]].contiguous(), crops[vivid[1::2]].contiguous()
-    return Memorised(_train(members, width=160, steps=1500), members, controls)
+    return Memorised(_train(members, steps=1500), members, controls)
 
 
-def _train(images: Tensor, width: int, steps: int) -> nn.Module:
-    torch.manual_seed(42)
-    pixels = images[0].numel()
-    autoencoder = nn.Sequential(
+def make_autoencoder() -> nn.Module:
+    """The layers, for images of 8×8 pixels in colour, not trained."""
+    return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(pixels, width),
-        *(layer for _ in range(3) for layer in (nn.LeakyReLU(), nn.Linear(width, width))),
+        nn.Linear(PIXELS, WIDTH),
+        *(layer for _ in range(3) for layer in (nn.LeakyReLU(), nn.Linear(WIDTH, WIDTH))),
         nn.LeakyReLU(),
-        nn.Linear(width, pixels),
-        nn.Unflatten(1, images.shape[1:]),
+        nn.Linear(WIDTH, PIXELS),
+        nn.Unflatten(1, (3, 8, 8)),
     )
+
+
+def _train(images: Tensor, steps: int) -> nn.Module:
+    torch.manual_seed(42)
+    autoencoder = make_autoencoder()
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):

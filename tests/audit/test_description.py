@@ -78,7 +78,7 @@ def test_the_digest_depends_on_what_a_model_computes() -> None:
         next(iter(model.parameters())).data[0, 0] += 1e-7
 
     def with_buffer(model: nn.Module) -> None:
-        model[1].running_mean[2] = 1e-7  # type: ignore[index, operator]
+        model[1].running_mean[2] = 1e-7  # type: ignore[index]
 
     def with_activation(model: nn.Module) -> None:
         model[2] = nn.LeakyReLU(0.2)  # type: ignore[operator]
@@ -99,6 +99,13 @@ def test_the_digest_depends_on_what_a_model_computes() -> None:
         change(model)
         digests.add(model_digest(model))
     assert len(digests) == 1 + len(changes)
+
+
+def test_the_digest_tells_number_formats_of_the_same_bytes_apart() -> None:
+    model = nn.Linear(2, 2)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    assert model_digest(copy.deepcopy(model).half()) != model_digest(copy.deepcopy(model).bfloat16())
 
 
 def test_the_digest_does_not_depend_on_what_changes_no_result() -> None:

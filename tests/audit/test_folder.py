@@ -37,7 +37,7 @@ def complete(path: Path, *parts: Sequence[int]) -> Folder:
     folder = folder_of(path)
     path.mkdir()
     write(folder, *parts)
-    folder.complete(CELL, [4, 1, 2], [0, 4, 5])
+    folder.complete(CELL, [4, 1, 2], [5, 0, 4])
     return folder
 
 

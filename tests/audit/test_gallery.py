@@ -24,8 +24,9 @@ RNG = np.random.default_rng(0)
 
 
 def random_errors(count: int) -> NDArray[np.float64]:
-    """Over all orders of magnitude; with equal ones, with 0, and with infinite ones."""
-    errors = 10.0 ** RNG.uniform(-14, 0, count)
+    """Over all orders of magnitude, or between the thresholds; with equal ones, with 0, and with infinite ones."""
+    lowest, highest = (-14, 0) if RNG.random() < 0.5 else np.log10([ACCURATE_MSE, APPROXIMATE_MSE])
+    errors = 10.0 ** RNG.uniform(lowest, highest, count)
     errors = errors[RNG.integers(0, count, count)] if RNG.random() < 0.5 else errors
     for value in (0.0, np.inf, ACCURATE_MSE, APPROXIMATE_MSE):
         errors[RNG.random(count) < RNG.choice([0, 0.1, 0.5])] = value

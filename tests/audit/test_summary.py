@@ -258,6 +258,9 @@ def test_every_verdict_there_is(tmp_path: Path) -> None:
     assert [line["paper_tried"] for line in lines] == ["1", "1", "1", "1", "0", "0"]
     assert lines[5]["problem"] == "it is no image"
     assert summary["missing"] == 2 * 5 - 7
+    (paper, iterate) = summary["rows_over_masks"]
+    assert (paper["images"], paper["approximate_rate"]) == (4, 0.0)
+    assert (iterate["images"], iterate["approximate_rate"], iterate["accurate_rate"]) == (3, 2 / 3, 1 / 3)
     assert summary["images"] == {"members": 5}
     assert summary["unusable"]["members"] == {
         "count": 1,
