@@ -130,6 +130,8 @@ def _workers(parts: Row, task: Row) -> Iterator[str]:
             f"{row['seconds from there to the first pass']:.1f} | {in_passes} |"
         )
     yield ""
+    if any(row["workers that had work"] < row["workers"] for row in part["rounds"]):
+        yield from ["**Of so few images a worker got none: the ratio means nothing.**", ""]
     yield f"Two workers against one: {part['ratio']:.3f} times; all at work {part['ratio, all at work']:.3f} times."
 
 

@@ -8,7 +8,6 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
-
 PIXELS = 3 * 8 * 8
 WIDTH = 160
 

@@ -56,14 +56,14 @@ class Folder:
     def done(self, cell: Cell) -> NDArray[np.int64]:
         """The indices of the images of the cell that are done, ascending."""
         table = self._complete(cell)
-        tables = [table] if table is not None else list(self.parts.read(cell))
+        tables = [table] if table is not None else self.parts.read(cell, ["index"])
         return np.unique(np.concatenate([np.empty(0, np.int64), *(table["index"].to_numpy() for table in tables)]))
 
     def read(self, cell: Cell) -> Columns:
         """The records of the cell so far, in the order of their indices: the columns of `Record` as arrays."""
         table = self._complete(cell)
         if table is None:
-            table = _in_order(self.parts.read(cell))
+            table = _in_order(self.parts.read(cell, SCHEMA.names))
         return {name: table[name].to_numpy() for name in table.column_names}
 
     def read_all(self, cells: Iterable[Cell]) -> dict[Cell, Columns]:
@@ -77,16 +77,16 @@ class Folder:
         """Those of these images that were kept."""
         if cell_path(self.path, cell).exists():
             return [picture for picture in read_pictures(self._gallery(cell)) if picture.index in indices]
-        return list(_pictures(self.parts.read(cell), indices))
+        return list(_pictures(self.parts.read(cell, ["index", "picture"]), indices))
 
     def complete(self, cell: Cell, pictures: Sequence[int], kept: Sequence[int]) -> None:
         """All rows of the cell are there: put them in one file, and beside it the pictures and images of these."""
-        shown = list(_pictures(self.parts.read(cell), pictures))
+        shown = list(_pictures(self.parts.read(cell, ["index", "picture"]), pictures))
         if shown:
             write_pictures(self._gallery(cell), shown)
         if kept:
             self._keep_images(cell, kept)
-        write_cell(self.path, cell, _in_order(self.parts.read(cell)))
+        write_cell(self.path, cell, _in_order(self.parts.read(cell, SCHEMA.names)))
         self.parts.remove(cell)
 
     def is_complete(self, cell: Cell) -> bool:
@@ -152,7 +152,7 @@ def check_empty(run: Path) -> None:
 
 def _in_order(tables: Iterable[pa.Table]) -> pa.Table:
     """The records of all, in the order of their indices, no image twice: a worker that was given up may have lived."""
-    table = pa.concat_tables([SCHEMA.empty_table(), *(table.select(SCHEMA.names) for table in tables)])
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
     _, first = np.unique(table["index"].to_numpy(), return_index=True)
     return table.take(first)
 

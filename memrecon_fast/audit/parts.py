@@ -68,8 +68,13 @@ class Parts:
         name = uuid.uuid4().hex
         unfinished = f"{folder}/{name}{_UNFINISHED}"
         try:
+            table = pa.table(columns, schema=PART_SCHEMA)
             pq.write_table(
-                pa.table(columns, schema=PART_SCHEMA), unfinished, filesystem=files, write_page_checksum=True
+                table,
+                unfinished,
+                filesystem=files,
+                write_page_checksum=True,
+                write_statistics=SCHEMA.names,  # those of pictures would hold a picture each
             )
             files.move(unfinished, f"{folder}/{name}{SUFFIX}")
         except BaseException:
@@ -77,11 +82,11 @@ class Parts:
                 files.delete_file(unfinished)
             raise
 
-    def read(self, cell: Cell) -> Iterator[pa.Table]:
-        """The rows of each part file. Raises ValueError for a damaged one."""
+    def read(self, cell: Cell, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of each part file, or these columns of them. Raises ValueError for a damaged one."""
         files, _ = self._folder(cell)
         for path in self._paths(cell, SUFFIX):
-            yield _read(files, path)
+            yield _read(files, path, columns)
 
     def mend(self, cell: Cell) -> list[str]:
         """Remove what is damaged or was never finished; says what was wrong with each damaged file."""
@@ -133,13 +138,13 @@ def _pack(array: NDArray[Any] | None) -> bytes | None:
     return stream.getvalue()
 
 
-def _read(files: fs.FileSystem, path: str) -> pa.Table:
+def _read(files: fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         stream = files.open_input_file(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error}") from error
     with stream:
-        return read_table(stream, path, PART_SCHEMA)
+        return read_table(stream, path, PART_SCHEMA, columns)
 
 
 def _fault(files: fs.FileSystem, path: str) -> str:

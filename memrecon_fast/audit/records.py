@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,16 @@ def write_cell(run: Path, cell: Cell, table: pa.Table) -> None:
         pq.write_table(rows, temporary, write_page_checksum=True)
 
 
-def read_table(source: Any, what: str, schema: pa.Schema) -> pa.Table:
-    """The rows of a Parquet file. Raises ValueError, which names it as `what`, where it is damaged or another's."""
+def read_table(source: Any, what: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet file, or these columns of them.
+
+    Raises ValueError, which names the file as `what`, where it is damaged or another's.
+    """
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             if not file.schema_arrow.equals(schema):
                 raise ValueError(f"{what} holds no records of an audit: its columns are {file.schema_arrow.names}")
-            return file.read()
+            return file.read(columns)
     except (pa.ArrowException, OSError) as error:  # ArrowInvalid is a ValueError as well, but names no file
         raise ValueError(f"{what} cannot be read as records of an audit: {error}") from error
 

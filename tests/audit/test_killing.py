@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from memrecon_fast.audit.parts import Parts
-from memrecon_fast.audit.records import RECORDS, read_table
+from memrecon_fast.audit.records import RECORDS
 from tests.audit.auditing import contents
 from tests.memorised import Memorised
 
@@ -26,10 +25,10 @@ ROOT = Path(__file__).parents[2]
 def many_images(memorised: Memorised, count: int) -> np.ndarray:
     """uint8 (count, 3, 8, 8): the members, the controls, and ever more of them with noise."""
     known = torch.cat([memorised.members, memorised.controls]).numpy()
-    noise = np.random.default_rng(0).normal(0, 0.02, (count, *known.shape[1:])) * (np.arange(count) >= len(known))[
-        :, None, None, None
-    ]
-    return ((known[np.arange(count) % len(known)] + noise).clip(0, 1) * 255).round().astype(np.uint8)
+    images: np.ndarray = np.resize(known, (count, *known.shape[1:]))
+    images[len(known) :] += np.random.default_rng(0).normal(0, 0.02, images[len(known) :].shape)
+    pixels: np.ndarray = (images.clip(0, 1) * 255).round().astype(np.uint8)
+    return pixels
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,220 @@
+"""The same audit by workers of a Ray cluster; some of them are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from memrecon_fast.audit import cluster
+from memrecon_fast.audit.conduct import MissingImagesError, conduct_on_cluster
+from memrecon_fast.audit.description import describe
+from memrecon_fast.audit.images import open_images, scan
+from memrecon_fast.audit.opening import open_run
+from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.records import RECORDS
+from memrecon_fast.audit.sources import from_array
+from tests.audit.auditing import contents, small_audit
+from tests.audit.auditing import run as run_alone
+from tests.audit.test_killing import many_images
+from tests.memorised import Memorised
+
+pytest.importorskip("ray")
+KILLS = 5
+WITHOUT_SESSIONS = ("summary.json", "report.html", "summary.csv", "verdicts.csv")
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[None]:
+    with cluster.connected(None, 2):
+        yield
+
+
+def results(run: Path) -> dict[str, bytes]:
+    return {name: content for name, content in contents(run).items() if name not in WITHOUT_SESSIONS}
+
+
+def run_by_workers(
+    audit: Audit,
+    autoencoder: nn.Module,
+    run: Path,
+    *,
+    load: Callable[[torch.device], nn.Module] | None = None,
+    workers: int = 2,
+    parts: str | None = None,
+) -> None:
+    sources = dict.fromkeys(audit.splits, "somewhere")
+    description = describe(audit, autoencoder, "cpu", "model", sources, parts)
+    with open_run(audit, description, run, False, print) as opened:
+        task = cluster.make_task(opened, load or functools.partial(autoencoder.to), "cpu", 0.1, 1)
+        conduct_on_cluster(opened, task, workers, Console(quiet=True))
+
+
+def worker_processes() -> list[int]:
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::Worker"):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_workers_give_the_files_of_a_single_process(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, keep_images=2)
+    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    run_by_workers(audit, memorised.autoencoder, tmp_path / "workers")
+    assert results(tmp_path / "alone") == results(tmp_path / "workers")
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_workers_may_write_to_an_address_that_runs_share(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    shared = (tmp_path / "shared").as_uri()
+    run_by_workers(audit, memorised.autoencoder, tmp_path / "one", parts=shared, workers=1)
+    run_alone(audit, memorised.autoencoder, tmp_path / "two", parts=shared)
+    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    assert results(tmp_path / "one") == results(tmp_path / "two") == results(tmp_path / "alone")
+    assert not list((tmp_path / "shared").rglob("*.parquet"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the workers are found in /proc")
+@pytest.mark.usefixtures("two_workers")
+def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Memorised, tmp_path: Path) -> None:
+    small = small_audit(memorised)
+    images = scan(from_array(many_images(memorised, 2000)))
+    masks = {"center": small.masks["center"]}
+    audit = Audit({"members": images}, masks, ("paper", "iterate"), small.settings)
+    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    killed: list[int] = []
+    ended = threading.Event()
+
+    def kill() -> None:
+        """Any worker at any moment, but not before more was done since the last one."""
+        chance = random.Random(1)
+        done: set[Path] = set()
+        while len(killed) < KILLS and not ended.wait(0.05):
+            now = set((tmp_path / "workers" / RECORDS).rglob("*.parquet"))
+            if now - done:
+                ended.wait(chance.random())
+                victim = chance.choice([process for process in worker_processes() if process not in killed])
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
+                done = now
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        run_by_workers(audit, Slow(memorised.autoencoder, 0.002).eval(), tmp_path / "workers")
+    finally:
+        ended.set()
+        killer.join()
+    assert len(killed) == KILLS
+    assert results(tmp_path / "alone") == results(tmp_path / "workers")
+
+
+class Slow(nn.Module):
+    """So that there is time to be killed in."""
+
+    def __init__(self, autoencoder: nn.Module, seconds: float) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.seconds = seconds
+
+    def forward(self, images: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        return self.autoencoder(images)  # type: ignore[no-any-return]
+
+
+class FailingLater(Slow):
+    """Raises, or takes its process with it, after so many calls in one process."""
+
+    def __init__(self, autoencoder: nn.Module, calls: int, deadly: bool) -> None:
+        super().__init__(autoencoder, 0)
+        self.calls, self.deadly = calls, deadly
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls -= 1
+        if self.calls < 0 and self.deadly:
+            os._exit(3)
+        if self.calls < 0:
+            raise ArithmeticError("the model has had enough")
+        return super().forward(images)
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_what_a_model_raises_in_a_worker_is_raised_and_what_was_done_is_kept(
+    memorised: Memorised, tmp_path: Path
+) -> None:
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    failing = FailingLater(memorised.autoencoder, 39 + 25, deadly=False).eval()
+    with pytest.raises(ArithmeticError, match="the model has had enough"):
+        run_by_workers(audit, failing, tmp_path / "run", workers=1)
+    assert list((tmp_path / "run" / RECORDS).glob("*/*.parquet"))
+    failing.calls = 10**9  # what the digest does not see
+    run_by_workers(audit, failing, tmp_path / "run", workers=1)
+    assert results(tmp_path / "run") == results(tmp_path / "alone")
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_workers_that_die_again_and_again_are_given_up(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    with pytest.raises(cluster.ClusterError, match="4 workers died without an image done in between"):
+        run_by_workers(
+            audit, FailingLater(memorised.autoencoder, 39 + 10, deadly=True).eval(), tmp_path / "run", workers=1
+        )
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_worker_that_loads_another_model_is_refused(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    other = Slow(memorised.autoencoder, 0).eval()
+    with pytest.raises(ValueError, match="the model that a worker loads is not the one that the audit was begun with"):
+        run_by_workers(audit, memorised.autoencoder, tmp_path / "run", load=other.to, workers=1)
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_images_that_workers_cannot_read_are_named_and_done_later(memorised: Memorised, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", memorised.members.numpy())
+    masks = small_audit(memorised).masks
+    audit = Audit({"members": open_images(str(tmp_path / "images.npy"))}, masks, ("known-mask",))
+    changed = memorised.members.clone()
+    changed[3] = 0
+    np.save(tmp_path / "images.npy", changed.numpy())
+    with pytest.raises(MissingImagesError, match=r"2 recoveries are missing; .*: 3 has changed since"):
+        run_by_workers(audit, memorised.autoencoder, tmp_path / "run", workers=1)
+    np.save(tmp_path / "images.npy", memorised.members.numpy())
+    run_alone(audit, memorised.autoencoder, tmp_path / "run")  # goes on where the worker left off
+    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    assert results(tmp_path / "run") == results(tmp_path / "alone")
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_no_more_workers_than_the_cluster_has_room_for() -> None:
+    assert cluster.number_of_workers(None, "cpu") == 2
+    assert cluster.number_of_workers(1, "cpu") == 1
+    with pytest.raises(ValueError, match="--workers 3 needs as many CPUs; the Ray cluster has 2"):
+        cluster.number_of_workers(3, "cpu")
+    with pytest.raises(ValueError, match="--workers 1 needs as many GPUs; the Ray cluster has 0"):
+        cluster.number_of_workers(None, "cuda")
+    assert cluster.device_kind("auto") == "cpu"
+
+
+def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"need Ray: pip install 'memrecon-fast\[ray\]'"), cluster.connected(None, 1):
+        pytest.fail("connected")
