@@ -32,8 +32,8 @@ from memrecon_fast import Settings, autoencoders, degradation, metrics, referenc
 from memrecon_fast.audit import cluster
 from memrecon_fast.audit.conduct import conduct, conduct_on_cluster, prepare
 from memrecon_fast.audit.description import describe
-from memrecon_fast.audit.images import open_images, read_images
-from memrecon_fast.audit.masks import open_masks
+from memrecon_fast.audit.inputs.images import open_images, read_images
+from memrecon_fast.audit.inputs.masks import open_masks
 from memrecon_fast.audit.opening import IMAGES, OpenRun, open_run
 from memrecon_fast.audit.plan import ALL_IMAGES, SPLITS, Audit
 from memrecon_fast.audit.records import RECORDS

@@ -304,7 +304,7 @@ def _bits(tensor: Tensor) -> Tensor:
 def make_images(count: int, side: int) -> tuple[Tensor, str]:
     """float32 (count, 3, side, side) in [0, 1], and what they are: photographs, where scikit-image has that many."""
     try:
-        from memrecon_fast.audit.photographs import make_photographs
+        from memrecon_fast.audit.inputs.photographs import make_photographs
 
         return make_photographs(count, 0, size=side)[0], "crops of scikit-image's photographs"
     except Exception as error:  # not installed, too few, or not to be loaded: what matters is to have images

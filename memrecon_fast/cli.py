@@ -30,7 +30,7 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from memrecon_fast.audit.images import Images
+    from memrecon_fast.audit.inputs.images import Images
 
 EXTRAS = ("PIL", "filelock", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
 METHODS_HELP = "paper, known-mask or iterate; may be repeated [default: all three]"
@@ -120,7 +120,7 @@ def train(
     console = Console()
     with _checking():
         from memrecon_fast import autoencoders
-        from memrecon_fast.audit.images import open_images
+        from memrecon_fast.audit.inputs.images import open_images
 
         _check_model_path(out)
         opened = open_images(images, limit=limit)
@@ -210,7 +210,7 @@ def audit(
             from memrecon_fast.audit import cluster
             from memrecon_fast.audit.conduct import conduct, conduct_on_cluster, prepare
             from memrecon_fast.audit.description import describe
-            from memrecon_fast.audit.masks import open_masks
+            from memrecon_fast.audit.inputs.masks import open_masks
             from memrecon_fast.audit.methods import METHODS
             from memrecon_fast.audit.opening import check_run_folder, open_run
             from memrecon_fast.audit.plan import ALL_IMAGES, Audit, stated_shape
@@ -282,7 +282,7 @@ def _open_splits(
     console: Console,
 ) -> dict[str, Images]:
     """Members and controls, every image of which was read; says how many cannot be used."""
-    from memrecon_fast.audit.images import open_images
+    from memrecon_fast.audit.inputs.images import open_images
 
     splits: dict[str, Images] = {}
     for split, source in sources.items():

@@ -262,11 +262,11 @@ def test_the_default_number_of_slots_fits(on_gpu: nn.Module) -> None:
 
 def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> None:
     from memrecon_fast.audit.folder import Folder
-    from memrecon_fast.audit.images import scan
+    from memrecon_fast.audit.inputs.images import scan
+    from memrecon_fast.audit.inputs.sources import from_array
     from memrecon_fast.audit.parts import Parts
     from memrecon_fast.audit.plan import Audit
     from memrecon_fast.audit.run import run_audit
-    from memrecon_fast.audit.sources import from_array
     from memrecon_fast.audit.work import Workbench
 
     masks = {name: degradation.make_mask(name, SHAPE) for name in ("center", "half")}

@@ -18,11 +18,11 @@ from memrecon_fast.audit.methods import Solver
 from memrecon_fast.audit.opening import OpenRun
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.progress import AuditProgress
-from memrecon_fast.audit.report import write_report
-from memrecon_fast.audit.results import read_results
+from memrecon_fast.audit.report.page import write_report
+from memrecon_fast.audit.report.results import read_results
+from memrecon_fast.audit.report.summary import summarise
+from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.run import count_missing, run_audit
-from memrecon_fast.audit.summary import summarise
-from memrecon_fast.audit.table import make_table
 from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS, Workbench
 from memrecon_fast.precision import Autoencoder
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from memrecon_fast import autoencoders, degradation
 from memrecon_fast.audit.conduct import conduct, prepare
 from memrecon_fast.audit.description import describe
-from memrecon_fast.audit.images import open_images
+from memrecon_fast.audit.inputs.images import open_images
+from memrecon_fast.audit.inputs.photographs import make_photographs
 from memrecon_fast.audit.opening import open_run
-from memrecon_fast.audit.photographs import make_photographs
 from memrecon_fast.audit.plan import Audit
 
 IMAGES = 30

@@ -19,10 +19,16 @@ from torch import Tensor, nn
 import memrecon_fast
 from memrecon_fast.audit.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import RECORDS, Cell, replacing
+from memrecon_fast.audit.records import RECORDS, Cell
 from memrecon_fast.precision import Autoencoder
+from memrecon_fast.replacing import replacing
 
 DESCRIPTION = "audit.json"
+_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
+_PLAN = (
+    "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "keep_images", "device",
+    "parts",
+)  # fmt: skip
 _MEANING = {
     "model": "the model's weights or layers",
     "images.members": "the members",
@@ -90,11 +96,13 @@ def read_description(run: Path) -> dict[str, Any]:
         raise ValueError(f"{run} is not the folder of a run: there is no {path}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    expected = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
-    for key, kind in expected.items():
-        if not isinstance(description, dict) or not isinstance(description.get(key), kind):
-            raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(expected)}")
-    return description  # type: ignore[no-any-return]
+    if not isinstance(description, dict) or not all(
+        isinstance(description.get(key), kind) for key, kind in _KINDS.items()
+    ):
+        raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(_KINDS)}")
+    if not description["plan"].keys() >= set(_PLAN):
+        raise ValueError(f"{path} does not describe a run of this version: its plan must have {', '.join(_PLAN)}")
+    return description
 
 
 def write_description(run: Path, description: Mapping[str, Any]) -> None:

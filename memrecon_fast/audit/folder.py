@@ -22,10 +22,9 @@ from memrecon_fast.audit.records import (
     Columns,
     cell_path,
     read_table,
-    remove_unfinished,
-    replacing,
     write_cell,
 )
+from memrecon_fast.replacing import UNFINISHED, remove_unfinished, replacing
 
 RECOVERED = "recovered"
 LOCK = ".lock"
@@ -146,7 +145,8 @@ def check_empty(run: Path) -> None:
     """Raise ValueError where a new run would have a folder that holds any file already, or a file for a folder."""
     if run.exists() and not run.is_dir():
         raise ValueError(f"{run} is a file; a run needs a folder")
-    if any(path.name != LOCK and not path.is_dir() for path in run.rglob("*")):
+    ours = (LOCK, UNFINISHED)  # of a process that was killed before it had begun
+    if any(not path.name.endswith(ours) and not path.is_dir() for path in run.rglob("*")):
         raise ValueError(f"the folder {run} is not empty, and holds no audit; give one for this run alone")
 
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memrecon_fast.audit.records import replacing
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
+from memrecon_fast.replacing import replacing
 
 GALLERY = "gallery"
 GROUPS = ("best", "borderline", "worst")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from memrecon_fast.audit.description import DESCRIPTION, differences, parts_of, read_description, write_description
-from memrecon_fast.audit.duplicates import find_near_duplicates
 from memrecon_fast.audit.folder import Folder, check_empty, locked
-from memrecon_fast.audit.images import read_images, write_images
+from memrecon_fast.audit.inputs.duplicates import find_near_duplicates
+from memrecon_fast.audit.inputs.images import read_images, write_images
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import Audit
 

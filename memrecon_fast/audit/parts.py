@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from memrecon_fast.audit.records import SCHEMA, Cell, Record, read_table
+from memrecon_fast.replacing import UNFINISHED
 
 PICTURES = ("picture", "image", "estimated_mask")
 """The columns beside those of the records, null for most images: of the gallery, and what is kept on request."""
 PART_SCHEMA = pa.schema([*SCHEMA, *(pa.field(name, pa.binary()) for name in PICTURES)])
 SUFFIX = ".parquet"
-_UNFINISHED = ".tmp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Parts:
     def check(self) -> None:
         """Raise ValueError where no files can be written."""
         files, root = open_address(self.address)
-        probe = f"{root.rstrip('/')}/{uuid.uuid4().hex}{_UNFINISHED}"
+        probe = f"{root.rstrip('/')}/{uuid.uuid4().hex}{UNFINISHED}"
         try:
             files.create_dir(root, recursive=True)
             with files.open_output_stream(probe):
@@ -66,7 +66,7 @@ class Parts:
         files, folder = self._folder(cell)
         files.create_dir(folder, recursive=True)
         name = uuid.uuid4().hex
-        unfinished = f"{folder}/{name}{_UNFINISHED}"
+        unfinished = f"{folder}/{name}{UNFINISHED}"
         try:
             table = pa.table(columns, schema=PART_SCHEMA)
             pq.write_table(
@@ -91,7 +91,7 @@ class Parts:
     def mend(self, cell: Cell) -> list[str]:
         """Remove what is damaged or was never finished; says what was wrong with each damaged file."""
         files, _ = self._folder(cell)
-        for path in self._paths(cell, _UNFINISHED):
+        for path in self._paths(cell, UNFINISHED):
             files.delete_file(path)
         damaged = {path: fault for path in self._paths(cell, SUFFIX) if (fault := _fault(files, path))}
         for path in damaged:

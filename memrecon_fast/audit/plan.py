@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from memrecon_fast.audit.images import Images
+from memrecon_fast.audit.inputs.images import Images
 from memrecon_fast.audit.methods import BLIND, METHODS, Solver, prepare_method
 from memrecon_fast.audit.records import Cell
 from memrecon_fast.precision import Autoencoder

@@ -6,18 +6,18 @@ they are put in one file, in the order of their indices, which is the same byte 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import os
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from memrecon_fast.replacing import replacing
 
 RECORDS = "records"
 _LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
@@ -112,20 +112,3 @@ def read_table(source: Any, what: str, schema: pa.Schema, columns: Sequence[str]
             return file.read(columns)
     except (pa.ArrowException, OSError) as error:  # ArrowInvalid is a ValueError as well, but names no file
         raise ValueError(f"{what} cannot be read as records of an audit: {error}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place once the block has ended well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of `replacing` that a process left which was killed."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink()

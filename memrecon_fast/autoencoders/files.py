@@ -16,6 +16,7 @@ from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.unet import UNet
+from memrecon_fast.replacing import replacing
 
 ARCHITECTURES: dict[str, type[FullyConnected] | type[UNet]] = {"FullyConnected": FullyConnected, "UNet": UNet}
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
@@ -93,15 +94,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = _safetensors().save(contiguous, dict(metadata))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

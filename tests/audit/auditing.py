@@ -13,13 +13,13 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from memrecon_fast.audit.description import DESCRIPTION, describe
 from memrecon_fast.audit.folder import LOCK, Folder
-from memrecon_fast.audit.images import Images, scan
+from memrecon_fast.audit.inputs.images import Images, scan
+from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS, Cell, Record
 from memrecon_fast.audit.run import run_audit
-from memrecon_fast.audit.sources import from_array
 from memrecon_fast.audit.work import Workbench
 from tests.memorised import Memorised
 

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 import torch
 
 from memrecon_fast import autoencoders, cli
-from memrecon_fast.audit import conduct, opening, sources  # what a child would import
+from memrecon_fast.audit import conduct, opening  # what a child would import
+from memrecon_fast.audit.inputs import sources
 
 SECONDS_BETWEEN_LOOKS = 0.005
 __all__ = ["autoencoders", "conduct", "opening", "sources"]

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from memrecon_fast.audit import cluster
 from memrecon_fast.audit.conduct import MissingImagesError, conduct_on_cluster
 from memrecon_fast.audit.description import describe
-from memrecon_fast.audit.images import open_images, scan
+from memrecon_fast.audit.inputs.images import open_images, scan
+from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS
-from memrecon_fast.audit.sources import from_array
 from tests.audit.auditing import contents, small_audit
 from tests.audit.auditing import run as run_alone
 from tests.audit.test_killing import many_images

@@ -11,7 +11,7 @@ from rich.console import Console
 from memrecon_fast.audit import progress
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.records import Record
-from memrecon_fast.audit.table import make_table
+from memrecon_fast.audit.report.table import make_table
 
 LONG = "averyveryverylongname" * 5 + ".png"
 

@@ -12,12 +12,12 @@ from torch import nn
 import memrecon_fast as mf
 from memrecon_fast.audit import opening
 from memrecon_fast.audit.description import DESCRIPTION, describe, read_description
-from memrecon_fast.audit.images import Images, read_images, scan
+from memrecon_fast.audit.inputs.images import Images, read_images, scan
+from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.opening import IMAGES, check_run_folder, open_run
 from memrecon_fast.audit.parts import Row
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS, Cell
-from memrecon_fast.audit.sources import Source, from_array
 from tests.audit.auditing import SETTINGS, SHAPE, make_record
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8), np.uint8)

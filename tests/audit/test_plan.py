@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.images import Images, scan
+from memrecon_fast.audit.inputs.images import Images, scan
+from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.plan import stated_shape
 from memrecon_fast.audit.records import Cell
-from memrecon_fast.audit.sources import from_array
 from tests.audit.auditing import SETTINGS, small_audit
 from tests.memorised import Memorised
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from memrecon_fast.audit.records import RECORDS, SCHEMA, Cell, Record, cell_path, read_table, replacing, write_cell
+from memrecon_fast.audit.records import RECORDS, SCHEMA, Cell, Record, cell_path, read_table, write_cell
 from tests.audit.auditing import make_record
 
 CELL = Cell("members", "center", "paper")
@@ -106,21 +106,3 @@ def test_a_flipped_bit_in_a_column_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(whole[: at + 100] + bytes([whole[at + 100] ^ 1]) + whole[at + 101 :])
     with pytest.raises(ValueError, match="CRC"):
         read_table(path, "the file", SCHEMA)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def write_and_be_interrupted() -> None:
-        with replacing(path) as temporary:
-            temporary.write_text("ne")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_and_be_interrupted()
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "old")]
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "new")]

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from memrecon_fast.audit import run as run_module
 from memrecon_fast.audit.gallery import choose
-from memrecon_fast.audit.images import scan
+from memrecon_fast.audit.inputs.images import scan
+from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
 from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.audit.run import choose_shown, missing
-from memrecon_fast.audit.sources import Source, from_array
 from memrecon_fast.audit.statistics import errors
 from tests.audit.auditing import MASKS, NEVER, SETTINGS, SHAPE, Interruption, contents, folder_of, run, small_audit
 from tests.memorised import Memorised

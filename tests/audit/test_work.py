@@ -12,11 +12,11 @@ import pytest
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.images import Images, scan
+from memrecon_fast.audit.inputs.images import Images, scan
+from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.parts import Parts, Row
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
 from memrecon_fast.audit.records import RECORDS, Cell, Record
-from memrecon_fast.audit.sources import Source, from_array
 from memrecon_fast.audit.statistics import extremes
 from memrecon_fast.audit.work import IMAGES_IN_SHARD, Shard, Workbench, shards_of
 from memrecon_fast.solvers.samples import Finished

@@ -1,0 +1,1 @@
+"""What an audit is made on: sources of images, read and checked one at a time, and masks."""

@@ -1,0 +1,127 @@
+"""The charts of rates: by mask and method, against the threshold, and of members against controls; as SVG text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.report.comparisons import Comparison
+from memrecon_fast.audit.report.drawing import INK, colour_of, new_figure, percent_axis, pool, to_svg
+from memrecon_fast.audit.report.thresholds import NAMES
+from memrecon_fast.audit.statistics import errors, roc
+from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
+
+THRESHOLDS = np.logspace(-8, -2, 241)
+LONGEST_NAME = 28
+"""Characters of a mask's name; the table has all of them."""
+LONGEST_LEVEL_NAME = 12
+"""Where one is longer, they are set at an angle."""
+MANY_CONTROLS = 1000
+"""From so many on, rates of false positives below 1 % mean something, and the ROC shows them on a logarithmic scale."""
+
+
+def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods: Sequence[str]) -> str:
+    """Rates by mask and method: bars for the members, diamonds for the controls. rows: of `summary.json`."""
+    found = {(row["split"], row["mask"], row["method"]): row for row in rows}
+    with new_figure(max(8.5, 0.45 * len(masks) * len(methods) + 1), 6.6) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        for axes, measure, title in (
+            (upper, "approximate_rate", f"Approximate recovery (MSE < {NAMES['approximate']})"),
+            (lower, "accurate_rate", f"Accurate recovery (MSE < {NAMES['accurate']})"),
+        ):
+            width = 0.8 / len(methods)
+            for number, method in enumerate(methods):
+                at = np.arange(len(masks)) + (number - (len(methods) - 1) / 2) * width
+                heights = [_percent(found.get(("members", mask, method)), measure) for mask in masks]
+                axes.bar(at, heights, 0.9 * width, color=colour_of(number), label=method, zorder=2)
+                for x, height in zip(at, heights, strict=True):
+                    if np.isfinite(height):
+                        axes.annotate(
+                            f"{height:.0f}", (x, height), (0, 5), textcoords="offset points", ha="center", fontsize=9
+                        )
+                controls = [_percent(found.get(("controls", mask, method)), measure) for mask in masks]
+                if np.isfinite(controls).any():
+                    look: Any = {"color": "white", "markeredgecolor": INK, "markersize": 5, "clip_on": False}
+                    axes.plot(at, controls, "D", label="controls" if number == 0 else None, zorder=3, **look)
+            axes.set_title(title, pad=10)
+            percent_axis(axes, top=108)  # room for the numbers on the bars
+        names = [mask if len(mask) <= LONGEST_NAME else f"{mask[: LONGEST_NAME - 1]}…" for mask in masks]
+        lower.set_xticks(np.arange(len(masks)), names)
+        if max(map(len, names)) > LONGEST_LEVEL_NAME:
+            lower.tick_params(axis="x", labelrotation=25)
+            for label in lower.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
+        figure.legend(*_ordered_legend(upper), ncols=len(methods) + 1, loc="outside upper left")
+        return to_svg(figure)
+
+
+def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
+    """The share of images recovered, over all masks, as a function of the MSE that still counts as recovered."""
+    with new_figure(8.5, 4.2) as figure:
+        axes = figure.subplots()
+        for number, method in enumerate(methods):
+            for split, line in (("members", "-"), ("controls", "--")):
+                mse = errors({name: pool(cells, split, method, name) for name in ("mse", "diverged")})
+                if len(mse):
+                    rates = 100 * np.searchsorted(np.sort(mse), THRESHOLDS) / len(mse)
+                    look: Any = {"color": colour_of(number), "linewidth": 2, "clip_on": False}
+                    axes.plot(THRESHOLDS, rates, line, label=f"{method}, {split}", **look)
+        for mse_limit, name in ((ACCURATE_MSE, "accurate"), (APPROXIMATE_MSE, "approximate")):
+            axes.axvline(mse_limit, color=INK, linestyle=":", linewidth=1.2)
+            axes.annotate(
+                name,
+                (mse_limit, 1.0),
+                (0, 4),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(THRESHOLDS[0], THRESHOLDS[-1])
+        axes.set_xticks(
+            [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2], ["10⁻⁸", "10⁻⁷", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²"]
+        )
+        axes.set_xlabel("MSE that counts as recovered")
+        percent_axis(axes)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return to_svg(figure)
+
+
+def draw_roc(comparisons: Sequence[Comparison], methods: Sequence[str]) -> str:
+    """The ROC of each comparison over masks: members that an MSE threshold finds against controls that it finds."""
+    least = min((1 / len(one.controls) for one in comparisons), default=1.0)
+    with new_figure(8.5, 4.2) as figure:
+        panels = figure.subplots(1, 2 if least <= 1 / MANY_CONTROLS else 1, squeeze=False)[0]
+        guessing = np.linspace(0, 100, 201)
+        for axes, low in zip(panels, (0, 50 * least), strict=False):  # %; there is no 0 on a logarithmic scale
+            for one in comparisons:
+                false, true = roc(one.members, one.controls)
+                look: Any = {"linewidth": 2, "drawstyle": "steps-post", "clip_on": False}
+                colour = colour_of(methods.index(one.method))
+                axes.plot((100 * false).clip(low), 100 * true, color=colour, label=one.method, **look)
+            axes.plot(guessing.clip(low), guessing, ":", color="#999999", linewidth=1.2, label="guessing")
+            if low:
+                axes.set_xscale("log")
+                decades = [10.0**power for power in range(int(np.ceil(np.log10(low))), 3)]
+                axes.set_xticks(decades, [f"{decade:g}" for decade in decades])
+            axes.set_xlim(low, 100)
+            axes.set_xlabel("% of controls below the threshold")
+            percent_axis(axes)
+            axes.set_ylabel("% of members below it")
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return to_svg(figure)
+
+
+def _percent(row: Mapping[str, Any] | None, measure: str) -> float:
+    return float("nan") if row is None else 100 * float(row[measure])
+
+
+def _ordered_legend(axes: Axes) -> tuple[list[Any], list[str]]:
+    """Handles and labels, the methods first."""
+    pairs = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == "controls")
+    return [handle for handle, _ in pairs], [label for _, label in pairs]

@@ -1,0 +1,95 @@
+"""The histograms of a report, a panel for each method, members against controls: PSNR and iterations; as SVG text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from memrecon_fast.audit.records import MOST_PSNR, Cell, Columns
+from memrecon_fast.audit.report.drawing import CONTROL_COLOUR, INK, colour_of, new_figure, pool, to_svg
+from memrecon_fast.audit.report.thresholds import PSNRS
+
+MOST_LINEAR = 40
+"""Outer iterations: where one image took more, the axis is logarithmic."""
+_GROWTH = 1.2  # of the bins, where it is
+
+
+def draw_psnr(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
+    """How PSNR is distributed, for each method over all masks."""
+    edges = np.arange(0, MOST_PSNR + 4, 4)
+    with new_figure(8.5, 2.1 * len(methods) + 0.6) as figure:
+        panels = figure.subplots(len(methods), 1, sharex=True, squeeze=False)[:, 0]
+        for number, (axes, method) in enumerate(zip(panels, methods, strict=True)):
+            _histogram(axes, cells, number, method, "psnr", edges)
+            for psnr in PSNRS.values():
+                axes.axvline(psnr, color=INK, linestyle=":", linewidth=1.2)
+        for name, psnr in PSNRS.items():
+            panels[0].annotate(
+                f"{name} →",
+                (psnr, 1),
+                (3, -3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                va="top",
+                fontsize=9,
+            )
+        panels[-1].set_xlabel("PSNR (dB)")
+        return to_svg(figure)
+
+
+def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
+    """How many outer iterations the recoveries took, for each method over all masks."""
+    with new_figure(8.5, 2.3 * len(methods) + 0.4) as figure:
+        panels = figure.subplots(len(methods), 1, squeeze=False)[:, 0]
+        for number, (axes, method) in enumerate(zip(panels, methods, strict=True)):
+            most = max(
+                pool(cells, split, method, "outer_iterations").max(initial=1) for split in ("members", "controls")
+            )
+            edges = iteration_edges(int(most))
+            _histogram(axes, cells, number, method, "outer_iterations", edges)
+            if most > MOST_LINEAR:
+                axes.set_xscale("log")
+            axes.set_xlim(edges[0], edges[-1])
+            ticks = _ticks(int(most))
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+        panels[-1].set_xlabel("outer iterations (applications of the autoencoder for iterate)")
+        return to_svg(figure)
+
+
+def iteration_edges(most: int) -> NDArray[np.float64]:
+    """The edges of bins for the integers 1 … most: one for each, or wider ones for larger numbers."""
+    if most <= MOST_LINEAR:
+        return np.arange(max(most, 10) + 1, dtype=np.float64) + 0.5
+    first = [1]  # of each bin
+    while first[-1] <= most:
+        first.append(max(first[-1] + 1, round(first[-1] * _GROWTH)))
+    return np.array(first, np.float64) - 0.5
+
+
+def _histogram(
+    axes: Axes, cells: Mapping[Cell, Columns], number: int, method: str, column: str, edges: NDArray[np.float64]
+) -> None:
+    for split, colour in (("controls", CONTROL_COLOUR), ("members", colour_of(number))):
+        values = pool(cells, split, method, column)
+        if len(values):
+            counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
+            look: Any = {"align": "edge", "color": colour, "alpha": 0.75, "label": split}
+            axes.bar(edges[:-1], 100 * counts / len(values), np.diff(edges), **look)
+    axes.set_title(method)
+    axes.set_ylabel("% of images")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)
+
+
+def _ticks(most: int) -> list[int]:
+    if most <= MOST_LINEAR:
+        return list(range(1, max(most, 10) + 1, 1 if most <= 20 else 3))
+    decades = [10**power for power in range(int(np.log10(most)) + 1)]
+    return [tick for decade in decades for tick in (decade, 2 * decade, 5 * decade) if tick <= most]

@@ -1,0 +1,124 @@
+"""`summary.json`, `summary.csv` and `verdicts.csv`: what a run says, for machines, made from its records alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memrecon_fast.audit.description import write_json
+from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.report.comparisons import compare_by_mask, compare_over_masks
+from memrecon_fast.audit.report.notable import alone, near_duplicates, unusable
+from memrecon_fast.audit.report.outcomes import VERDICTS, gather_outcomes
+from memrecon_fast.audit.report.results import Results
+from memrecon_fast.audit.report.spreadsheet import write_csv
+from memrecon_fast.audit.report.verdicts import count_verdicts, write_verdicts
+from memrecon_fast.audit.statistics import rate_interval
+from memrecon_fast.settings import Status
+
+SUMMARY = "summary.json"
+ROWS = "summary.csv"
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """Write `summary.json`, `summary.csv` and `verdicts.csv`; returns the content of the first."""
+    description, plan = results.description, results.description["plan"]
+    counts = description["counts"]
+    summary = {
+        "rows": [summarise_cell(cell, columns) for cell, columns in results.cells.items()],
+        "rows_over_masks": summarise_over_masks(results),
+        "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
+        "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
+        "near_duplicates": near_duplicates(results),
+        "alone": alone(results),
+        "verdicts": count_verdicts(results),
+        "iterations": summarise_iterations(results),
+        "missing": results.missing(),
+        "unusable": unusable(results),
+        "model": description["model"],
+        "sources": description["sources"],
+        "images": {split: counts[split]["images"] - counts[split]["unusable"] for split in results.splits},
+        "image_shape": plan["image_shape"],
+        "masks": results.masks,
+        "methods": results.methods,
+        "headline": results.headline,
+        "settings": plan["settings"],
+        "iterate": plan["iterate"],
+        "noise_std": plan["noise_std"],
+        "seconds": sum(session["seconds"] or 0 for session in description["sessions"]),
+        "plan": plan,
+        "sessions": description["sessions"],
+    }
+    write_json(results.folder.path / SUMMARY, summary)
+    flat = [_flat(row) for row in summary["rows"]]
+    write_csv(results.folder.path / ROWS, list(flat[0]), flat)
+    write_verdicts(results)
+    return summary
+
+
+def summarise_cell(cell: Cell, columns: Columns) -> dict[str, Any]:
+    """The row of a cell: rates are shares of its images, with 95 % confidence intervals; mean PSNR in dB, of estimates
+    clipped to [0, 1]."""
+    return {
+        **dataclasses.asdict(cell),
+        "images": len(columns["index"]),
+        **_rate("accurate", columns["accurate"]),
+        **_rate("approximate", columns["approximate"]),
+        "mean_psnr": float(columns["psnr"].mean()),
+        "mean_evaluations": float(columns["evaluations"].mean()),
+        "diverged": int(columns["diverged"].sum()),
+    }
+
+
+def summarise_over_masks(results: Results) -> list[dict[str, Any]]:
+    """For each split and method: of the images that were tried, how many came back under one mask at least."""
+    rows = []
+    for split in results.splits:
+        outcomes = gather_outcomes(results, split)
+        back = {verdict: outcomes.came_back(verdict) for verdict in VERDICTS}
+        for number, method in enumerate(results.methods):
+            tried = outcomes.tried[number].any(axis=0)
+            if not tried.any():
+                continue
+            row: dict[str, Any] = {"split": split, "method": method, "images": int(tried.sum())}
+            for verdict in VERDICTS:
+                row |= {verdict: int(back[verdict][number].sum()), **_rate(verdict, back[verdict][number, tried])}
+            rows.append(row)
+    return rows
+
+
+def summarise_iterations(results: Results) -> list[dict[str, Any]]:
+    """For each method, over all masks and splits: how the recoveries ended, and after how many outer iterations."""
+    rows = []
+    for method in results.methods:
+        ours = [columns for cell, columns in results.cells.items() if cell.method == method]
+        if not ours:
+            continue
+        iterations = np.concatenate([columns["outer_iterations"] for columns in ours])
+        status = np.concatenate([columns["status"] for columns in ours])
+        row: dict[str, Any] = {"method": method, "recoveries": len(iterations)}
+        row |= {one.name.lower(): int((status == one.name).sum()) for one in Status}
+        row |= {"median": float(np.median(iterations)), "longest": int(iterations.max())}
+        rows.append(row)
+    return rows
+
+
+def _rate(verdict: str, positive: NDArray[Any]) -> dict[str, Any]:
+    return {
+        f"{verdict}_rate": float(positive.mean()),
+        f"{verdict}_interval": list(rate_interval(int(positive.sum()), len(positive))),
+    }
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """An interval as two columns."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, list):
+            flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,53 @@
+"""The rates of a run as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from memrecon_fast.audit.report.thresholds import NAMES
+
+
+def make_table(summary: Mapping[str, Any]) -> Table:
+    """One line for each mask and method; members beside controls where there are any. summary: of `summarise`."""
+    rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"]}
+    with_controls = "controls" in summary["images"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(with_controls), caption_justify="left")
+    table.add_column("mask", overflow="fold")  # two long names must stay apart
+    table.add_column("method", no_wrap=True)
+    for heading in ("approx.", "accurate", "PSNR", "evals"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if with_controls:
+        for heading in ("controls", "PSNR"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for mask in summary["masks"]:
+        for number, method in enumerate(summary["methods"]):
+            member, control = (rows.get((mask, method, split)) for split in ("members", "controls"))
+            cells = [mask if number == 0 else "", method, *_rates(member), *_effort(member)]
+            if with_controls:
+                cells += [_rates(control)[0], _effort(control)[0]]
+            table.add_row(*map(Text, cells), end_section=number == len(summary["methods"]) - 1)
+    return table
+
+
+def _rates(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    if row is None:
+        return "–", "–"
+    return f"{row['approximate_rate']:.1%}", f"{row['accurate_rate']:.1%}"
+
+
+def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    if row is None:
+        return "–", "–"
+    diverged = f" ({row['diverged']} div.)" if row["diverged"] else ""
+    return f"{row['mean_psnr']:.1f}{diverged}", f"{row['mean_evaluations']:.0f}"
+
+
+def _caption(with_controls: bool) -> str:
+    limits = f"approximately (MSE < {NAMES['approximate']}), accurately (MSE < {NAMES['accurate']})"
+    text = f"Recovered: {limits}. PSNR: mean, dB."
+    return text + (" Controls: approximately." if with_controls else "")

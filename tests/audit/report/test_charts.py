@@ -1,0 +1,145 @@
+"""The numbers of the charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.report import charts, histograms
+from memrecon_fast.audit.report.comparisons import Comparison
+from memrecon_fast.audit.statistics import roc
+
+MEMBERS, CONTROLS = Cell("members", "half", "paper"), Cell("controls", "half", "paper")
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    drawn: list[Figure] = []
+
+    def keep(figure: Figure) -> str:
+        drawn.append(figure)
+        return ""
+
+    monkeypatch.setattr(charts, "to_svg", keep)
+    monkeypatch.setattr(histograms, "to_svg", keep)
+    return drawn
+
+
+def row(split: str, method: str, approximate: float, accurate: float) -> dict[str, Any]:
+    return {
+        "split": split, "mask": "half", "method": method, "approximate_rate": approximate, "accurate_rate": accurate,
+    }  # fmt: skip
+
+
+ROWS = [
+    row("members", "paper", 0.9, 0.4),
+    row("controls", "paper", 0.2, 0.1),
+    row("members", "iterate", 0.3, 0.05),
+    row("controls", "iterate", 0.0, 0.0),
+]
+
+
+def columns(mse: list[float], lost: list[bool]) -> Columns:
+    return {"mse": np.array(mse), "psnr": -10 * np.log10(mse), "diverged": np.array(lost)}
+
+
+def test_bars_are_the_members_and_diamonds_the_controls(figures: list[Figure]) -> None:
+    charts.draw_rates(ROWS, ["half"], ["paper", "iterate"])
+    upper, lower = figures[0].axes
+    for axes, title, members, controls in (
+        (upper, "Approximate recovery (MSE < 5e-4)", [90, 30], [20, 0]),
+        (lower, "Accurate recovery (MSE < 1e-7)", [40, 5], [10, 0]),
+    ):
+        assert axes.get_title(loc="left") == title
+        assert [bar.get_height() for bar in axes.patches] == pytest.approx(members)  # type: ignore[attr-defined]
+        diamonds = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines]
+        assert diamonds == pytest.approx(controls)
+
+
+def test_the_rate_at_a_threshold_passes_over_what_diverged(figures: list[Figure]) -> None:
+    cells = {
+        Cell("members", "half", "paper"): columns([2e-8, 2e-5, 2e-3], [False, False, False]),
+        Cell("members", "center", "paper"): columns([2e-8], [True]),
+        Cell("controls", "half", "paper"): columns([1.0, 2e-3], [False, False]),
+    }
+    charts.draw_thresholds(cells, ["paper"])
+    curves = {str(line.get_label()): np.asarray(line.get_ydata()) for line in figures[0].axes[0].lines}
+    for name, rates in (("paper, members", [0, 25, 50, 75]), ("paper, controls", [0, 0, 0, 50])):
+        found = np.interp([1e-8, 1e-7, 5e-4, 1e-2], charts.THRESHOLDS, curves[name])
+        np.testing.assert_allclose(found, rates)
+
+
+def test_the_histogram_keeps_members_and_controls_apart(figures: list[Figure]) -> None:
+    cells = {
+        Cell("members", "half", "paper"): columns([1e-9, 1e-9], [False, False]),
+        Cell("controls", "half", "paper"): columns([1e-1], [False]),
+    }
+    histograms.draw_psnr(cells, ["paper"])
+    (axes,) = figures[0].axes
+    for bars, psnr in zip(axes.containers, (10, 90), strict=True):  # the controls are drawn first
+        (full,) = [bar for bar in bars if bar.get_height()]
+        assert full.get_height() == pytest.approx(100)
+        assert full.get_x() <= psnr <= full.get_x() + full.get_width()
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([33.0103, 70])  # type: ignore[index]
+
+
+def test_a_long_name_of_a_mask_is_cut_in_the_chart(figures: list[Figure]) -> None:
+    name = "averyverylong$name" * 5
+    charts.draw_rates([{**row("members", "paper", 0.5, 0.5), "mask": name}], [name, "half"], ["paper"])
+    shown, half = (label.get_text() for label in figures[0].axes[1].get_xticklabels())
+    assert shown == name[: charts.LONGEST_NAME - 1] + "…"
+    assert half == "half"
+
+
+def test_iterations_are_counted_one_by_one_while_they_are_few(figures: list[Figure]) -> None:
+    cells: dict[Cell, Columns] = {
+        MEMBERS: {"outer_iterations": np.array([1, 2, 2, 40])},
+        CONTROLS: {"outer_iterations": np.array([5, 5])},
+    }
+    histograms.draw_iterations(cells, ["paper", "iterate"])
+    paper, iterate = figures[0].axes
+    assert paper.get_xscale() == "linear"
+    controls, members = ({bar.get_x() + 0.5: bar.get_height() for bar in bars} for bars in paper.containers)
+    assert {at: share for at, share in members.items() if share} == {1: 25, 2: 50, 40: 25}
+    assert {at: share for at, share in controls.items() if share} == {5: 100}
+    assert not iterate.containers  # nothing was done by it
+
+
+def test_many_iterations_are_shown_on_a_logarithmic_axis(figures: list[Figure]) -> None:
+    iterations = np.array([1, 2, 3, 4, 5, 6, 7, 100, 1000])
+    histograms.draw_iterations({MEMBERS: {"outer_iterations": iterations}}, ["paper"])
+    (axes,) = figures[0].axes
+    assert axes.get_xscale() == "log"
+    (bars,) = axes.containers
+    assert sum(bar.get_height() for bar in bars) == pytest.approx(100)
+    assert [bar.get_height() for bar in bars][:7] == pytest.approx([100 / 9] * 7)
+    assert [label.get_text() for label in axes.get_xticklabels()][:4] == ["1", "2", "5", "10"]
+
+
+@pytest.mark.parametrize("most", [1, 9, 40, 41, 200, 1000, 10_000])
+def test_every_number_of_iterations_has_a_bin(most: int) -> None:
+    edges = histograms.iteration_edges(most)
+    assert edges[0] == 0.5
+    assert edges[-1] > most
+    assert (edges % 1 == 0.5).all()  # no bin begins at an integer, and so none is without one
+    assert (np.diff(edges) > 0).all()
+
+
+@pytest.mark.parametrize("controls", [30, 1000])
+def test_the_roc_shows_small_rates_where_there_are_controls_enough(figures: list[Figure], controls: int) -> None:
+    random = np.random.default_rng(0)
+    compared = Comparison("paper", None, random.random(50), random.random(controls) + 0.5)
+    charts.draw_roc([compared], ["iterate", "paper"])
+    false, true = roc(compared.members, compared.controls)
+    panels = figures[0].axes
+    assert [axes.get_xscale() for axes in panels] == (["linear"] if controls < 1000 else ["linear", "log"])
+    for axes in panels:
+        line = axes.lines[0]
+        assert line.get_label() == "paper"
+        np.testing.assert_allclose(np.asarray(line.get_ydata()), 100 * true)
+        np.testing.assert_allclose(np.asarray(line.get_xdata()), (100 * false).clip(axes.get_xlim()[0]))
+        assert [label.get_text() for label in axes.get_xticklabels()][-1] == "100"

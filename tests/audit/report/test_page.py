@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import memrecon_fast as mf
+from memrecon_fast.audit.gallery import (
+    GROUPS,
+    IN_EACH_GROUP,
+    LARGEST_SIDE,
+    Picture,
+    make_picture,
+    read_pictures,
+    write_pictures,
+)
+from memrecon_fast.audit.records import Cell
+from memrecon_fast.audit.report import showcase
+from memrecon_fast.audit.report.embedding import embed_image, embed_mask
+from memrecon_fast.audit.report.page import write_report
+from memrecon_fast.audit.report.results import Results, read_results
+from memrecon_fast.audit.report.summary import summarise
+from tests.audit.auditing import SHAPE, images_of, run, small_audit
+from tests.audit.report.made_run import make_run
+from tests.memorised import Memorised
+
+EVIL = "<b onclick=x>&\"'{{ 7*7 }}$x_1$.png"
+CHARTS = 5
+SHOWN = len(GROUPS) * IN_EACH_GROUP
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+LOST, UNDONE = np.inf, np.nan
+A, P, N = 1e-8, 1e-5, 1e-2  # accurate, approximate, not recovered
+
+
+class Page(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._hidden = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._hidden = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report_of(results: Results) -> str:
+    return write_report(results, summarise(results)).read_text(encoding="utf-8")
+
+
+def words(page: Page) -> str:
+    return " ".join(page.text.split())
+
+
+def pixels_of(address: str | None) -> np.ndarray:
+    image = Image.open(io.BytesIO(base64.b64decode((address or "").split(",")[1])))
+    return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def folder(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("all") / "run"
+    members = images_of(memorised.members)
+    members = dataclasses.replace(members, names=(EVIL, *members.names[1:]))
+    audit = small_audit(
+        memorised,
+        splits={"members": members, "controls": images_of(memorised.controls)},
+        masks={name: mf.degradation.make_mask("half", SHAPE) for name in ("half", EVIL)},
+        settings=mf.Settings(max_outer_iterations=6),
+    )
+    run(audit, memorised.autoencoder, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    return Page(report_of(read_results(folder)))
+
+
+def test_the_report_needs_no_network(page: Page) -> None:
+    for tag in ("script", "iframe", "object", "embed", "base", "video", "audio", "source"):
+        assert not page.all(tag)
+    for attributes in page.all("img"):
+        assert (attributes["src"] or "").startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
+    for _, attributes in page.tags:
+        assert not any(
+            name == "href" and not (value or "").startswith(("#", "data:")) for name, value in attributes.items()
+        )
+
+
+def test_every_picture_has_a_text_for_those_who_cannot_see_it(page: Page) -> None:
+    images = page.all("img")
+    assert len(images) == CHARTS + 2 * 2 * SHOWN * 6  # masks × splits × (original, degraded, 3 methods, a mask)
+    assert all(attributes["alt"] for attributes in images)
+
+
+def test_what_users_named_is_text_and_nothing_else(page: Page) -> None:
+    assert not page.all("b")
+    assert not any("onclick" in attributes for _, attributes in page.tags)
+    assert EVIL in page.text
+
+
+def test_what_users_named_is_text_in_lists_too(tmp_path: Path) -> None:
+    errors = {Cell(split, EVIL, method): [UNDONE, A, A] for split in ("members", "controls") for method in ("paper",)}
+    errors |= {Cell(split, EVIL, "iterate"): [UNDONE, N, N] for split in ("members", "controls")}
+    names = {split: [f"{split}{what}{EVIL}" for what in ("bad", "good", "other")] for split in ("members", "controls")}
+    results = make_run(
+        tmp_path,
+        errors,
+        names=names,
+        problems={split: {0: f"why{EVIL}"} for split in names},
+        near_duplicates={1: 2},
+        model=EVIL,
+    )
+    results.description["sessions"][0]["machine"]["processor"] = f"chip{EVIL}"
+    page = Page(report_of(results))
+    assert not page.all("b")
+    assert not any("onclick" in attributes for _, attributes in page.tags)
+    for name in (
+        "membersbad",
+        "controlsbad",
+        "why",
+        "controlsgood",
+        "membersother",
+        "membersgood",
+        "chip",
+        "audit of ",
+    ):
+        assert name + EVIL in page.text
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_gallery_shows_the_images(folder: Path, page: Page, memorised: Memorised, group: str) -> None:
+    degraded = mf.degradation.erase(memorised.members, mf.degradation.make_mask("half", SHAPE))
+    recovered = mf.recover(memorised.autoencoder, degraded, None, mf.Settings(max_outer_iterations=6), "torch")
+    errors = mf.metrics.mse(recovered.images, memorised.members)
+    order = errors.argsort().tolist()
+    logarithms = [abs(math.log(mse / limit)) for mse in errors.tolist() for limit in (1e-7, 5e-4)]
+    nearest = min(order[IN_EACH_GROUP:-IN_EACH_GROUP], key=lambda one: min(logarithms[2 * one : 2 * one + 2]))
+    index = {"best": order[0], "borderline": nearest, "worst": order[-1]}[group]
+    name = EVIL if index == 0 else str(index)
+    for alt, image in (
+        (f"original of {name}", memorised.members[index]),
+        (f"degraded copy of {name}", degraded[index]),
+        (f"{name} as recovered by paper", recovered.images[index]),
+        (f"mask of {name} as estimated by paper", recovered.masks[index].float()),
+    ):
+        (first, *_) = [one for one in page.all("img") if one["alt"] == alt]
+        expected = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(pixels_of(first["src"]), expected)
+
+
+def test_the_galleries_have_groups(page: Page) -> None:
+    sections = page.text.split("Gallery")[1].split("How this was made")[0].split("estimated mask")[2:]
+    assert len(sections) == 2 * 2
+    for section in sections:
+        found = [line.strip() for line in section.splitlines() if line.strip() in GROUPS]
+        assert found == list(GROUPS)
+
+
+def test_the_numbers_are_those_of_the_summary(page: Page, folder: Path) -> None:
+    summary = summarise(read_results(folder))
+    assert len(summary["rows"]) == 12
+    for row in [*summary["rows"], *summary["rows_over_masks"]]:
+        for verdict in ("approximate", "accurate"):
+            assert f"{100 * row[f'{verdict}_rate']:.1f}".removesuffix(".0") in page.text
+            low, high = row[f"{verdict}_interval"]
+            assert f"{100 * low:.1f} – {100 * high:.1f}" in page.text
+    for row in summary["rows"]:
+        assert f"{row['mean_psnr']:.1f}" in page.text
+    for row in [*summary["comparisons"], *summary["comparisons_over_masks"]]:
+        for at in row["at"]:
+            assert f"{at['threshold']:.1e}" in page.text
+    for digest in (summary["plan"]["model"], *summary["plan"]["images"].values()):
+        assert digest in page.text
+    assert "not complete" not in page.text
+    assert "could not be used" not in page.text
+
+
+def test_the_same_run_gives_the_same_report(folder: Path) -> None:
+    assert report_of(read_results(folder)) == report_of(read_results(folder))
+
+
+def test_the_headline_counts_members_that_came_back_under_any_mask(page: Page, folder: Path) -> None:
+    cells = read_results(folder).cells
+    back = set()
+    for mask in ("half", EVIL):
+        columns = cells[Cell("members", mask, "paper")]
+        back |= set(columns["index"][columns["approximate"]].tolist())
+    assert back
+    assert f"{len(back)} of 16 training images" in page.text
+    assert "none came back" in words(page)
+
+
+def test_a_run_that_was_ended_early_says_so(tmp_path: Path) -> None:
+    errors = {
+        Cell("members", "half", "paper"): [A, A, N],
+        Cell("controls", "half", "paper"): [N, N, N],
+        Cell("members", "half", "iterate"): [N, UNDONE, UNDONE],
+        Cell("controls", "half", "iterate"): [UNDONE, UNDONE, UNDONE],
+    }
+    results = make_run(tmp_path, errors, unfinished=[Cell("members", "half", "iterate")], sessions=2)
+    results.description["sessions"][0]["workers"] = 3
+    results.description["sessions"][1]["seconds"] = None
+    html = report_of(results)
+    text = words(Page(html))
+    assert "5 recoveries of 12 are missing" in text
+    assert "not reached" in text
+    assert "not done" in text
+    assert "2 sessions, 12.5 s" in text
+    assert "not ended in order" in text
+    assert "7 recoveries in 12.5 s, 3 workers" in text
+    assert "paper: cpp, captured, 64 slots" in text
+
+
+def test_the_galleries_of_a_run_that_was_ended_early_show_what_is_there(tmp_path: Path) -> None:
+    errors = {Cell("members", "half", "paper"): [A, UNDONE, N], Cell("members", "half", "iterate"): [UNDONE] * 3}
+    page = Page(report_of(make_run(tmp_path, errors, unfinished=list(errors))))
+    shown = [one["alt"] or "" for one in page.all("img") if "members-" in (one["alt"] or "")]
+    assert len(shown) == 2 * 4
+    assert not any("members-1" in alt for alt in shown)
+
+
+def test_what_a_method_made_of_an_image_is_said_where_its_picture_is_missing(tmp_path: Path) -> None:
+    errors = {
+        Cell("members", "half", "paper"): np.geomspace(1e-9, 1e-1, 30).tolist(),
+        Cell("members", "half", "iterate"): [P] * 29 + [UNDONE],
+    }
+    results = make_run(tmp_path, errors)
+    (tmp_path / "gallery" / "members.iterate.half.npz").unlink()
+    table = report_of(results).split('<table class="gallery">')[1].split("</table>")[0]
+    rows = [row.split("</tr>")[0] for row in table.split("<tr>")[1:]]
+    columns = rows[0].count("<th")
+    assert len(rows) == 1 + SHOWN
+    assert {row.count("<td") for row in rows[1:]} == {columns}
+    assert sum('–<div class="verdict approximate">50.0 dB' in row for row in rows) == SHOWN - 1
+    assert sum("not done" in row for row in rows) == 1
+
+
+def test_pictures_that_were_never_kept_leave_dashes(tmp_path: Path) -> None:
+    results = make_run(tmp_path, {Cell("members", "half", "paper"): [A, N]})
+    (tmp_path / "gallery" / "members.paper.half.npz").unlink()
+    page = Page(report_of(results))
+    assert len(page.all("img")) == CHARTS - 1  # no ROC
+    assert page.text.count("–") >= 2 * 4
+
+
+def test_a_run_without_controls(tmp_path: Path) -> None:
+    html = report_of(make_run(tmp_path, {Cell("members", "half", "iterate"): [A, N]}))
+    assert "controls" not in html
+    assert "Near-duplicates" not in html
+    assert "by one method alone" not in html
+    assert "1 of 2 training images" in html
+
+
+def test_a_run_where_everything_diverged(tmp_path: Path) -> None:
+    errors = {Cell(split, "half", "paper"): [LOST] * 3 for split in ("members", "controls")}
+    text = words(Page(report_of(make_run(tmp_path, errors))))
+    assert "None of 3 training images came back" in text
+    assert "diverged" in text
+
+
+def test_one_image_only(tmp_path: Path) -> None:
+    page = Page(report_of(make_run(tmp_path, {Cell("members", "half", "paper"): [A]})))
+    assert "1 of 1 training images came back from degraded copies, all of them accurately" in words(page)
+    assert len(page.all("img")) == CHARTS - 1 + 4
+
+
+def test_near_duplicates_are_said_and_listed(tmp_path: Path) -> None:
+    errors = {
+        Cell("members", "half", "paper"): [A] * 30,
+        Cell("controls", "half", "paper"): [A] * 25 + [N] * 5,
+    }
+    text = words(Page(report_of(make_run(tmp_path, errors, near_duplicates={i: i for i in range(24)}))))
+    assert "25 came back, 24 of them near-duplicates of training images" in text
+    assert "24 controls are left out here" in text
+    assert "the first 20, and 4 more in verdicts.csv" in text
+    assert "controls-19.png" in text.split("Near-duplicates")[1].split("Distribution")[0]
+    assert "controls-20.png" not in text.split("Near-duplicates")[1].split("Distribution")[0]
+
+
+def test_controls_that_are_all_near_duplicates_are_not_compared(tmp_path: Path) -> None:
+    errors = {Cell(split, "half", "paper"): [A, A] for split in ("members", "controls")}
+    text = words(Page(report_of(make_run(tmp_path, errors, near_duplicates={0: 0, 1: 1}))))
+    assert "2 came back, all of them near-duplicates" in text
+    assert "nothing to compare" in text
+
+
+def test_images_of_one_method_alone_and_unusable_ones_are_listed(tmp_path: Path) -> None:
+    errors = {
+        Cell("members", "half", "paper"): [A, N, UNDONE],
+        Cell("members", "half", "iterate"): [N, N, UNDONE],
+    }
+    text = words(Page(report_of(make_run(tmp_path, errors, problems={"members": {2: "it is empty"}}))))
+    assert "paper, accurate: 1 members-0.png" in text
+    assert "iterate, accurate: none" in text
+    assert "1 images could not be used" in text
+    assert "members-2.png it is empty" in text.replace("members-2.pngit", "members-2.png it")
+
+
+def test_many_large_pictures_are_shown_with_fewer_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
+    errors = {Cell("members", "half", "paper"): np.geomspace(1e-9, 1e-1, 30)}
+    results = make_run(tmp_path, errors, shape=(3, 64, 64), picture=picture)
+    whole = Page(report_of(results))
+    monkeypatch.setattr(showcase, "MOST_CHARACTERS", SHOWN * 40_000)
+    reduced = Page(report_of(results))
+    for page, side in ((whole, 64), (reduced, 32)):
+        pictures = [pixels_of(one["src"]) for one in page.all("img")[CHARTS - 1 :]]
+        assert len(pictures) == SHOWN * 4
+        assert {one.shape for one in pictures} == {(side, side, 3)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("reduce", [1, 2])
+def test_embedded_pictures_are_what_was_given(channels: int, reduce: int) -> None:
+    random = np.random.default_rng(0)
+    mask = (random.random((channels, 4, 6)) < 0.5).repeat(reduce, 1).repeat(reduce, 2) * np.uint8(255)
+    image = random.integers(0, 256, (channels, 4, 6), np.uint8).repeat(reduce, 1).repeat(reduce, 2)
+    for address, pixels in ((embed_mask(mask, reduce), mask), (embed_image(image, reduce), image)):
+        expected = np.broadcast_to(pixels[:, ::reduce, ::reduce], (3, 4, 6)).transpose(1, 2, 0)
+        np.testing.assert_array_equal(pixels_of(address), expected)
+
+
+def browse(path: Path, profile: Path) -> Page:
+    """The page that a browser makes of a file; nothing may be written on its console."""
+    assert CHROMIUM
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+    arguments = [CHROMIUM, *options, f"--user-data-dir={profile}", "--dump-dom", path.as_uri()]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=True)
+    assert "CONSOLE" not in done.stderr
+    return Page(done.stdout)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_browser_renders_the_report(folder: Path, tmp_path: Path) -> None:
+    path = write_report(results := read_results(folder), summarise(results))
+    assert "of 16 training images" in browse(path, tmp_path).text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_galleries_open_in_a_browser(folder: Path, tmp_path: Path) -> None:
+    """The report has no script, and forbids them; here one is let in that opens the galleries and measures them."""
+    html = report_of(read_results(folder))
+    script = """<script>
+    const galleries = [...document.querySelectorAll("details")].filter(one => one.querySelector(".gallery"));
+    const open = () => galleries.filter(one => one.getBoundingClientRect().height > 200).length;
+    const before = open();
+    galleries.filter(one => !one.open).forEach(one => one.querySelector("summary").click());
+    const broken = [...document.images].filter(one => !one.complete || !one.naturalWidth).length;
+    document.body.dataset.measured = [galleries.length, before, open(), broken];
+    </script></body>"""
+    policy = "default-src 'none'"
+    assert html.count(policy) == html.count("</body>") == 1
+    path = tmp_path / "report.html"
+    path.write_text(
+        html.replace(policy, policy + "; script-src 'unsafe-inline'").replace("</body>", script), encoding="utf-8"
+    )
+    (body,) = browse(path, tmp_path / "profile").all("body")
+    assert body["data-measured"] == "4,1,4,0"
+
+
+def test_pictures_survive_their_file_and_large_ones_are_reduced(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = [Picture(index, *make_picture(*torch.rand(4, 1, 5, 9).unbind())) for index in (3, 1)]
+    write_pictures(tmp_path / "a.npz", small)
+    for read, written in zip(read_pictures(tmp_path / "a.npz"), small[::-1], strict=True):
+        for field in dataclasses.fields(read):
+            np.testing.assert_array_equal(getattr(read, field.name), getattr(written, field.name))
+    large = make_picture(*torch.rand(4, 3, 4 * LARGEST_SIDE, 2 * LARGEST_SIDE).unbind())
+    assert large.shape == (4, 3, LARGEST_SIDE, LARGEST_SIDE // 2)
+    assert read_pictures(tmp_path / "absent.npz") == []
+    (tmp_path / "bad.npz").write_bytes(b"nothing")
+    whole = (tmp_path / "a.npz").read_bytes()
+    for bad in (b"nothing", whole[: len(whole) // 2], whole[:60] + bytes(60) + whole[120:]):
+        (tmp_path / "bad.npz").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"bad\.npz"):
+            read_pictures(tmp_path / "bad.npz")
+
+
+def test_a_picture_of_a_diverged_estimate_is_black_or_white() -> None:
+    lost = torch.tensor([float("nan"), float("inf"), -float("inf"), 2.0]).view(1, 2, 2)
+    assert make_picture(lost, lost, lost, lost)[2].tolist() == [[[0, 255], [0, 255]]]
