@@ -249,6 +249,8 @@ def audit(
                 slots=slots,
             )
             solvers, remarks = prepare(plan, autoencoder)
+            if parts is not None and "://" not in parts:
+                parts = os.path.abspath(parts)
             description = describe(plan, autoencoder, kind, model, sources, parts)
             run = opened.enter_context(open_run(plan, description, out, resume, _say))
             seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
@@ -281,24 +283,27 @@ def _open_splits(
     limit: int | None,
     console: Console,
 ) -> dict[str, Images]:
-    """Members and controls, every image of which was read; says how many cannot be used."""
-    from memrecon_fast.audit.inputs.images import open_images
+    """Members and controls, every image of which was read; says how many cannot be used. Raises ValueError where that
+    is most of them: hardly what was meant."""
+    from memrecon_fast.audit.inputs.images import open_images, typical_problem
 
     splits: dict[str, Images] = {}
+    expecting = "as the model"
     for split, source in sources.items():
         with console.status(f"Reading the {split} …") as status:
             show = functools.partial(_show_count, status, split)
             try:
-                splits[split] = images = open_images(source, shape, size, limit, show)
+                splits[split] = images = open_images(source, shape, size, limit, show, expecting)
             except (ValueError, TypeError) as error:
                 raise type(error)(f"the {split}: {error}") from error
-        shape = images.image_shape
         if images.problems:
-            first = min(images.problems)
-            _say(
-                f"{len(images.problems)} of {len(images)} {split} cannot be used and are left out, first "
-                f"{images.names[first]}: {images.problems[first]}"
-            )
+            what = f"{len(images.problems)} of {len(images)} {split} cannot be used"
+            example = f"for instance {images.names[(at := typical_problem(images))]}: {images.problems[at]}"
+            if 2 * len(images.problems) > len(images):
+                raise ValueError(f"{what}, {example}")
+            _say(f"{what} and are left out, {example}")
+        if shape is None:
+            shape, expecting = images.image_shape, "as the members"
     return splits
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,14 @@ def damaged_folder(folder: Path) -> Path:
     return bad
 
 
+def mostly_odd(folder: Path) -> Path:
+    odd = folder / "odd"
+    odd.mkdir()
+    for name, width in (("a", 9), ("b", 8), ("c", 9)):
+        Image.new("RGB", (width, 8)).save(odd / f"{name}.png")
+    return odd
+
+
 def saved(folder: Path, array: np.ndarray) -> Path:
     np.save(folder / "array.npy", array)
     return folder / "array.npy"
@@ -183,6 +192,7 @@ NO_VALUE = object()
         ({"images": damaged_folder}, "<b>.png"),
         ({"images": not_a_number}, "none of the 2 images can be used; 0: it has a pixel of nan"),
         ({"images": other_shape}, "0: it is 9×9 pixels (height×width); expected 8×8, as the model (--resize 8x8"),
+        ({"images": mostly_odd}, "2 of 3 members cannot be used, for instance a.png: it is 8×9 pixels"),
         ({"--resize": lambda _: "8"}, "--resize must be HEIGHTxWIDTH, for instance 64x64, not '8'"),
         ({"--keep-images": lambda _: "some"}, "--keep-images must be all or a number of images, not 'some'"),
         ({"--resume": lambda _: NO_VALUE}, "there is no run to continue in"),
@@ -363,6 +373,134 @@ def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(data: Path, tmp_path: Pa
     once_more = process(*arguments, cwd=tmp_path)
     assert once_more.returncode == 0
     assert "32 of 32 recoveries were done before" in once_more.stdout
+
+
+def arguments_of_a_short_audit(data: Path, run: Path, **changes: object) -> list[object]:
+    options: dict[str, object] = {"out": run, "mask": "half", "method": "known-mask", "device": "cpu", **changes}
+    named = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return ["audit", data / "model.safetensors", data / "members", *named]
+
+
+def test_a_run_that_differs_is_not_continued_and_the_message_says_in_what(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert memrecon(*arguments_of_a_short_audit(data, run)).exit_code == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    result = memrecon(*arguments_of_a_short_audit(data, run, gamma=0.25, seed=7, limit=3))
+    assert result.exit_code == 2
+    line = one_line(result.stderr)
+    assert f"{run} holds another audit; it can be continued only as it was begun. What differs:" in line
+    assert "the members" in line
+    assert "gamma (0.5 then, 0.25 now)" in line
+    assert "seed (42 then, 7 now)" in line
+    assert "gone among the members: 03.png, 04.png, 05.png and 10 more" in line
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_images_that_cannot_be_used_are_left_out_and_named(data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(data / "members", tmp_path / "images")
+    (folder / "00.png").write_bytes((folder / "00.png").read_bytes()[:60])
+    Image.new("RGB", (9, 8)).save(folder / "odd.png")
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(folder / "seen through.png")
+    result = memrecon(
+        "audit", data / "model.safetensors", folder, "--out", tmp_path / "run", "--mask", "half", "--method",
+        "known-mask",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "3 of 18 members cannot be used and are left out, for instance 00.png: it " in one_line(result.stderr)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["images"] == {"members": 15}
+    assert [one["name"] for one in summary["unusable"]["members"]["first"]] == ["00.png", "odd.png", "seen through.png"]
+    assert summary["rows"][0]["images"] == 15
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "seen through.png" in report
+    resized = memrecon(
+        "audit", data / "model.safetensors", folder, "--out", tmp_path / "resized", "--mask", "half", "--method",
+        "known-mask", "--resize", "8x8",
+    )  # fmt: skip
+    assert "2 of 18 members cannot be used" in resized.stderr
+
+
+def test_two_runs_in_one_folder(data: Path, tmp_path: Path) -> None:
+    from memrecon_fast.audit.folder import locked
+
+    run = tmp_path / "run"
+    assert memrecon(*arguments_of_a_short_audit(data, run)).exit_code == 0
+    with locked(run):
+        result = memrecon(*arguments_of_a_short_audit(data, run))
+    assert result.exit_code == 2
+    assert f"another audit is at work in {run}; wait for it, or give another folder" in one_line(result.stderr)
+
+
+def test_a_damaged_part_file_is_remarked_on_and_done_again(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "failing.py").write_text(FAILING)
+    arguments = [
+        "audit", "failing:make", data / "members", "--out", "run", "--mask", "half", "--mask", "center",
+        "--method", "known-mask", "--slots", 16,
+    ]  # fmt: skip
+    assert process(*arguments, cwd=tmp_path).returncode == 1
+    (part,) = tmp_path.glob("run/records/*/*.parquet")
+    part.write_bytes(part.read_bytes()[:-7])
+    again = process(*arguments, cwd=tmp_path)
+    first, *_ = again.stderr.splitlines()
+    assert part.name in first
+    assert first.endswith("what it held is done again")
+    assert "were done before" not in again.stdout
+
+
+def test_a_full_disk_ends_the_audit_and_costs_nothing_that_was_written(data: Path, tmp_path: Path) -> None:
+    """The kernel refuses files beyond a size: larger ones than part files of few images without pictures, smaller
+    than the estimates of all."""
+    run = tmp_path / "run"
+    arguments = arguments_of_a_short_audit(data, run, keep_images="all", save_every=0, slots=4)
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from memrecon_fast.cli import main; main()"
+    command = [sys.executable, "-c", limit, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1, ended.stderr
+    assert "File too large" in one_line(ended.stderr)
+    again = memrecon(*arguments)
+    assert again.exit_code == 0, again.output
+    assert pq.read_table(run / "records").num_rows == 16
+
+
+HUNGRY = """
+import torch
+class Hungry(torch.nn.Module):
+    def forward(self, images):
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("there is no memory for that many")
+        return 0.5 * images
+make = lambda: Hungry().eval()
+"""
+
+
+def test_when_memory_runs_out_fewer_images_are_worked_on_at_a_time(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    result = process(
+        "audit", "hungry:make", data / "members", "--out", "run", "--mask", "half", "--method", "iterate",
+        "--slots", 32, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "memory ran out with 32 slots; going on with 16" in result.stdout
+    assert "memory ran out with 16 slots; going on with 8" in result.stdout
+    assert pq.read_table(tmp_path / "run" / "records").num_rows == 16
+
+
+def test_workers_from_the_command(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    for name, workers in (("alone", []), ("workers", ["--workers", "1"])):
+        arguments = [
+            "audit", data / "model.safetensors", "members", "--controls", "controls.npy", "--out", tmp_path / name,
+            "--mask", "half", "--max-outer-iterations", 9, *workers,
+        ]  # fmt: skip
+        result = process(*arguments, cwd=data)  # relative paths, which workers must find as well
+        assert result.returncode == 0, result.stderr
+    alone, by_workers = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "records").iterdir()}
+        for name in ("alone", "workers")
+    )
+    assert len(alone) == 6
+    assert alone == by_workers
 
 
 def test_without_the_extras_the_message_names_them(tmp_path: Path) -> None:

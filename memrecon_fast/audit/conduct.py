@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from memrecon_fast.audit.cluster import Crew, Task
-from memrecon_fast.audit.description import session, write_description
+from memrecon_fast.audit.description import describe, session, write_description
 from memrecon_fast.audit.methods import Solver
-from memrecon_fast.audit.opening import OpenRun
+from memrecon_fast.audit.opening import OpenRun, open_run
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.report.page import write_report
@@ -25,6 +27,7 @@ from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.run import count_missing, run_audit
 from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS, Workbench
 from memrecon_fast.precision import Autoencoder
+from memrecon_fast.prox import device_of
 
 
 class MissingImagesError(RuntimeError):
@@ -37,6 +40,32 @@ def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Solver], 
         warnings.simplefilter("always", RuntimeWarning)
         solvers = audit.prepare(autoencoder)
     return solvers, sorted({str(warning.message) for warning in caught if warning.category is RuntimeWarning})
+
+
+def carry_out(
+    audit: Audit,
+    autoencoder: Autoencoder,
+    out: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    sources: Mapping[str, str] | None = None,
+    console: Console | None = None,
+) -> Path:
+    """All of an audit from Python, as the command does it: begin or continue the run in the folder `out`, with report.
+
+    model, sources: what to call them in the report. Returns the path of the report; what is in the folder, the README
+    says. Raises as `Audit.prepare`, `open_run` and `conduct`.
+    """
+    console = console or Console()
+    solvers, remarks = prepare(audit, autoencoder)
+    remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    for text in remarks:
+        remark(f"Note: {text}")
+    device = device_of(autoencoder, torch.device("cpu")).type
+    named = dict(sources or {split: f"{len(images)} images" for split, images in audit.splits.items()})
+    description = describe(audit, autoencoder, device, model or type(autoencoder).__name__, named, parts=None)
+    with open_run(audit, description, Path(out), resume=False, remark=remark) as run:
+        return conduct(run, solvers, console)
 
 
 def conduct(

@@ -11,11 +11,9 @@ import torch
 from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
-from memrecon_fast.audit.conduct import conduct, prepare
-from memrecon_fast.audit.description import describe
+from memrecon_fast.audit.conduct import carry_out
 from memrecon_fast.audit.inputs.images import open_images
 from memrecon_fast.audit.inputs.photographs import make_photographs
-from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.plan import Audit
 
 IMAGES = 30
@@ -26,24 +24,24 @@ TARGET_LOSS = 1e-9
 MAX_STEPS = 3000
 
 
-def run_demo(run: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
+def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
     """Train on `images` photographs, audit them and as many controls; returns the path of the report.
 
-    Leaves members, controls and model in the folder `run` too, so that the audit can be made again by hand.
+    Leaves members, controls and model in the folder, so that the audit can be made again by hand, and the run in `run`.
     """
     with _one_thread():
-        return _run_demo(run, console, images, max_steps)
+        return _run_demo(folder, console, images, max_steps)
 
 
-def _run_demo(run: Path, console: Console, images: int, max_steps: int) -> Path:
+def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Path:
     members, controls = make_photographs(images, images, SIZE)
-    sources = {"members": run / "members.npy", "controls": run / "controls.npy"}
+    sources = {"members": folder / "members.npy", "controls": folder / "controls.npy"}
     for path, pixels in zip(sources.values(), (members, controls), strict=True):
         np.save(path, pixels.numpy())
     model = autoencoders.FullyConnected((3, SIZE, SIZE), WIDTH, DEPTH)
     console.print(f"Training an autoencoder of {DEPTH} layers on {images} photographs of {SIZE}×{SIZE} pixels …")
     result = autoencoders.train(model, members, TARGET_LOSS, max_steps=max_steps, progress=console.is_terminal)
-    model_path = run / "model.safetensors"
+    model_path = folder / "model.safetensors"
     autoencoders.save(model, model_path)
     console.print(f"  loss {result.loss:.1e} after {result.steps} steps, {result.seconds:.0f} s")
 
@@ -51,17 +49,12 @@ def _run_demo(run: Path, console: Console, images: int, max_steps: int) -> Path:
         splits={split: open_images(str(path)) for split, path in sources.items()},
         masks={name: degradation.make_mask(name, (3, SIZE, SIZE)) for name in degradation.MASKS},
     )
-    solvers, remarks = prepare(audit, model)
-    for remark in remarks:
-        console.print(f"Note: {remark}", markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"Recovering them and {images} photographs that it has never seen, from copies under {len(audit.masks)} masks, "
         f"by {len(audit.methods)} methods …"
     )
     named = {split: str(path) for split, path in sources.items()}
-    description = describe(audit, model, "cpu", str(model_path), named, parts=None)
-    with open_run(audit, description, run / "run", resume=False, remark=console.print) as opened:
-        return conduct(opened, solvers, console)
+    return carry_out(audit, model, folder / "run", model=str(model_path), sources=named, console=console)
 
 
 @contextlib.contextmanager

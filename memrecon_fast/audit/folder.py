@@ -62,7 +62,12 @@ class Folder:
         """The records of the cell so far, in the order of their indices: the columns of `Record` as arrays."""
         table = self._complete(cell)
         if table is None:
-            table = _in_order(self.parts.read(cell, SCHEMA.names))
+            try:
+                table = _in_order(self.parts.read(cell, SCHEMA.names))
+            except ValueError:
+                table = self._complete(cell)  # an audit that is at work has put it in order meanwhile
+                if table is None:
+                    raise
         return {name: table[name].to_numpy() for name in table.column_names}
 
     def read_all(self, cells: Iterable[Cell]) -> dict[Cell, Columns]:

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections import deque
+import re
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -112,9 +113,10 @@ def open_images(
     resize: tuple[int, int] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
+    expecting: str = "as the model",
 ) -> Images:
     """`scan` of `sources.open_source`: opens a source of images by its name, and checks every image."""
-    return scan(open_source(text), image_shape, resize, limit, progress)
+    return scan(open_source(text), image_shape, resize, limit, progress, expecting)
 
 
 def scan(
@@ -123,15 +125,17 @@ def scan(
     resize: tuple[int, int] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
+    expecting: str = "as the model",
 ) -> Images:
     """Read every image once, and note of each what it is, or why it cannot be used.
 
-    image_shape: (C, H, W), what the model expects; without it, the shape of the first image that can be read. A
-        greyscale image among colour ones gets three equal channels; a colour image among greyscale ones is not usable.
+    image_shape: (C, H, W), what is expected; without it, the shape of the first image that can be read. A greyscale
+        image among colour ones gets three equal channels; a colour image among greyscale ones is not usable.
     resize: (H, W), to which images of another size are resized (Lanczos; the aspect ratio is not kept). Without it,
         they are not usable.
     limit: only so many images are looked at, the first ones.
     progress: called with the number of images that have been read, after each.
+    expecting: who else has that image_shape, for messages.
 
     Raises ValueError where there is no image that can be used, or where resize and image_shape do not agree.
     """
@@ -145,10 +149,8 @@ def scan(
         raise ValueError("there are no images")
     if image_shape is None:
         image_shape, expecting = _first_shape(source, resize)
-    else:
-        expecting = "as the model"
-        if resize is not None and resize != image_shape[1:]:
-            raise ValueError(f"images of {_size(resize)} do not fit the model; it expects {_size(image_shape[1:])}")
+    elif resize is not None and resize != image_shape[1:]:
+        raise ValueError(f"images of {_size(resize)} do not fit; expected {_size(image_shape[1:])}, {expecting}")
     look = partial(_look, source, image_shape, resize is not None, expecting)
     thumbnails = np.zeros((len(source), image_shape[0] * CELLS * CELLS), np.float32)
     sha256: list[str] = []
@@ -165,6 +167,13 @@ def scan(
     if len(problems) == len(source):
         raise _unusable(source, problems[0])
     return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails)
+
+
+def typical_problem(images: Images) -> int:
+    """The index of the first image with the problem that most of the unusable ones have, whatever its numbers are."""
+    kinds = {index: re.sub(r"\d+", "", problem) for index, problem in images.problems.items()}
+    most, _ = Counter(kinds.values()).most_common(1)[0]
+    return next(index for index, kind in kinds.items() if kind == most)
 
 
 def write_images(path: Path, splits: Mapping[str, Images], near_duplicates: Mapping[int, int]) -> None:

@@ -78,7 +78,7 @@ def from_array(array: NDArray[Any], what: str = "the array") -> Source:
     return Source(_indices(len(array)), partial(_read_from_array, array, _check_array(array, what)))
 
 
-def from_iterable(images: Iterable[Any], spool: Path) -> Source:
+def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Source:
     """The images of any iterable, of which one at a time is in memory: they are written to the file `spool`.
 
     images: arrays or tensors, uint8 or float32 in [0, 1], (H, W), (H, W, C) or (C, H, W), or Pillow images; all of one
@@ -87,7 +87,7 @@ def from_iterable(images: Iterable[Any], spool: Path) -> Source:
 
     Raises TypeError or ValueError, which name the position of the image.
     """
-
+    spool = Path(spool)
     first: NDArray[Any] | None = None
     count = 0
     with replacing(spool) as temporary, open(temporary, "wb") as file:

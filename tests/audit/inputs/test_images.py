@@ -13,7 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from memrecon_fast.audit.inputs.images import Images, average_cells, open_images, read_images, scan, write_images
+from memrecon_fast.audit.inputs.images import (
+    Images,
+    average_cells,
+    open_images,
+    read_images,
+    scan,
+    typical_problem,
+    write_images,
+)
 from memrecon_fast.audit.inputs.sources import Source, from_array
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), np.uint8)  # (N, H, W, C)
@@ -162,7 +170,7 @@ def test_float32_images_are_resized_and_stay_in_range() -> None:
 
 
 def test_a_size_that_the_model_does_not_take_is_refused() -> None:
-    with pytest.raises(ValueError, match="images of 8×8 do not fit the model; it expects 6×7"):
+    with pytest.raises(ValueError, match="images of 8×8 do not fit; expected 6×7, as the model"):
         scan(source_of(*PIXELS), (3, 6, 7), resize=(8, 8))
     with pytest.raises(ValueError, match="the width to resize to must be at least 1"):
         scan(source_of(*PIXELS), resize=(8, 0))
@@ -295,3 +303,11 @@ def test_other_files_are_no_images_of_an_audit(tmp_path: Path) -> None:
         read_images(tmp_path / "absent.parquet")
     with pytest.raises(ValueError, match=r"other\.parquet holds no images of an audit: its columns are a"):
         read_images(tmp_path / "other.parquet")
+
+
+def test_the_typical_problem_is_that_of_most_whatever_its_numbers() -> None:
+    odd = [np.zeros((height, 7, 3), np.uint8) for height in (5, 9)]
+    images = scan(source_of("it is damaged", *odd, PIXELS[0]), (3, 6, 7), expecting="as the members")
+    assert typical_problem(images) == 1
+    with pytest.raises(ValueError, match=r"b\.png cannot be used: it is 5×7 .*expected 6×7, as the members"):
+        images[1]
