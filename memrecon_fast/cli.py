@@ -17,6 +17,7 @@ import torch
 import memrecon_fast
 from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.degradation import MASKS
+from memrecon_fast.errors import is_out_of_memory
 from memrecon_fast.ops import BACKENDS
 from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings, check_choice
 
@@ -354,6 +355,10 @@ def _checking() -> Iterator[None]:
         if _wants_traceback():
             raise
         _refuse(str(error))
+    except RuntimeError as error:
+        if _wants_traceback() or not is_out_of_memory(error):
+            raise
+        _refuse(f"memory ran out before the work could begin: {_first_line(error)}")
 
 
 @contextlib.contextmanager

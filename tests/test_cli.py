@@ -467,7 +467,7 @@ HUNGRY = """
 import torch
 class Hungry(torch.nn.Module):
     def forward(self, images):
-        if len(images) > 8:
+        if len(images) > 16:
             raise torch.OutOfMemoryError("there is no memory for that many")
         return 0.5 * images
 make = lambda: Hungry().eval()
@@ -477,13 +477,21 @@ make = lambda: Hungry().eval()
 def test_when_memory_runs_out_fewer_images_are_worked_on_at_a_time(data: Path, tmp_path: Path) -> None:
     (tmp_path / "hungry.py").write_text(HUNGRY)
     result = process(
-        "audit", "hungry:make", data / "members", "--out", "run", "--mask", "half", "--method", "iterate",
-        "--slots", 32, cwd=tmp_path,
+        "audit", "hungry:make", data / "members", "--out", "run", "--mask", "half", "--mask", "center", "--method",
+        "iterate",
+        "--slots", 64, cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
+    assert "memory ran out with 64 slots; going on with 32" in result.stdout
     assert "memory ran out with 32 slots; going on with 16" in result.stdout
-    assert "memory ran out with 16 slots; going on with 8" in result.stdout
-    assert pq.read_table(tmp_path / "run" / "records").num_rows == 16
+    assert pq.read_table(tmp_path / "run" / "records").num_rows == 32
+
+
+def test_a_model_that_is_too_large_from_the_beginning(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY.replace("> 16", "> 0"))
+    result = process("audit", "hungry:make", data / "members", "--out", "run", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "memory ran out before the work could begin: there is no memory for that many" in one_line(result.stderr)
 
 
 def test_workers_from_the_command(data: Path, tmp_path: Path) -> None:

@@ -100,25 +100,26 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Mem
     audit = Audit({"members": images}, masks, ("paper", "iterate"), small.settings)
     run_alone(audit, memorised.autoencoder, tmp_path / "alone")
     killed: list[int] = []
-    ended = threading.Event()
+    ended, released = threading.Event(), tmp_path / "released"
 
     def kill() -> None:
         """Any worker at any moment, but not before more was done since the last one."""
         chance = random.Random(1)
         done: set[Path] = set()
-        while len(killed) < KILLS and not ended.wait(0.05):
+        while len(killed) < KILLS and not ended.wait(0.02):
             now = set((tmp_path / "workers" / RECORDS).rglob("*.parquet"))
-            if now - done:
-                ended.wait(chance.random())
-                victim = chance.choice([process for process in worker_processes() if process not in killed])
-                os.kill(victim, signal.SIGKILL)
-                killed.append(victim)
+            alive = [process for process in worker_processes() if process not in killed]
+            if now - done and alive:
+                ended.wait(chance.random() / 2)
+                killed.append(chance.choice(alive))
+                os.kill(killed[-1], signal.SIGKILL)
                 done = now
+        released.touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        run_by_workers(audit, Slow(memorised.autoencoder, 0.002).eval(), tmp_path / "workers")
+        run_by_workers(audit, Held(memorised.autoencoder, released).eval(), tmp_path / "workers")
     finally:
         ended.set()
         killer.join()
@@ -126,24 +127,35 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Mem
     assert results(tmp_path / "alone") == results(tmp_path / "workers")
 
 
-class Slow(nn.Module):
-    """So that there is time to be killed in."""
+class Wrapped(nn.Module):
+    """An autoencoder that is another's."""
 
-    def __init__(self, autoencoder: nn.Module, seconds: float) -> None:
+    def __init__(self, autoencoder: nn.Module) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        self.seconds = seconds
 
     def forward(self, images: Tensor) -> Tensor:
-        time.sleep(self.seconds)
         return self.autoencoder(images)  # type: ignore[no-any-return]
 
 
-class FailingLater(Slow):
+class Held(Wrapped):
+    """Slow until a file is there, so that there is time to be killed in."""
+
+    def __init__(self, autoencoder: nn.Module, released: Path) -> None:
+        super().__init__(autoencoder)
+        self.released = released
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.released.exists():
+            time.sleep(0.005)
+        return super().forward(images)
+
+
+class FailingLater(Wrapped):
     """Raises, or takes its process with it, after so many calls in one process."""
 
     def __init__(self, autoencoder: nn.Module, calls: int, deadly: bool) -> None:
-        super().__init__(autoencoder, 0)
+        super().__init__(autoencoder)
         self.calls, self.deadly = calls, deadly
 
     def forward(self, images: Tensor) -> Tensor:
@@ -182,7 +194,7 @@ def test_workers_that_die_again_and_again_are_given_up(memorised: Memorised, tmp
 @pytest.mark.usefixtures("two_workers")
 def test_a_worker_that_loads_another_model_is_refused(memorised: Memorised, tmp_path: Path) -> None:
     audit = small_audit(memorised, controls=0, methods=("known-mask",))
-    other = Slow(memorised.autoencoder, 0).eval()
+    other = Wrapped(memorised.autoencoder).eval()
     with pytest.raises(ValueError, match="the model that a worker loads is not the one that the audit was begun with"):
         run_by_workers(audit, memorised.autoencoder, tmp_path / "run", load=other.to, workers=1)
 
