@@ -20,7 +20,7 @@ from memrecon_fast.degradation import MASKS
 
 
 def draw(run: Path, out: Path) -> None:
-    """One column for each mask: the member whose number is the mask's."""
+    """One column for each mask: of the members that the gallery shows, the one whose number is the mask's."""
 
     def picture(mask: str, method: str) -> Picture:
         file_stem = Cell("members", mask, method).file_stem
