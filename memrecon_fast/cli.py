@@ -19,7 +19,7 @@ from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.errors import is_out_of_memory
 from memrecon_fast.ops import BACKENDS
-from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings, check_choice
+from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings, check_choice, check_number
 
 try:
     import typer
@@ -93,7 +93,7 @@ def demo(
         run = out or _free_folder("memrecon-demo")
         check_empty(run)
         run.mkdir(parents=True, exist_ok=True)
-    with _keeping_records(run):
+    with _keeping_records(run / "run", resumable=False):
         path = run_demo(run, Console())
     typer.echo(f"The report: {path}")
 
@@ -228,6 +228,8 @@ def audit(
                 check_choice("method", name, METHODS)
             kept = ALL_IMAGES if keep_images == "all" else _whole("--keep-images", keep_images)
             size = _size(resize)
+            seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
+            check_number("--save-every", seconds, low=0)
             check_run_folder(out, resume)
             on_cluster = ray is not None or workers is not None
             place = torch.device("cpu") if on_cluster else _device(device)
@@ -249,12 +251,11 @@ def audit(
                 backend=backend,
                 slots=slots,
             )
-            solvers, remarks = prepare(plan, autoencoder)
             if parts is not None and "://" not in parts:
                 parts = os.path.abspath(parts)
             description = describe(plan, autoencoder, kind, model, sources, parts)
+            solvers, remarks = prepare(cluster.without_gpu(plan) if on_cluster else plan, autoencoder)
             run = opened.enter_context(open_run(plan, description, out, resume, _say))
-            seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
             work = functools.partial(conduct, run, solvers, console, seconds)
             if on_cluster:
                 load_model = functools.partial(autoencoders.load, model, weights)
@@ -296,7 +297,8 @@ def _open_splits(
             try:
                 splits[split] = images = open_images(source, shape, size, limit, show, expecting)
             except (ValueError, TypeError) as error:
-                raise type(error)(f"the {split}: {error}") from error
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"the {split}: {error}") from error
         if images.problems:
             what = f"{len(images.problems)} of {len(images)} {split} cannot be used"
             example = f"for instance {images.names[(at := typical_problem(images))]}: {images.problems[at]}"
@@ -362,24 +364,28 @@ def _checking() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _keeping_records(run: Path) -> Iterator[None]:
-    """Whatever ends the work early, Ctrl-C or an error in the model, say where that is which was done."""
+def _keeping_records(run: Path, resumable: bool = True) -> Iterator[None]:
+    """Whatever ends the work early, Ctrl-C or an error in the model, say where that is which was done.
+
+    resumable: whether the same command continues the run.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"interrupted; {_kept(run)}")
+        _say(f"interrupted; {_kept(run, resumable)}")
         raise typer.Exit(130) from None
     except Exception as error:
-        _say(f"{type(error).__name__}: {_first_line(error)}; {_kept(run)}")
+        _say(f"{type(error).__name__}: {_first_line(error)}; {_kept(run, resumable)}")
         if _wants_traceback():
             raise
         raise typer.Exit(1) from error
 
 
-def _kept(run: Path) -> str:
-    if any(run.glob("**/records/**/*.parquet")):
-        return f"what was done is in {run}: the same command goes on from there, memrecon report {run} shows it"
-    return "no image was done"
+def _kept(run: Path, resumable: bool) -> str:
+    if not (run / "audit.json").exists():
+        return "no image was done"
+    goes_on = "the same command goes on from there, " if resumable else ""
+    return f"what was done is in {run}: {goes_on}memrecon report {run} shows it"
 
 
 def _first_line(error: Exception) -> str:

@@ -94,10 +94,6 @@ class Worker:
         except _StoppedError:
             return "stopped"
 
-    def process(self) -> int:
-        """The number of the process that the actor lives in."""
-        return os.getpid()
-
     def _prepare(self) -> Workbench:
         task = self._task
         os.chdir(task.folder)
@@ -105,6 +101,11 @@ class Worker:
         autoencoder = task.load_model(torch.device(task.device))
         if model_digest(autoencoder) != task.digest:
             raise ValueError("the model that a worker loads is not the one that the audit was begun with")
+        try:  # a machine that does not have the images would run through all shards and leave them undone
+            for images in task.audit.splits.values():
+                images[images.usable()[0]]
+        except ValueError as error:
+            raise ValueError(f"a worker on {socket.gethostname()} cannot read the images: {error}") from error
         return Workbench(task.audit, task.audit.prepare(autoencoder), task.parts, task.seconds_between_parts)
 
 
@@ -114,15 +115,16 @@ class Dispatcher:
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._waiting = collections.deque(shards)
         self._taken: dict[str, list[Shard]] = {}
+        self._dead: set[str] = set()
         self._records: list[Record] = []
         self._skipped: list[str] = []
         self._stopped = False
 
     def take(self, worker: str) -> Shard | None:
         """The next shard; None where there is none."""
-        taken = self._taken.setdefault(worker, [])
-        if not self._waiting:
+        if not self._waiting or worker in self._dead:
             return None
+        taken = self._taken.setdefault(worker, [])
         taken.append(self._waiting.popleft())
         return taken[-1]
 
@@ -133,7 +135,8 @@ class Dispatcher:
         return self._stopped
 
     def lost(self, worker: str) -> list[Shard]:
-        """What a worker that died had taken."""
+        """What a worker that died had taken. It gets no more, should it ask yet."""
+        self._dead.add(worker)
         return self._taken.pop(worker, [])
 
     def put_back(self, shards: Sequence[Shard]) -> None:
@@ -150,6 +153,10 @@ class Dispatcher:
         records, self._records = self._records, []
         skipped, self._skipped = self._skipped, []
         return records, skipped
+
+    def has_waiting(self) -> bool:
+        """Whether a shard waits."""
+        return bool(self._waiting)
 
     def is_needed(self, running: Sequence[str]) -> bool:
         """Whether a shard waits, or one of these workers, which have not returned, has taken any."""
@@ -207,13 +214,14 @@ class Crew:
                     name = running.pop(reference)
                     try:
                         executions.append(ray.get(reference))
-                    except ray.exceptions.RayActorError as error:
+                    except ray.exceptions.RayTaskError as error:
+                        raise error.cause from None
+                    except ray.exceptions.RayError as error:  # the worker, its machine or its memory is gone
                         self._bury(name, error)
                         lost = self._not_done(ray.get(dispatcher.lost.remote(name)))
                         ray.get(dispatcher.put_back.remote(lost))
-                        start()
-                    except ray.exceptions.RayTaskError as error:
-                        raise error.cause from None
+                if ready and ray.get(dispatcher.has_waiting.remote()):
+                    start()  # who found nothing to do may have returned before a shard was put back
                 if ready and not ray.get(dispatcher.is_needed.remote(list(running.values()))):
                     break  # who is left has not begun yet: hired late, or still loading the model
         except BaseException:
@@ -279,7 +287,7 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
     options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "include_dashboard": False}
     try:
         if address is None:
-            ray.init(num_cpus=workers, **options)
+            ray.init(address="local", num_cpus=workers, **options)  # even where another cluster runs
         else:
             _check_reachable(address)
             ray.init(address=address, logging_level="error", log_to_driver=False)
@@ -308,6 +316,14 @@ def device_kind(asked: str) -> str:
     if asked not in ("cpu", "cuda"):
         raise ValueError(f"with workers --device must be auto, cpu or cuda, not {asked!r}: Ray gives each its GPU")
     return asked
+
+
+def without_gpu(audit: Audit) -> Audit:
+    """As the driver, which needs no GPU, checks it: formats and backends are for the workers to refuse."""
+    settings = audit.settings
+    if settings.precision == "tf32":
+        settings = dataclasses.replace(settings, precision="float32")
+    return dataclasses.replace(audit, settings=settings, backend="auto" if audit.backend == "triton" else audit.backend)
 
 
 def threads_of_each(workers: int) -> int:

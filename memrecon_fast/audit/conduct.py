@@ -24,7 +24,7 @@ from memrecon_fast.audit.report.page import write_report
 from memrecon_fast.audit.report.results import read_results
 from memrecon_fast.audit.report.summary import summarise
 from memrecon_fast.audit.report.table import make_table
-from memrecon_fast.audit.run import count_missing, run_audit
+from memrecon_fast.audit.run import count_all, count_missing, run_audit
 from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS, Workbench
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.prox import device_of
@@ -57,13 +57,13 @@ def carry_out(
     says. Raises as `Audit.prepare`, `open_run` and `conduct`.
     """
     console = console or Console()
+    device = device_of(autoencoder, torch.device("cpu")).type
+    named = dict(sources or {split: f"{len(images)} images" for split, images in audit.splits.items()})
+    description = describe(audit, autoencoder, device, model or type(autoencoder).__name__, named, parts=None)
     solvers, remarks = prepare(audit, autoencoder)
     remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     for text in remarks:
         remark(f"Note: {text}")
-    device = device_of(autoencoder, torch.device("cpu")).type
-    named = dict(sources or {split: f"{len(images)} images" for split, images in audit.splits.items()})
-    description = describe(audit, autoencoder, device, model or type(autoencoder).__name__, named, parts=None)
     with open_run(audit, description, Path(out), resume=False, remark=remark) as run:
         return conduct(run, solvers, console)
 
@@ -107,7 +107,7 @@ def working(run: OpenRun, console: Console, workers: int | None) -> Iterator[tup
     workers: the number of worker processes; None: this process does the work.
     """
     todo = count_missing(run.audit, run.folder)
-    total = sum(len(run.audit.splits[cell.split].usable()) for cell in run.audit.cells())
+    total = count_all(run.audit)
     entry = session(run.audit.slots, workers)
     if todo:
         run.description["sessions"].append(entry)
@@ -128,7 +128,8 @@ def working(run: OpenRun, console: Console, workers: int | None) -> Iterator[tup
 def finish(run: OpenRun, skipped: list[str], console: Console) -> Path:
     """The report of a run that was worked on. Raises MissingImagesError, after it, where something is missing."""
     left = count_missing(run.audit, run.folder)
-    path = report(run.folder.path, console)
+    anything_done = left < count_all(run.audit)
+    path = report(run.folder.path, console) if anything_done or not left else run.folder.path
     if left:
         why = (
             f"images could not be read, first: {skipped[0]}"
@@ -137,7 +138,7 @@ def finish(run: OpenRun, skipped: list[str], console: Console) -> Path:
                 f"what workers wrote is not in {run.folder.parts.address}: give a place that all of them see as --parts"
             )
         )
-        raise MissingImagesError(f"{left} recoveries are missing; {why}. The same command goes on from here")
+        raise MissingImagesError(f"{left} recoveries are missing; {why}")
     return path
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor, nn
 
@@ -47,8 +48,8 @@ def describe(
     """
     return {
         "id": uuid.uuid4().hex,
-        "model": model,
-        "sources": dict(sources),
+        "model": _printable(model),
+        "sources": {split: _printable(source) for split, source in sources.items()},
         "counts": {
             split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
         },
@@ -73,17 +74,23 @@ def session(slots: int | None, workers: int | None) -> dict[str, Any]:
     """Where the work goes on, for JSON; `seconds`, `images` and `execution` are known once it has ended."""
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "versions": {
-            "memrecon_fast": memrecon_fast.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions(),
         "slots": slots,
         "workers": workers,
         "seconds": None,
         "recoveries": None,
         "execution": None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what the results may depend on in their last bits."""
+    return {
+        "memrecon_fast": memrecon_fast.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
     }
 
 
@@ -142,12 +149,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def model_digest(autoencoder: Autoencoder) -> str:
-    """sha256 of the layers, as they are printed, and of all parameters and buffers; of a callable that is no nn.Module
+    """sha256 of the layers, as they are printed, and of all parameters and buffers, as they are before the model is
+    used; of a callable that is no nn.Module
     the name alone, as nothing else is known of it."""
     if not isinstance(autoencoder, nn.Module):
         return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
-    layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {getattr(autoencoder, 'code', '')}"
-    layers = re.sub(r" at 0x[0-9a-f]+", "", layers)  # addresses in memory
+    code = autoencoder.code if isinstance(autoencoder, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
+    layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {code}"
+    layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
     tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
     return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
 
@@ -178,6 +187,11 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def _printable(name: str) -> str:
+    """Names of files need not be text."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _short(value: Any) -> str:

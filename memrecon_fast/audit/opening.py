@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.audit.description import DESCRIPTION, differences, parts_of, read_description, write_description
+from memrecon_fast.audit.description import (
+    DESCRIPTION,
+    differences,
+    parts_of,
+    read_description,
+    versions,
+    write_description,
+)
 from memrecon_fast.audit.folder import Folder, check_empty, locked
 from memrecon_fast.audit.inputs.duplicates import find_near_duplicates
 from memrecon_fast.audit.inputs.images import read_images, write_images
@@ -38,17 +45,19 @@ def open_run(
     description: of `describe`. resume: there must be a run to continue. remark: called with what there is to say, in
     one line each. Raises ValueError where the folder holds something else, or a run that differs: with what differs.
     """
-    exists = check_run_folder(run, resume)
-    if exists:
-        before = read_description(run)
-        _check_same(audit, before, description, run)
-        description = before
-    folder = Folder(run, Parts(parts_of(run, description)))
-    folder.parts.check()
-    run.mkdir(parents=True, exist_ok=True)
+    if not check_run_folder(run, resume):
+        Parts(parts_of(run, description)).check()
+        run.mkdir(parents=True, exist_ok=True)
     with locked(run):
-        if not exists:
+        if (run / DESCRIPTION).exists():
+            before = read_description(run)
+            _check_same(audit, before, description, run)
+            _remark_on_versions(before["sessions"], remark)
+            description = before
+        else:
             write_description(run, description)  # before all else: what is not empty must be a run's
+        folder = Folder(run, Parts(parts_of(run, description)))
+        folder.parts.check()
         if not (run / IMAGES).exists():
             _write_images(audit, run)
         for damaged in folder.mend(audit.cells()):
@@ -73,6 +82,15 @@ def _write_images(audit: Audit, run: Path) -> None:
     write_images(run / IMAGES, audit.splits, near_duplicates)
 
 
+def _remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[[str], None]) -> None:
+    if not sessions:
+        return
+    before, now = sessions[-1]["versions"], versions()
+    changed = [f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]]
+    if changed:
+        remark(f"the last bits of what follows may differ from what was done before: {', '.join(changed)}")
+
+
 def _check_same(audit: Audit, before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
     found = differences(before["plan"], now["plan"])
     if not found:
@@ -86,6 +104,8 @@ def _check_same(audit: Audit, before: Mapping[str, Any], now: Mapping[str, Any],
 
 def _changed_images(audit: Audit, run: Path) -> str:
     """Which images are not those that the run was begun with, in words."""
+    if not (run / IMAGES).exists():
+        return ""
     table = read_images(run / IMAGES)
     words = []
     for split, images in audit.splits.items():

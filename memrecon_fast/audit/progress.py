@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from memrecon_fast.audit.records import Cell, Record
 
@@ -28,14 +29,13 @@ class AuditProgress:
         self._bar = Progress(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f}/s"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[pace]}"),
             TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total, completed=done, rate=0.0)
+        self._task = self._bar.add_task("", total=total, completed=done, pace="")
 
     def __enter__(self) -> AuditProgress:
         self._started = self._written = time.monotonic()
@@ -54,15 +54,21 @@ class AuditProgress:
         done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + record.approximate
         self.done += 1
         now = time.monotonic()
-        rate = (self.done - self._before) / max(now - self._started, 1e-9)
+        pace = _pace(self.done - self._before, self._total - self.done, now - self._started)
         so_far = f"{cell.split}, {cell.mask}, {cell.method}: {recovered} of {done_in_cell} recovered"
-        self._bar.update(self._task, completed=self.done, description=so_far, rate=rate)
+        self._bar.update(self._task, completed=self.done, description=so_far, pace=pace)
         if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:
             self._written = now
-            left = (self._total - self.done) / rate
             self._console.print(
-                f"{self.done} of {self._total} recoveries, {rate:.0f} per second, {left:.0f} s left; {so_far}",
+                f"{self.done} of {self._total} recoveries, {pace}; {so_far}",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+def _pace(done: int, left: int, seconds: float) -> str:
+    """Over the whole session: images leave their slots in bursts, minutes apart where a model is slow."""
+    rate = done / max(seconds, 1e-9)
+    speed = f"{rate:.0f} per second" if rate >= 1 else f"{60 * rate:.1f} per minute"
+    return f"{speed}, {datetime.timedelta(seconds=round(left / rate))} left at this pace"

@@ -31,6 +31,11 @@ def count_missing(audit: Audit, folder: Folder) -> int:
     return sum(len(indices) for method in audit.methods for indices in missing(audit, folder, method).values())
 
 
+def count_all(audit: Audit) -> int:
+    """All the recoveries of an audit."""
+    return sum(len(audit.splits[cell.split].usable()) for cell in audit.cells())
+
+
 def run_audit(audit: Audit, folder: Folder, work: Work) -> dict[str, str]:
     """Do what is missing of the audit. Returns, of each method that was worked on, how it was run.
 

@@ -32,6 +32,7 @@ READ_AHEAD = 64
 """So many images are decoded and degraded by a thread before there is a slot for them."""
 SECONDS_BETWEEN_PARTS = 5.0
 _MOST_WITH_PIXELS = 64  # images of a cell: beyond, the pixels that are not needed are dropped
+_MOST_WAITING = 2048  # records of a cell: beyond, they are written before it is time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +139,8 @@ class Saver:
         done.append(_Done(record, job, finished))
         if len(done) % _MOST_WITH_PIXELS == 0:
             self._drop_pixels(job.cell)
-        too_many = sum(one.finished is not None for one in done) >= 2 * _MOST_WITH_PIXELS
-        if too_many or time.monotonic() - self._last >= self._seconds:
+        too_many = len(done) % _MOST_WITH_PIXELS == 0 and self._waiting_pixels(job.cell) >= 2 * _MOST_WITH_PIXELS
+        if too_many or len(done) >= _MOST_WAITING or time.monotonic() - self._last >= self._seconds:
             self.save()
         return record
 
@@ -152,6 +153,9 @@ class Saver:
                 del self._done[cell]
             self._last = time.monotonic()
         self._saved()
+
+    def _waiting_pixels(self, cell: Cell) -> int:
+        return sum(one.finished is not None for one in self._done[cell])
 
     def _drop_pixels(self, cell: Cell) -> None:
         """Of images that others of the cell are preferred to."""
@@ -242,10 +246,11 @@ def _not_interrupted() -> Iterator[None]:
         yield
         return
     held: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)  # None: not set from Python
     if held and callable(before):
         before(*held[0])

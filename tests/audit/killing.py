@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -38,7 +39,8 @@ def main(kills: int, arguments: Sequence[str]) -> None:
     again = [*arguments[:at], f"{arguments[at]}-killed", *arguments[at + 1 :]]
     killed = 0
     while killed < kills:
-        code, lived = run(again, random.uniform(0, 1.5 * seconds / kills))
+        early = killed % 4 == 3  # while it begins; else while it works: after more was saved
+        code, lived = run(again, random.uniform(0, 0.3), None if early else Path(again[at]))
         if code is not None:
             print(f"ended by itself after {killed} kills: exit code {code}", flush=True)
             return
@@ -48,8 +50,13 @@ def main(kills: int, arguments: Sequence[str]) -> None:
     print(f"after {killed} kills: exit code {code}", flush=True)
 
 
-def run(arguments: Sequence[str], seconds: float | None) -> tuple[int | None, float]:
-    """The command in a child that has at most this long; its exit code, None where it was killed, and its life."""
+def run(arguments: Sequence[str], seconds: float | None, out: Path | None = None) -> tuple[int | None, float]:
+    """The command in a child that is killed after so long; its exit code, None where it was killed, and its life.
+
+    out: the folder of the run: the time counts from when it has another Parquet file than it had.
+    """
+    before = _parquet_files(out)
+    counting = out is None
     began = time.monotonic()
     child = os.fork()
     if not child:
@@ -65,11 +72,17 @@ def run(arguments: Sequence[str], seconds: float | None) -> tuple[int | None, fl
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status), lived
-        if seconds is not None and lived >= seconds:
+        if not counting and _parquet_files(out) - before:
+            counting, seconds = True, lived + (seconds or 0)
+        if counting and seconds is not None and lived >= seconds:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return None, lived
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _parquet_files(folder: Path | None) -> set[Path]:
+    return set(folder.rglob("*.parquet")) if folder else set()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+import memrecon_fast as mf
 from memrecon_fast.audit import cluster
 from memrecon_fast.audit.conduct import MissingImagesError, conduct_on_cluster
 from memrecon_fast.audit.description import describe
@@ -63,11 +64,22 @@ def run_by_workers(
         conduct_on_cluster(opened, task, workers, Console(quiet=True))
 
 
+def ancestors(process: int) -> list[int]:
+    found = []
+    while process > 1:
+        status = Path(f"/proc/{process}/status").read_text()
+        process = int(status.split("PPid:")[1].split()[0])
+        found.append(process)
+    return found
+
+
 def worker_processes() -> list[int]:
+    """Those of the cluster that this process has started; no others on the machine."""
     found = []
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it ended meanwhile
-            if process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::Worker"):
+            is_worker = process.name.isdigit() and (process / "cmdline").read_bytes().startswith(b"ray::Worker")
+            if is_worker and os.getpid() in ancestors(int(process.name)):
                 found.append(int(process.name))
     return found
 
@@ -209,6 +221,9 @@ def test_images_that_workers_cannot_read_are_named_and_done_later(memorised: Mem
     np.save(tmp_path / "images.npy", changed.numpy())
     with pytest.raises(MissingImagesError, match=r"2 recoveries are missing; .*: 3 has changed since"):
         run_by_workers(audit, memorised.autoencoder, tmp_path / "run", workers=1)
+    np.save(tmp_path / "images.npy", 1 - memorised.members.numpy())
+    with pytest.raises(ValueError, match=r"a worker on .* cannot read the images: 0 has changed since"):
+        run_by_workers(audit, memorised.autoencoder, tmp_path / "run", workers=1)
     np.save(tmp_path / "images.npy", memorised.members.numpy())
     run_alone(audit, memorised.autoencoder, tmp_path / "run")  # goes on where the worker left off
     run_alone(audit, memorised.autoencoder, tmp_path / "alone")
@@ -230,3 +245,20 @@ def test_without_ray_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"need Ray: pip install 'memrecon-fast\[ray\]'"), cluster.connected(None, 1):
         pytest.fail("connected")
+
+
+def test_a_cluster_of_its_own_where_another_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Last: it is not the cluster of the tests above."""
+    import ray
+
+    ray.shutdown()
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with cluster.connected(None, 1):
+        assert cluster.number_of_workers(None, "cpu") == 1
+
+
+def test_what_only_a_gpu_can_do_is_for_the_workers_to_refuse(memorised: Memorised) -> None:
+    audit = small_audit(memorised, settings=mf.Settings(precision="tf32"), backend="triton")
+    checked = cluster.without_gpu(audit)
+    assert (checked.settings.precision, checked.backend) == ("float32", "auto")
+    assert cluster.without_gpu(small_audit(memorised)).backend == "torch"

@@ -54,3 +54,12 @@ def test_what_is_missing_in_the_end_is_said_after_the_report(memorised: Memorise
     np.save(path, memorised.members.numpy())
     carry_out(audit, memorised.autoencoder, tmp_path / "run", console=Console(quiet=True))
     assert "ended early" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_where_nothing_can_be_done_the_reason_is_said(memorised: Memorised, tmp_path: Path) -> None:
+    path = tmp_path / "members.npy"
+    np.save(path, memorised.members.numpy())
+    audit = Audit({"members": open_images(path)}, MASKS, ("known-mask",))
+    np.save(path, 1 - memorised.members.numpy())
+    with pytest.raises(MissingImagesError, match=r"16 recoveries are missing; images could not be read, first: 0 has"):
+        carry_out(audit, memorised.autoencoder, tmp_path / "run", console=Console(quiet=True))

@@ -248,3 +248,22 @@ def test_a_folder_without_a_description_is_no_run(tmp_path: Path) -> None:
 def test_the_settings_of_the_plan_are_all_there_are(memorised: Memorised) -> None:
     plan = describe(small_audit(memorised), memorised.autoencoder, "cpu", "m", {}, None)["plan"]
     assert plan["settings"] == SETTINGS.to_dict()
+
+
+def test_names_that_are_no_text_are_shown_as_what_can_be_written(memorised: Memorised, tmp_path: Path) -> None:
+    named = {"members": "bilder\udcff"}  # as Python has a name that is not UTF-8
+    description = describe(small_audit(memorised, controls=0), memorised.autoencoder, "cpu", "m\udcff", named, None)
+    write_description(tmp_path, description)
+    assert read_description(tmp_path)["sources"] == {"members": "bilder\\udcff"}
+
+
+def test_the_digest_is_that_of_the_layers_not_of_what_a_model_notes_when_it_is_used() -> None:
+    class Noting(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            self.code = images.mean()
+            return images
+
+    model = Noting()
+    before = model_digest(model)
+    model(torch.ones(1, 3, 8, 8))
+    assert model_digest(model) == before

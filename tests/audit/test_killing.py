@@ -43,7 +43,7 @@ def arguments(data: Path, out: Path) -> list[str]:
     given = [
         "audit", "tests.memorised:make_autoencoder", data / "images.npy", "--weights", data / "weights.safetensors",
         "--out", out, "--mask", "center", "--method", "iterate", "--method", "paper", "--max-outer-iterations", 20,
-        "--keep-images", 3, "--save-every", 0.1, "--device", "cpu",
+        "--keep-images", 3, "--save-every", 0.05, "--device", "cpu",
     ]  # fmt: skip
     return list(map(str, given))
 

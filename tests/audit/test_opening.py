@@ -11,14 +11,15 @@ from torch import nn
 
 import memrecon_fast as mf
 from memrecon_fast.audit import opening
-from memrecon_fast.audit.description import DESCRIPTION, describe, read_description
+from memrecon_fast.audit.description import DESCRIPTION, describe, read_description, session, write_description
 from memrecon_fast.audit.inputs.images import Images, read_images, scan
 from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.opening import IMAGES, check_run_folder, open_run
 from memrecon_fast.audit.parts import Row
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS, Cell
-from tests.audit.auditing import SETTINGS, SHAPE, make_record
+from tests.audit.auditing import SETTINGS, SHAPE, make_record, run, small_audit
+from tests.memorised import Memorised
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8), np.uint8)
 MASK = mf.degradation.make_mask("center", SHAPE)
@@ -302,3 +303,29 @@ def test_what_describes_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / DESCRIPTION).write_text("{")
     with pytest.raises(ValueError, match=r"audit\.json cannot be read"):
         begin(tmp_path)
+
+
+def test_another_audit_where_the_first_one_had_hardly_begun(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised)
+    description = describe(audit, memorised.autoencoder, "cpu", "model", {}, None)
+    with opening.open_run(audit, description, tmp_path / "run", False, print):
+        pass
+    (tmp_path / "run" / opening.IMAGES).unlink()
+    other = small_audit(memorised, noise_std=0.01)
+    now = describe(other, memorised.autoencoder, "cpu", "model", {}, None)
+    with (
+        pytest.raises(ValueError, match=r"What differs: .*noise_std \(0.0 then, 0.01 now\)"),
+        opening.open_run(other, now, tmp_path / "run", False, print),
+    ):
+        pytest.fail("it was opened")
+
+
+def test_other_versions_are_remarked_on(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    assert run(audit, memorised.autoencoder, tmp_path / "run") == []
+    before = read_description(tmp_path / "run")
+    old = session(slots=8, workers=None)
+    old["versions"]["torch"] = "1.0"
+    write_description(tmp_path / "run", {**before, "sessions": [old]})
+    (remark,) = run(audit, memorised.autoencoder, tmp_path / "run")
+    assert remark.startswith("the last bits of what follows may differ from what was done before: torch 1.0 then, ")

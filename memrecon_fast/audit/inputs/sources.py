@@ -23,6 +23,7 @@ from memrecon_fast.replacing import replacing
 
 CHANNELS = (1, 3)
 PARQUET_SUFFIX = ".parquet"
+_RUN = "audit.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +125,13 @@ def _open_folder(folder: Path) -> Source:
 
 
 def _files_below(folder: Path) -> list[str]:
-    """The relative paths of all files that are not hidden, nor in a hidden folder, sorted."""
+    """The relative paths of all files that are not hidden, nor in a hidden folder or in that of an audit, sorted."""
     found: list[str] = []
     try:
         for parent, folders, files in os.walk(folder, onerror=_raise):
+            if _RUN in files:  # the folder of an audit, which may be beside the images
+                folders.clear()
+                continue
             folders[:] = [name for name in folders if not name.startswith(".")]
             relative = os.path.relpath(parent, folder)
             found += [os.path.normpath(os.path.join(relative, name)) for name in files if not name.startswith(".")]

@@ -398,3 +398,12 @@ def test_without_torchvision_the_message_says_so(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(ValueError, match="needs torchvision"):
         open_source(f"torchvision:CIFAR10:{tmp_path}")
+
+
+def test_the_folder_of_an_audit_beside_the_images_is_passed_over(tmp_path: Path) -> None:
+    save_folder(tmp_path)
+    before = open_source(str(tmp_path)).names
+    (tmp_path / "run" / "records").mkdir(parents=True)
+    (tmp_path / "run" / "audit.json").write_text("{}")
+    Image.fromarray(PIXELS[0]).save(tmp_path / "run" / "records" / "picture.png")
+    assert open_source(str(tmp_path)).names == before
