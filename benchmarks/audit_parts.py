@@ -50,7 +50,7 @@ class Task:
     """Sizes; half of the images are members, half controls."""
 
     images: int = 25_000
-    images_for_workers: int = 3072
+    images_for_workers: int = 2048
     sample: int = 128
     """Images for the reference."""
     size: int = 64
@@ -63,7 +63,7 @@ class Task:
     threads: int = 1
     """Of throughput, memory and reference."""
     rounds: int = 3
-    rounds_of_workers: int = 2
+    rounds_of_workers: int = 1
     seconds_of_bare_passes: float = 3.0
 
     @property

@@ -1,10 +1,10 @@
 """An audit of 25,000 images: how fast it is, where its time goes, what memory it takes, and what workers add.
 
-    python -m benchmarks.bench_audit             all parts; about three quarters of an hour on two cores
+    python -m benchmarks.bench_audit             all parts; about three quarters of an hour on two cores of an EPYC
     python -m benchmarks.bench_audit --only workers,reference
     python -m benchmarks.bench_audit --quick     tiny sizes, in half a minute, to see that it works
 
-Parts: throughput (a quarter of an hour), memory (the same audit of a tenth of the images: its peak is held against
+Parts: throughput (half an hour), memory (the same audit of a tenth of the images: its peak is held against
 that of throughput), workers (needs Ray), reference. Each adds to what OUT.json holds of the others and writes OUT.md
 anew, so that they can be measured at different times; nothing else should run on the machine. No tests for pytest.
 """
