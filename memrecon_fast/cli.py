@@ -382,7 +382,9 @@ def _keeping_records(run: Path, resumable: bool = True) -> Iterator[None]:
 
 
 def _kept(run: Path, resumable: bool) -> str:
-    if not (run / "audit.json").exists():
+    from memrecon_fast.audit import DESCRIPTION
+
+    if not (run / DESCRIPTION).exists():
         return "no image was done"
     goes_on = "the same command goes on from there, " if resumable else ""
     return f"what was done is in {run}: {goes_on}memrecon report {run} shows it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import importlib
 import itertools
 import os
@@ -282,15 +283,15 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
     Raises ValueError where Ray is missing or cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of its own future
     ray = _ray()
-    options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, "include_dashboard": False}
+    connect = functools.partial(ray.init, logging_level="error", log_to_driver=False)
     try:
         if address is None:
-            ray.init(address="local", num_cpus=workers, **options)  # even where another cluster runs
+            connect(address="local", num_cpus=workers, include_dashboard=False)  # even where another cluster runs
         else:
             _check_reachable(address)
-            ray.init(address=address, logging_level="error", log_to_driver=False)
+            connect(address=address)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = "a Ray cluster on this machine" if address is None else f"the Ray cluster at {address}"
         raise ValueError(f"{where} cannot be reached: {' '.join(str(error).split())}") from error

@@ -128,17 +128,15 @@ def working(run: OpenRun, console: Console, workers: int | None) -> Iterator[tup
 def finish(run: OpenRun, skipped: list[str], console: Console) -> Path:
     """The report of a run that was worked on. Raises MissingImagesError, after it, where something is missing."""
     left = count_missing(run.audit, run.folder)
-    anything_done = left < count_all(run.audit)
-    path = report(run.folder.path, console) if anything_done or not left else run.folder.path
+    why = f"what workers wrote is not in {run.folder.parts.address}: give a place that all of them see as --parts"
+    if skipped:
+        why = f"images could not be read, first: {skipped[0]}"
+    missing = MissingImagesError(f"{left} recoveries are missing; {why}")
+    if left == count_all(run.audit):  # nothing to report on
+        raise missing
+    path = report(run.folder.path, console)
     if left:
-        why = (
-            f"images could not be read, first: {skipped[0]}"
-            if skipped
-            else (
-                f"what workers wrote is not in {run.folder.parts.address}: give a place that all of them see as --parts"
-            )
-        )
-        raise MissingImagesError(f"{left} recoveries are missing; {why}")
+        raise missing
     return path
 
 

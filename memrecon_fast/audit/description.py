@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast
+from memrecon_fast.audit import DESCRIPTION
+from memrecon_fast.audit.inputs.files import printable
 from memrecon_fast.audit.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS, Cell
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.replacing import replacing
 
-DESCRIPTION = "audit.json"
 _KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
 _PLAN = (
     "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "keep_images", "device",
@@ -48,8 +49,8 @@ def describe(
     """
     return {
         "id": uuid.uuid4().hex,
-        "model": _printable(model),
-        "sources": {split: _printable(source) for split, source in sources.items()},
+        "model": printable(model),
+        "sources": {split: printable(source) for split, source in sources.items()},
         "counts": {
             split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
         },
@@ -71,7 +72,7 @@ def describe(
 
 
 def session(slots: int | None, workers: int | None) -> dict[str, Any]:
-    """Where the work goes on, for JSON; `seconds`, `images` and `execution` are known once it has ended."""
+    """Where the work goes on, for JSON; `seconds`, `recoveries` and `execution` are known once it has ended."""
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "versions": versions(),
@@ -149,9 +150,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def model_digest(autoencoder: Autoencoder) -> str:
-    """sha256 of the layers, as they are printed, and of all parameters and buffers, as they are before the model is
-    used; of a callable that is no nn.Module
-    the name alone, as nothing else is known of it."""
+    """SHA-256 of the layers, as they are printed, and of all parameters and buffers, as they are before it is used.
+
+    Of a callable that is no nn.Module the name alone, as nothing else is known of it.
+    """
     if not isinstance(autoencoder, nn.Module):
         return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
     code = autoencoder.code if isinstance(autoencoder, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
@@ -187,11 +189,6 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def _printable(name: str) -> str:
-    """Names of files need not be text."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _short(value: Any) -> str:

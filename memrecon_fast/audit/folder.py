@@ -70,13 +70,6 @@ class Folder:
                     raise
         return {name: table[name].to_numpy() for name in table.column_names}
 
-    def read_all(self, cells: Iterable[Cell]) -> dict[Cell, Columns]:
-        """Those of the cells that have any. Raises ValueError where none has."""
-        found = {cell: columns for cell in cells if len((columns := self.read(cell))["index"])}
-        if not found:
-            raise ValueError(f"{self.path} holds no records of an audit: no image was done")
-        return found
-
     def pictures(self, cell: Cell, indices: Sequence[int]) -> list[Picture]:
         """Those of these images that were kept."""
         if cell_path(self.path, cell).exists():

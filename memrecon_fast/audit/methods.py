@@ -17,7 +17,13 @@ ITERATE_TOLERANCE = 1e-12
 """Of "iterate": stricter than `iterate`'s default, so that the baseline is not cut short of an accurate recovery."""
 ITERATE_MAX_ITERATIONS = 1000
 
+
 Solver = PaperSolver | IterationSolver
+
+
+def headline_of(methods: Sequence[str]) -> str:
+    """The method that is spoken of first: the first blind one, or else the first."""
+    return next((method for method in methods if method in BLIND), methods[0])
 
 
 def prepare_method(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memrecon_fast.audit import DESCRIPTION
 from memrecon_fast.audit.description import (
-    DESCRIPTION,
     differences,
     parts_of,
     read_description,
@@ -54,10 +54,10 @@ def open_run(
             _check_same(audit, before, description, run)
             _remark_on_versions(before["sessions"], remark)
             description = before
+            Parts(parts_of(run, description)).check()
         else:
             write_description(run, description)  # before all else: what is not empty must be a run's
         folder = Folder(run, Parts(parts_of(run, description)))
-        folder.parts.check()
         if not (run / IMAGES).exists():
             _write_images(audit, run)
         for damaged in folder.mend(audit.cells()):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from memrecon_fast.audit.inputs.images import Images
-from memrecon_fast.audit.methods import BLIND, METHODS, Solver, prepare_method
+from memrecon_fast.audit.methods import METHODS, Solver, headline_of, prepare_method
 from memrecon_fast.audit.records import Cell
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.settings import Settings, check_choice, check_integer, check_number
@@ -72,8 +72,8 @@ class Audit:
 
     @property
     def headline(self) -> str:
-        """The method that the report speaks of first: the first blind one, or else the first."""
-        return next((method for method in self.methods if method in BLIND), self.methods[0])
+        """See `headline_of`; its results say which images the gallery shows."""
+        return headline_of(self.methods)
 
     def cells(self, method: str | None = None) -> list[Cell]:
         """All cells, or those of a method."""

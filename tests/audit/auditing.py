@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.description import DESCRIPTION, describe
+from memrecon_fast.audit import DESCRIPTION
+from memrecon_fast.audit.description import describe
 from memrecon_fast.audit.folder import LOCK, Folder
 from memrecon_fast.audit.inputs.images import Images, scan
 from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import RECORDS, Cell, Record
+from memrecon_fast.audit.records import RECORDS, Cell, Columns, Record
 from memrecon_fast.audit.run import run_audit
 from memrecon_fast.audit.work import Workbench
 from tests.memorised import Memorised
@@ -108,3 +109,9 @@ def contents(path: Path) -> dict[str, bytes]:
     """All files below, by their relative paths, without those that say who worked there, and when."""
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in (DESCRIPTION, LOCK))
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def read_all(path: Path, cells: Iterable[Cell]) -> dict[Cell, Columns]:
+    """The records of those of the cells that have any."""
+    read = {cell: folder_of(path).read(cell) for cell in cells}
+    return {cell: columns for cell, columns in read.items() if len(columns["index"])}

@@ -28,6 +28,7 @@ from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS
+from memrecon_fast.audit.work import Shard
 from tests.audit.auditing import contents, small_audit
 from tests.audit.auditing import run as run_alone
 from tests.audit.test_killing import many_images
@@ -265,3 +266,19 @@ def test_what_only_a_gpu_can_do_is_for_the_workers_to_refuse(memorised: Memorise
     checked = cluster.without_gpu(audit)
     assert (checked.settings.precision, checked.backend) == ("float32", "auto")
     assert cluster.without_gpu(small_audit(memorised)).backend == "torch"
+
+
+def test_a_worker_that_was_given_up_gets_no_more_shards(memorised: Memorised) -> None:
+    cell = small_audit(memorised).cells()[0]
+    first, second, third = (Shard(cell, (index,)) for index in range(3))
+    dispatcher = cluster.Dispatcher([first, second, third])
+    assert dispatcher.take("worker-1") == first
+    assert dispatcher.take("worker-2") == second
+    assert dispatcher.lost("worker-1") == [first]
+    dispatcher.put_back([first])
+    assert dispatcher.take("worker-1") is None  # it lived after all
+    assert dispatcher.has_waiting()
+    assert [dispatcher.take("worker-3"), dispatcher.take("worker-3")] == [first, third]
+    assert not dispatcher.has_waiting()
+    assert dispatcher.is_needed(["worker-2"])
+    assert not dispatcher.is_needed(["worker-1", "worker-4"])

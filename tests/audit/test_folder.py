@@ -57,16 +57,6 @@ def test_what_is_done_of_a_cell(tmp_path: Path) -> None:
     assert not folder.is_complete(CELL)
 
 
-def test_all_cells_that_have_records(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path)
-    with pytest.raises(ValueError, match="holds no records of an audit: no image was done"):
-        folder.read_all([CELL, OTHER])
-    write(folder, [1])
-    cells = folder.read_all([OTHER, CELL])
-    assert list(cells) == [CELL]
-    assert cells[CELL]["index"].tolist() == [1]
-
-
 def test_a_complete_cell_is_one_file_whatever_the_parts_were(tmp_path: Path) -> None:
     first = complete(tmp_path / "first", range(COUNT))
     assert first.is_complete(CELL)

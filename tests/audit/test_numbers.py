@@ -10,8 +10,9 @@ from rich.console import Console
 
 from memrecon_fast.audit import progress
 from memrecon_fast.audit.progress import AuditProgress
-from memrecon_fast.audit.records import Record
+from memrecon_fast.audit.records import Cell, Record
 from memrecon_fast.audit.report.table import make_table
+from tests.audit.auditing import make_record
 
 LONG = "averyveryverylongname" * 5 + ".png"
 
@@ -59,25 +60,8 @@ def test_long_names_are_folded_and_not_cut() -> None:
     assert any("known-mask" in line and "50.0%" in line for line in lines)
 
 
-def make_record(index: int, approximate: bool, accurate: bool, mask: str) -> Record:
-    return Record(
-        index=index,
-        name="name",
-        sha256="",
-        split="members",
-        mask=mask,
-        method="paper",
-        mse=1e-4,
-        psnr=40.0,
-        accurate=accurate,
-        approximate=approximate,
-        diverged=False,
-        status="CONVERGED",
-        outer_iterations=1,
-        evaluations=1,
-        residual=0.0,
-        wrong_mask_share=None,
-    )
+def record_of(mask: str, index: int, approximate: bool) -> Record:
+    return make_record(Cell("members", mask, "paper"), index, approximate=approximate)
 
 
 def test_progress_counts_approximate_recoveries_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,8 +69,8 @@ def test_progress_counts_approximate_recoveries_of_the_cell(monkeypatch: pytest.
     stream = io.StringIO()
     with AuditProgress(6, 0, Console(file=stream, width=200)) as shown:
         for index in range(3):
-            shown.show(make_record(index, approximate=index != 1, accurate=index == 0, mask="half"))
-        shown.show(make_record(0, approximate=True, accurate=False, mask="center"))
+            shown.show(record_of("half", index, index != 1))
+        shown.show(record_of("center", 0, True))
     lines = stream.getvalue().splitlines()
     assert lines[2].startswith("3 of 6 recoveries")
     assert lines[2].endswith("members, half, paper: 2 of 3 recovered")
@@ -97,6 +81,17 @@ def test_progress_goes_on_from_what_was_done_before(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     stream = io.StringIO()
     with AuditProgress(6, 4, Console(file=stream, width=200)) as shown:
-        shown.show(make_record(0, approximate=True, accurate=False, mask="half"))
+        shown.show(record_of("half", 0, True))
         assert shown.done == 5
     assert stream.getvalue().startswith("5 of 6 recoveries")
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "seconds", "words"),
+    [
+        (100, 50, 10, "10 per second, 0:00:05 left at this pace"),
+        (1, 9, 600, "0.1 per minute, 1:30:00 left at this pace"),
+    ],
+)
+def test_the_pace_is_that_of_the_whole_session(done: int, left: int, seconds: float, words: str) -> None:
+    assert progress._pace(done, left, seconds) == words

@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit import opening
-from memrecon_fast.audit.description import DESCRIPTION, describe, read_description, session, write_description
+from memrecon_fast.audit import DESCRIPTION, opening
+from memrecon_fast.audit.description import describe, read_description, session, write_description
 from memrecon_fast.audit.inputs.images import Images, read_images, scan
 from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.opening import IMAGES, check_run_folder, open_run

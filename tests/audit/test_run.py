@@ -20,7 +20,18 @@ from memrecon_fast.audit.plan import ALL_IMAGES, Audit
 from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.audit.run import choose_shown, missing
 from memrecon_fast.audit.statistics import errors
-from tests.audit.auditing import MASKS, NEVER, SETTINGS, SHAPE, Interruption, contents, folder_of, run, small_audit
+from tests.audit.auditing import (
+    MASKS,
+    NEVER,
+    SETTINGS,
+    SHAPE,
+    Interruption,
+    contents,
+    folder_of,
+    read_all,
+    run,
+    small_audit,
+)
 from tests.memorised import Memorised
 
 CONTROLS = 5
@@ -58,7 +69,7 @@ def test_records_say_what_recover_and_iterate_say(
 ) -> None:
     audit = small_audit(memorised, methods=(method,), noise_std=noise_std)
     run(audit, memorised.autoencoder, tmp_path)
-    cells = folder_of(tmp_path).read_all(audit.cells())
+    cells = read_all(tmp_path, audit.cells())
     assert set(cells) == set(audit.cells())
     for cell, columns in cells.items():
         images = getattr(memorised, cell.split)
@@ -98,7 +109,7 @@ def expected_recovery(
 
 
 def test_members_come_back_and_controls_do_not(memorised: Memorised, finished: Path) -> None:
-    cells = folder_of(finished).read_all(small_audit(memorised).cells())
+    cells = read_all(finished, small_audit(memorised).cells())
     recovered = {cell: columns["approximate"].sum() for cell, columns in cells.items()}
     for mask in MASKS:
         assert recovered[Cell("members", mask, "paper")] > recovered[Cell("members", mask, "iterate")]
@@ -127,7 +138,7 @@ def test_a_diverged_estimate_counts_as_not_recovered(memorised: Memorised, tmp_p
     assert len(seen.records) == 2 * 2 * 2 * 16
     assert all(record.diverged and record.status == "DIVERGED" for record in seen.records)
     assert not any(record.accurate or record.approximate for record in seen.records)
-    for columns in folder_of(tmp_path).read_all(audit.cells()).values():
+    for columns in read_all(tmp_path, audit.cells()).values():
         assert columns["diverged"].all()
         assert (columns["psnr"] < 33).all()
 
@@ -149,9 +160,9 @@ def test_images_for_which_the_model_says_nan_do_not_touch_the_others(
 ) -> None:
     audit = small_audit(memorised, keep_images=2)
     run(audit, NotANumberForBrightOnes(memorised.autoencoder).eval(), tmp_path)
-    undisturbed = folder_of(finished).read_all(audit.cells())
+    undisturbed = read_all(finished, audit.cells())
     some = 0
-    for cell, columns in folder_of(tmp_path).read_all(audit.cells()).items():
+    for cell, columns in read_all(tmp_path, audit.cells()).items():
         diverged = columns["diverged"]
         some += 0 < diverged.sum() < len(diverged)
         assert set(columns["status"][diverged]) <= {"DIVERGED"}
@@ -489,7 +500,7 @@ def test_masks_whose_names_are_awkward_have_files_of_their_own(memorised: Memori
     names = ("a b.png", "a_b.png", "../up.png", "half", "記" * 80 + "一.png", "記" * 80 + "二.png")
     audit = small_audit(memorised, masks=dict.fromkeys(names, mask), methods=("known-mask",), keep_images=1)
     run(audit, memorised.autoencoder, tmp_path / "run")
-    cells = folder_of(tmp_path / "run").read_all(audit.cells())
+    cells = read_all(tmp_path / "run", audit.cells())
     assert {cell.mask for cell in cells} == set(names)
     for folder, files in (("records", 1), ("gallery", 1), ("recovered", 3)):
         assert len(list((tmp_path / "run" / folder).iterdir())) == 2 * len(names) * files

@@ -20,7 +20,7 @@ from memrecon_fast.audit.records import RECORDS, Cell, Record
 from memrecon_fast.audit.statistics import extremes
 from memrecon_fast.audit.work import IMAGES_IN_SHARD, Shard, Workbench, shards_of
 from memrecon_fast.solvers.samples import Finished
-from tests.audit.auditing import MASKS, NEVER, SHAPE, Interruption, folder_of, small_audit
+from tests.audit.auditing import MASKS, NEVER, SHAPE, Interruption, folder_of, run, small_audit
 from tests.memorised import Memorised
 
 CELL = Cell("members", "center", "iterate")
@@ -258,3 +258,22 @@ def test_what_is_kept_of_parts_holds_the_extremes_of_the_whole() -> None:
         assert sorted(errors[sorted(whole)]) == sorted(
             ascending if 2 * count >= size else [*ascending[:count], *ascending[size - count :]]
         )
+
+
+def test_records_do_not_wait_without_limit(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a fast GPU thousands come in the seconds between two part files."""
+    monkeypatch.setattr("memrecon_fast.audit.work._MOST_WAITING", 5)
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    sizes: list[int] = []
+    write = Parts.write
+
+    def write_counted(parts: Parts, cell: Cell, rows: Sequence[Row]) -> None:
+        sizes.append(len(rows))
+        write(parts, cell, rows)
+
+    monkeypatch.setattr(Parts, "write", write_counted)
+    run(audit, memorised.autoencoder, tmp_path / "run")
+    assert sum(sizes) == 32
+    assert max(sizes) == 5

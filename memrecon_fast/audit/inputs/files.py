@@ -82,6 +82,11 @@ def read_array(path: Path) -> NDArray[Any]:
         raise ValueError(f"{path} cannot be read as a NumPy array: {reason(error)}") from error
 
 
+def printable(path: str) -> str:
+    """The path, where its bytes are no text with these as \\xNN: what is not text can be neither printed nor stored."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def reason(error: Exception) -> str:
     """What an error says, in one line, without the path that the system adds."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

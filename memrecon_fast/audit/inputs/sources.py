@@ -18,12 +18,20 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from memrecon_fast.audit.inputs.files import ARRAY_SUFFIXES, IMAGE_SUFFIXES, decode, pixels_of, read_array, reason
+from memrecon_fast.audit import DESCRIPTION
+from memrecon_fast.audit.inputs.files import (
+    ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
+    decode,
+    pixels_of,
+    printable,
+    read_array,
+    reason,
+)
 from memrecon_fast.replacing import replacing
 
 CHANNELS = (1, 3)
 PARQUET_SUFFIX = ".parquet"
-_RUN = "audit.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +123,7 @@ def _open_folder(folder: Path) -> Source:
     files = _files_below(folder)
     images = tuple(file for file in files if file.lower().endswith(IMAGE_SUFFIXES))
     if images:
-        return Source(tuple(map(_printable, images)), partial(_read_from_folder, folder.absolute(), images))
+        return Source(tuple(map(printable, images)), partial(_read_from_folder, folder.absolute(), images))
     tables = tuple(file for file in files if file.lower().endswith(PARQUET_SUFFIX))
     if tables:
         return _open_parquet(folder, tables)
@@ -129,7 +137,7 @@ def _files_below(folder: Path) -> list[str]:
     found: list[str] = []
     try:
         for parent, folders, files in os.walk(folder, onerror=_raise):
-            if _RUN in files:  # the folder of an audit, which may be beside the images
+            if DESCRIPTION in files:  # the folder of an audit, which may be beside the images
                 folders.clear()
                 continue
             folders[:] = [name for name in folders if not name.startswith(".")]
@@ -142,11 +150,6 @@ def _files_below(folder: Path) -> list[str]:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _printable(path: str) -> str:
-    """The path, where its bytes are no text with these as \\xNN: what is not text can be neither printed nor stored."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _open_parquet(folder: Path, files: tuple[str, ...]) -> Source:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memrecon_fast.audit.description import cells_of, parts_of, read_description
 from memrecon_fast.audit.folder import Folder
 from memrecon_fast.audit.inputs.images import read_images
-from memrecon_fast.audit.methods import BLIND
+from memrecon_fast.audit.methods import headline_of
 from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.records import Cell, Columns
@@ -47,8 +47,8 @@ class Results:
 
     @property
     def headline(self) -> str:
-        """The method that is spoken of first, see `Audit.headline`."""
-        return next((method for method in self.methods if method in BLIND), self.methods[0])
+        """The method that is spoken of first."""
+        return headline_of(self.methods)
 
     def images_of(self, split: str) -> Columns:
         """The rows of `images` of a split, in the order of their indices, which are 0, 1, 2, …"""
