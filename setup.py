@@ -37,8 +37,8 @@ else:
     openmp = ["-fopenmp"] if sys.platform == "linux" else []  # elsewhere the kernels run on one thread
     kernels = Pybind11Extension(
         "memrecon_fast._C",
-        sources=["csrc/bindings.cpp", "csrc/kernels.cpp"],
-        depends=["csrc/kernels.h"],
+        sources=["csrc/bindings.cpp", "csrc/anderson_bindings.cpp", "csrc/kernels.cpp", "csrc/anderson.cpp"],
+        depends=["csrc/bindings.h", "csrc/kernels.h", "csrc/anderson.h", "csrc/pixels.h"],
         cxx_std=17,
         extra_compile_args=[*flags, *openmp],
         extra_link_args=openmp,

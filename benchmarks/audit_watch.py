@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from memrecon_fast.audit import conduct, work
 from memrecon_fast.audit.folder import Folder
-from memrecon_fast.audit.methods import Solver
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.records import Record
 from memrecon_fast.audit.work import Saver
@@ -27,6 +26,7 @@ from memrecon_fast.groups import Group
 from memrecon_fast.ops import Ops
 from memrecon_fast.prefetch import prefetch
 from memrecon_fast.solvers.paper import PaperSolver
+from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Sample
 
 LAST = 0.01
@@ -81,7 +81,7 @@ class Watch:
             self._inside = False
 
     @contextlib.contextmanager
-    def conducting(self, model: nn.Module, solvers: Mapping[str, Solver]) -> Iterator[dict[str, Solver]]:
+    def conducting(self, model: nn.Module, solvers: Mapping[str, AnySolver]) -> Iterator[dict[str, AnySolver]]:
         """Count what `conduct` does inside; yields the solvers that it is to be given."""
         begin = 0.0
 
@@ -154,7 +154,7 @@ class Watch:
 
         return watched
 
-    def _watched(self, solver: Solver) -> Solver:
+    def _watched(self, solver: AnySolver) -> AnySolver:
         return dataclasses.replace(solver, ops=cast(Ops, _TimedOps(solver.ops, self)))
 
     def _waited_for(self, read_ahead: Prefetch) -> Prefetch:

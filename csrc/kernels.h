@@ -15,6 +15,8 @@ struct Closed {
     bool recurs;     // the mask is what the anchor is: never, where it is not estimated
 };
 
+struct AndersonKernels;
+
 struct Kernels {
     const char* name;
 
@@ -34,6 +36,8 @@ struct Kernels {
 
     // One row of d pixels: x <- v. Returns mean((v - x)^2).
     float (*advance)(float* x, const float* v, std::int64_t d);
+
+    const AndersonKernels* anderson;  // those of the accelerated solver, for the same instruction set
 };
 
 constexpr int MAX_INSTRUCTION_SETS = 3;

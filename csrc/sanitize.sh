@@ -16,7 +16,7 @@ read -ra includes <<< "$(python -m pybind11 --includes)"
 suffix=$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
 "$CXX" -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -fno-trapping-math -fopenmp -fPIC -shared \
     -fvisibility=hidden -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -Werror \
-    "${includes[@]}" csrc/bindings.cpp csrc/kernels.cpp -o "$place/memrecon_fast/_C$suffix"
+    "${includes[@]}" csrc/*.cpp -o "$place/memrecon_fast/_C$suffix"
 
 # The sanitizers must be loaded before Python is, and libstdc++ with them, for torch's exceptions to pass through.
 # torch allocates by malloc, so every buffer has red zones around it. Leaks are not looked for: the interpreter and torch

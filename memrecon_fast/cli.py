@@ -19,7 +19,15 @@ from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.errors import is_out_of_memory
 from memrecon_fast.ops import BACKENDS
-from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, Settings, check_choice, check_number
+from memrecon_fast.settings import (
+    DEFAULT_GAMMAS,
+    DEFAULT_OUTER_LIMITS,
+    INITIAL_MASKS,
+    PRECISIONS,
+    Settings,
+    check_choice,
+    check_number,
+)
 
 try:
     import typer
@@ -34,8 +42,18 @@ if TYPE_CHECKING:
     from memrecon_fast.audit.inputs.images import Images
 
 EXTRAS = ("PIL", "filelock", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
-METHODS_HELP = "paper, known-mask or iterate; may be repeated [default: all three]"
+METHODS_HELP = "accelerated, paper, known-mask or iterate; may be repeated [default: all four]"
+_GAMMAS = ", ".join(f"{' '.join(map(str, gammas))} ({solver})" for solver, gammas in DEFAULT_GAMMAS.items())
+GAMMA_HELP = (
+    "the penalty γ, published: 0.5 (LeakyReLU), 0.1 (PReLU, 20 layers, noise), 1 (U-Net); if repeated, one after the "
+    f"other is tried until an image comes back [default: {_GAMMAS}]"
+)
+_OUTER_LIMITS = ", ".join(f"{limit} ({solver})" for solver, limit in DEFAULT_OUTER_LIMITS.items())
 MASKS_HELP = f"{', '.join(MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
+DEGRADED_HELP = (
+    "IMAGES and --controls are degraded, their originals unknown: which ones come back is told without them; "
+    "--mask is the true mask, if it is known; otherwise the methods are accelerated (the default) and paper"
+)
 DEVICE_HELP = "auto (a GPU, if there is one), cpu, cuda or cuda:N"
 IMAGES_HELP = "a folder of image files, a .npy or .npz array, Parquet files, or torchvision:NAME:ROOT"
 RESIZE_HELP = "HEIGHTxWIDTH: images of another size are resized to this one; without it they are left out"
@@ -158,21 +176,22 @@ def audit(
     controls: Annotated[str | None, typer.Option(help="images that the model was not trained on")] = None,
     mask: Annotated[list[str] | None, typer.Option(help=MASKS_HELP)] = None,
     method: Annotated[list[str] | None, typer.Option(help=METHODS_HELP)] = None,
-    gamma: Annotated[
-        float, typer.Option(help="the penalty γ; published: 0.5 (LeakyReLU), 0.1 (PReLU, 20 layers, noise), 1 (U-Net)")
-    ] = DEFAULTS.gamma,
+    gamma: Annotated[list[float] | None, typer.Option(help=GAMMA_HELP)] = None,
+    starts: Annotated[
+        int, typer.Option(help="initial masks that each γ is tried with, until an image comes back")
+    ] = DEFAULTS.starts,
     noise_std: Annotated[float, typer.Option(help="standard deviation of the noise on the degraded images")] = 0.0,
     seed: Annotated[int, typer.Option(help="of random masks, noise and initial masks")] = DEFAULTS.seed,
     initial_mask: Annotated[
         str, typer.Option(help=f"{' or '.join(INITIAL_MASKS)}; zeros for U-Nets")
     ] = DEFAULTS.initial_mask,
     max_outer_iterations: Annotated[
-        int, typer.Option(help="at most so many outer iterations for an image")
-    ] = DEFAULTS.max_outer_iterations,
+        int | None, typer.Option(help=f"at most so many for an image, γ and initial mask [default: {_OUTER_LIMITS}]")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="for a factory: its weights, .safetensors")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many members and controls")] = None,
     precision: Annotated[
-        str, typer.Option(help=f"of the forward passes of `paper` and `known-mask`: {', '.join(PRECISIONS)}")
+        str, typer.Option(help=f"of the forward passes of all but `iterate`: {', '.join(PRECISIONS)}")
     ] = DEFAULTS.precision,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     slots: Annotated[
@@ -183,6 +202,7 @@ def audit(
     keep_images: Annotated[
         str, typer.Option(help="keep estimates as arrays: all, or N: of each mask and method the N best and N worst")
     ] = "0",
+    degraded: Annotated[bool, typer.Option("--degraded", help=DEGRADED_HELP)] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="there must be a run to continue; without this one is continued or begun")
     ] = False,
@@ -214,11 +234,12 @@ def audit(
             from memrecon_fast.audit.inputs.masks import open_masks
             from memrecon_fast.audit.methods import METHODS
             from memrecon_fast.audit.opening import check_run_folder, open_run
-            from memrecon_fast.audit.plan import ALL_IMAGES, Audit, stated_shape
+            from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit, stated_shape
             from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS
 
             settings = Settings(
-                gamma=gamma,
+                gamma=_one_or_several(gamma),
+                starts=starts,
                 seed=seed,
                 initial_mask=initial_mask,
                 max_outer_iterations=max_outer_iterations,
@@ -226,6 +247,9 @@ def audit(
             )
             for name in method or ():  # what is quickly told comes before all images are read
                 check_choice("method", name, METHODS)
+            methods = tuple(method or METHODS)
+            if degraded:
+                methods = _methods_of_degraded(method, mask, noise_std, resize)
             kept = ALL_IMAGES if keep_images == "all" else _whole("--keep-images", keep_images)
             size = _size(resize)
             seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
@@ -240,16 +264,23 @@ def audit(
                 kind = cluster.device_kind(device)
                 crew = cluster.number_of_workers(workers, kind)
             sources = {"members": images} | ({} if controls is None else {"controls": controls})
-            splits = _open_splits(sources, stated_shape(autoencoder), size, limit, console)
+            splits = _open_splits(sources, stated_shape(autoencoder), size, limit, degraded, console)
+            shape = splits["members"].image_shape
+            if degraded:
+                known = list(open_masks(mask or (), shape, seed).values())
+                masks = {GIVEN: known[0] if known else torch.ones(shape, dtype=torch.bool)}
+            else:
+                masks = open_masks(mask or MASKS, shape, seed)
             plan = Audit(
                 splits=splits,
-                masks=open_masks(mask or MASKS, splits["members"].image_shape, seed),
-                methods=tuple(method or METHODS),
+                masks=masks,
+                methods=methods,
                 settings=settings,
                 noise_std=noise_std,
                 keep_images=kept,
                 backend=backend,
                 slots=slots,
+                degraded=degraded,
             )
             if parts is not None and "://" not in parts:
                 parts = os.path.abspath(parts)
@@ -283,19 +314,22 @@ def _open_splits(
     shape: tuple[int, int, int] | None,
     size: tuple[int, int] | None,
     limit: int | None,
+    degraded: bool,
     console: Console,
 ) -> dict[str, Images]:
     """Members and controls, every image of which was read; says how many cannot be used. Raises ValueError where that
     is most of them: hardly what was meant."""
     from memrecon_fast.audit.inputs.images import open_images, typical_problem
+    from memrecon_fast.audit.inputs.sources import NOISY_PIXEL_RANGE, PIXEL_RANGE
 
+    pixel_range = NOISY_PIXEL_RANGE if degraded else PIXEL_RANGE
     splits: dict[str, Images] = {}
     expecting = "as the model"
     for split, source in sources.items():
         with console.status(f"Reading the {split} …") as status:
             show = functools.partial(_show_count, status, split)
             try:
-                splits[split] = images = open_images(source, shape, size, limit, show, expecting)
+                splits[split] = images = open_images(source, shape, size, limit, show, expecting, pixel_range)
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"the {split}: {error}") from error
@@ -308,6 +342,24 @@ def _open_splits(
         if shape is None:
             shape, expecting = images.image_shape, "as the members"
     return splits
+
+
+def _methods_of_degraded(
+    methods: list[str] | None, masks: list[str] | None, noise_std: float, resize: str | None
+) -> tuple[str, ...]:
+    """Of an audit of degraded images. Raises ValueError for what cannot be done without their originals."""
+    from memrecon_fast.audit.methods import BLIND
+
+    if noise_std or resize is not None:
+        raise ValueError(f"--degraded takes images as they are, without {'--noise-std' if noise_std else '--resize'}")
+    if len(masks or ()) > 1:
+        raise ValueError("--degraded takes one --mask, the known one, or none")
+    allowed = ("known-mask",) if masks else BLIND
+    wrong = [method for method in methods or () if method not in allowed]
+    if wrong:
+        when = "with the known --mask" if masks else "without the known --mask"
+        raise ValueError(f"--degraded {when} cannot do --method {wrong[0]}; expected {' or '.join(allowed)}")
+    return tuple(methods or allowed[:1])
 
 
 def _show_count(status: Status, split: str, count: int) -> None:
@@ -323,6 +375,13 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise ValueError(f"--resize must be HEIGHTxWIDTH, for instance 64x64, not {text!r}")
     return int(height), int(width)
+
+
+def _one_or_several(numbers: list[float] | None) -> float | tuple[float, ...] | None:
+    """As `Settings.gamma` is given."""
+    if not numbers:
+        return None
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 def _whole(option: str, text: str) -> int:

@@ -8,14 +8,13 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from memrecon_fast.cuda_graph import Capture, Graphs
 from memrecon_fast.settings import RUNNING, Status
-from memrecon_fast.solvers.protocol import Solver
+from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample, Staged
 from memrecon_fast.solvers.slots import Slots, narrow, put, take
 
@@ -52,35 +51,34 @@ class Leaving:
         """Whether `images` would not have to wait."""
         return self.event is None or self.event.query()
 
-    def images(self, solver: Solver[Any]) -> Iterator[tuple[Sample, Finished]]:
+    def images(self) -> Iterator[tuple[Sample, Finished]]:
         """Each sample with what came of it."""
         if self.event is not None:
             self.event.synchronize()
-        counters = {name: self.tensors[name].tolist() for name in ("iterations", "blocks", "status", "residual")}
+        values = {name: tensor.tolist() for name, tensor in self.tensors.items() if tensor.dim() == 1}
         for i, sample in enumerate(self.samples):
-            yield (
-                sample,
-                Finished(
-                    index=sample.index,
-                    image=self.tensors["image"][i].clone(),  # the others of its batch need not stay in memory with it
-                    mask=self.tensors["mask"][i].clone(),
-                    outer_iterations=sample.iterations_before + counters["iterations"][i],
-                    evaluations=sample.evaluations_before + solver.evaluations(counters["blocks"][i]),
-                    status=Status(counters["status"][i]),
-                    residual=counters["residual"][i],
-                    label=sample.label,
-                ),
+            of_image = {name: column[i] for name, column in values.items()}
+            of_image["outer_iterations"] += sample.iterations_before
+            of_image["evaluations"] += sample.evaluations_before
+            of_image["status"] = Status(of_image["status"])
+            finished = Finished(
+                index=sample.index,
+                image=self.tensors["images"][i].clone(),  # the others of its batch need not stay in memory with it
+                mask=self.tensors["masks"][i].clone(),
+                label=sample.label,
+                **of_image,
             )
+            yield sample, finished
 
 
-def _advance(solver: Solver[Any], table: Slots, rows: int) -> None:
+def _advance(solver: AnySolver, table: Slots, rows: int) -> None:
     solver.advance(narrow(table, 0, rows))
 
 
 class Group:
     """A table of slots, and the images in it."""
 
-    def __init__(self, solver: Solver[Any], slots: int, capture: Capture | None) -> None:
+    def __init__(self, solver: AnySolver, slots: int, capture: Capture | None) -> None:
         self._solver = solver
         self._device = solver.prox.device
         self._sizes = solver.prox.block_sizes(slots)
@@ -145,9 +143,11 @@ class Group:
             return []
         with _working_on(self._device):
             taken = take(self._table, self._indices([seat.slot for seat in done]))
-            images, masks = (self._solver.prox.to_images(rows) for rows in self._solver.results(taken))
-            counters = {name: getattr(taken, name) for name in ("iterations", "blocks", "status", "residual")}
-            on_host = {name: self._to_host(t) for name, t in {"image": images, "mask": masks, **counters}.items()}
+            results = self._solver.results(taken)
+            tensors = {field.name: getattr(results, field.name) for field in dataclasses.fields(results)}
+            for name in ("images", "masks"):
+                tensors[name] = self._solver.prox.to_images(tensors[name])
+            on_host = {name: self._to_host(tensor) for name, tensor in tensors.items() if tensor is not None}
         for seat in done:
             self.seats[seat.slot] = None
         return [Leaving([seat.staged.sample for seat in done], on_host, self._event())]

@@ -19,7 +19,6 @@ import gc
 import itertools
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any
 
 import torch
 
@@ -27,8 +26,9 @@ from memrecon_fast.cuda_graph import Capture, make_capture
 from memrecon_fast.errors import is_out_of_memory
 from memrecon_fast.groups import ARRIVALS, Group, Leaving
 from memrecon_fast.prefetch import prefetch
+from memrecon_fast.review import Pair, Review
 from memrecon_fast.settings import Status, check_integer
-from memrecon_fast.solvers.protocol import Solver
+from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample, Staged
 from memrecon_fast.solvers.slots import tensors
 
@@ -70,10 +70,18 @@ class InFlight:
         on a GPU as many as half of its free memory should hold, and at most 4096.
     schedule: None: that of `make_schedule`.
 
+    reviewed: whether estimates are scored, and bad ones tried again, see `review`.
+
     When memory runs out, the number of slots is halved, with a RuntimeWarning; the images in the slots start anew.
     """
 
-    def __init__(self, solver: Solver[Any], slots: int | None = None, schedule: Schedule | None = None) -> None:
+    def __init__(
+        self,
+        solver: AnySolver,
+        slots: int | None = None,
+        schedule: Schedule | None = None,
+        reviewed: bool = True,
+    ) -> None:
         if slots is None:
             slots = slots_by_default(solver)
         check_integer("slots", slots, low=1)
@@ -83,9 +91,10 @@ class InFlight:
         self._schedule = schedule or make_schedule(solver.prox.device, slots)
         self._groups: list[Group] = []
         self._busy = False
+        self._reviewed = reviewed
         self._early = None
         if solver.early is not None:
-            self._early = InFlight(solver.early, slots, self._schedule)
+            self._early = InFlight(solver.early, slots, self._schedule, reviewed=False)
             # what comes from there is computed, not read
             self._schedule = dataclasses.replace(self._schedule, ahead=0)
 
@@ -109,22 +118,22 @@ class InFlight:
         for _, finished in self._stream(samples):
             yield finished
 
-    def _stream(self, samples: Iterable[Sample]) -> Generator[tuple[Sample, Finished], None, None]:
+    def _stream(self, samples: Iterable[Sample]) -> Generator[Pair, None, None]:
         if self._busy:
             raise RuntimeError("these slots are in use by another stream")
         self.solver.prox.check_unchanged()
         self._busy = True
-        leaving: collections.deque[Leaving] = collections.deque()
         try:
             with self._open(samples) as source:
+                passing = _Passing(source, Review(self.solver) if self._reviewed else None)
                 while True:
                     try:
-                        yield from self._run(source, leaving)
+                        yield from self._run(passing)
                         return
                     except Exception as error:
                         least = self.solver.prox.block_sizes(1)[0]
                         if source.failed or not is_out_of_memory(error) or self.slots <= least:
-                            yield from self._all_done(source, leaving)
+                            yield from self._all_done(passing)
                             raise
                     self._halve(source)  # here the error is gone, and with it the memory that it kept
         finally:
@@ -148,7 +157,7 @@ class InFlight:
                 raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {shape}")
         return self.solver.stage(sample)
 
-    def _run(self, source: _Source, leaving: collections.deque[Leaving]) -> Iterator[tuple[Sample, Finished]]:
+    def _run(self, passing: _Passing) -> Iterator[Pair]:
         """Let the groups take turns until no image is left."""
         if not self._groups:
             share = -(-self.slots // self._schedule.groups)
@@ -157,32 +166,53 @@ class InFlight:
             self._groups = [Group(self.solver, share, capture) for _ in range(self._schedule.groups)]
         for group in self._groups:
             group.vacate()
+        source, leaving = passing.source, passing.leaving
         for group in itertools.cycle(self._groups):
             while len(group.unread) > (self._schedule.lag if source.exhausted else 0):
                 leaving.extend(group.read_flags())
                 if not self._schedule.lag:  # otherwise the next block is to be launched first
-                    yield from self._images(leaving)
+                    yield from self._hand_out(passing)
             while (arriving := source.take(group.free)) and group.load(arriving):
                 leaving.extend(group.read_flags())
             if group.occupied:
                 group.launch()
             at_work = any(other.occupied for other in self._groups)
-            yield from self._images(leaving, wait=not at_work)
+            yield from self._hand_out(passing, wait=not at_work)
             if not at_work and source.exhausted:
                 return
 
-    def _images(self, leaving: collections.deque[Leaving], wait: bool = False) -> Iterator[tuple[Sample, Finished]]:
-        """Those that are on the host, or all."""
-        while leaving and (wait or leaving[0].arrived()):
-            yield from leaving.popleft().images(self.solver)
+    def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[Pair]:
+        """The images that are on the host, or all, once they are reviewed; some are tried again instead."""
+        review = passing.review
+        if review is None:
+            yield from passing.arrived(wait)
+            return
+        for sample, finished in passing.arrived(wait):
+            review.add(sample, finished)
+        # as many at a time as there are slots; fewer, where a slot waits for one that is tried again, or at the end
+        last = passing.source.exhausted and (wait or review.tries_again)
+        while review.waiting >= self.slots or (last and review.waiting):
+            reviewed = review.settle(self.slots)
+            passing.source.put_back([self._stage(sample) for sample in reviewed.again])
+            yield from reviewed.done
 
-    def _all_done(self, source: _Source, leaving: collections.deque[Leaving]) -> Iterator[tuple[Sample, Finished]]:
-        """After an error: the images that are done."""
-        if source.failed:  # the device goes on
+    def _all_done(self, passing: _Passing) -> Iterator[Pair]:
+        """After an error: the images that are done, as far as they can be reviewed."""
+        if passing.source.failed:  # the device goes on
             for group in self._groups:
                 while group.unread:
-                    leaving.extend(group.read_flags())
-        yield from self._images(leaving, wait=True)
+                    passing.leaving.extend(group.read_flags())
+        arrived = list(passing.arrived(wait=True))
+        if passing.review is None:
+            yield from arrived
+            return
+        for sample, finished in arrived:
+            passing.review.add(sample, finished)
+        try:
+            reviewed = passing.review.settle(passing.review.waiting)
+        except Exception:  # the autoencoder fails for good, which the error that ended the work says
+            return
+        yield from reviewed.done
 
     def _halve(self, source: _Source) -> None:
         source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
@@ -195,7 +225,7 @@ class InFlight:
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-def slots_by_default(solver: Solver[Any], share_of_memory: float = SHARE_OF_MEMORY) -> int:
+def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY) -> int:
     """The number of slots where none is asked for; on a GPU as many as this share of its free memory should hold."""
     device = solver.prox.device
     if device.type != "cuda":
@@ -210,13 +240,14 @@ def slots_by_default(solver: Solver[Any], share_of_memory: float = SHARE_OF_MEMO
     return max(1, min(MOST_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 
 
-def _with_first_masks(early: Iterator[tuple[Sample, Finished]]) -> Iterator[Sample]:
-    """The samples, with the masks that were estimated first; as they were, where that diverged."""
+def _with_first_masks(early: Iterator[Pair]) -> Iterator[Sample]:
+    """The samples, with the masks and the states that came of them first; as they were, where that diverged."""
     for sample, finished in early:
         mask = None if finished.status == Status.DIVERGED else finished.mask
         yield dataclasses.replace(
             sample,
             initial_mask=mask,
+            initial_state=None if mask is None else finished.image,
             iterations_before=finished.outer_iterations,
             evaluations_before=finished.evaluations,
         )
@@ -226,25 +257,44 @@ class _Source:
     """The samples that wait."""
 
     def __init__(self, staged: Iterator[Staged]) -> None:
-        self.exhausted = False
         self.failed = False
         """Whether it raised an error: then no more can be had."""
         self._staged = staged
+        self._ended = False
         self._again: list[Staged] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no sample waits."""
+        return self._ended and not self._again
 
     def take(self, count: int) -> list[Staged]:
         """As many as are asked for, or all that are left."""
         taken, self._again = self._again[:count], self._again[count:]
         missing = count - len(taken)
-        if missing and not self.exhausted:
+        if missing and not self._ended:
             try:
                 taken += itertools.islice(self._staged, missing)
             except BaseException:
                 self.failed = True
                 raise
-            self.exhausted = len(taken) < count
+            self._ended = len(taken) < count
         return taken
 
     def put_back(self, staged: list[Staged]) -> None:
         """These wait again, before all others."""
         self._again = staged + self._again
+
+
+class _Passing:
+    """The samples of one stream, on their way in and out."""
+
+    def __init__(self, source: _Source, review: Review | None) -> None:
+        self.source = source
+        self.review = review
+        self.leaving: collections.deque[Leaving] = collections.deque()
+
+    def arrived(self, wait: bool) -> Iterator[Pair]:
+        """Those that are on the host, or all."""
+        while self.leaving and (wait or self.leaving[0].arrived()):
+            yield from self.leaving.popleft().images()

@@ -14,9 +14,11 @@ from memrecon_fast.inflight import InFlight, slots_by_default
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.prox import device_of, make_prox
 from memrecon_fast.settings import MOST_ITERATIONS, Recovery, Settings, check_integer, check_number
+from memrecon_fast.solvers.accelerated import AcceleratedSolver
 from memrecon_fast.solvers.iteration import IterationSolver
 from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver
-from memrecon_fast.solvers.samples import Sample
+from memrecon_fast.solvers.protocol import AnySolver
+from memrecon_fast.solvers.samples import Finished, Sample
 
 PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
@@ -24,9 +26,13 @@ EARLY_OUTER_ITERATIONS = 8
 """Progressive precision: at most this many outer iterations in bfloat16 ..."""
 LEAST_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
 """... and none where fewer than this are allowed in all."""
+EARLY_ESTIMATES = 6
+"""Progressive precision of the accelerated solver: so many estimates in bfloat16, and none where fewer than three times
+as many are allowed in all."""
 ITERATIONS_PER_BLOCK_ON_GPU = 16
 """Of `iterate`: the host looks at the images only after so many, or a GPU would wait for it most of the time."""
 CPU = torch.device("cpu")
+_COUNTERS = ("outer_iterations", "evaluations", "attempts", "accepted", "rejected", "mask_changes")
 
 
 def recover(
@@ -99,7 +105,7 @@ def prepare_recover(
     known_masks: bool = False,
     backend: str = "auto",
     device: torch.device = CPU,
-) -> PaperSolver:
+) -> AnySolver:
     """The solver behind `recover`, for `inflight.InFlight`: any number of images in constant memory.
 
     known_masks: every `Sample` carries its mask. device: where to work if the autoencoder has no parameters to tell.
@@ -110,23 +116,57 @@ def prepare_recover(
     settings = settings or Settings()
     device = device_of(autoencoder, default=device)
     name, functions = ops.choose(backend, device)
+    make = _make_accelerated if settings.solver == "accelerated" else _make_paper
+    return make(autoencoder, image_shape, settings, name, functions, known_masks, device)
+
+
+def _make_accelerated(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    settings: Settings,
+    backend: str,
+    functions: ops.Ops,
+    known_masks: bool,
+    device: torch.device,
+) -> AcceleratedSolver:
+    anderson = ops.anderson.load(backend)
+    early = None
+    if settings.precision == "progressive" and settings.outer_limit >= 3 * EARLY_ESTIMATES:
+        prox = make_prox(autoencoder, image_shape, device, "bfloat16")
+        first = dataclasses.replace(settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0)
+        early = AcceleratedSolver(prox, functions, anderson, backend, first, known_masks, hands_over=True)
+        settings = dataclasses.replace(settings, max_outer_iterations=settings.outer_limit - EARLY_ESTIMATES)
+    number_format = "float32" if settings.precision == "progressive" else settings.precision
+    prox = make_prox(autoencoder, image_shape, device, number_format)
+    return AcceleratedSolver(prox, functions, anderson, backend, settings, known_masks, early=early)
+
+
+def _make_paper(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    settings: Settings,
+    backend: str,
+    functions: ops.Ops,
+    known_masks: bool,
+    device: torch.device,
+) -> PaperSolver:
     if settings.precision != "progressive":
         prox = make_prox(autoencoder, image_shape, device, settings.precision)
-        return make_paper_solver(prox, functions, name, settings, known_masks)
+        return make_paper_solver(prox, functions, backend, settings, known_masks)
     prox = make_prox(autoencoder, image_shape, device)
-    if known_masks or settings.max_outer_iterations < LEAST_OUTER_ITERATIONS:
-        return make_paper_solver(prox, functions, name, settings, known_masks)
+    if known_masks or settings.outer_limit < LEAST_OUTER_ITERATIONS:
+        return make_paper_solver(prox, functions, backend, settings, known_masks)
     early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
     early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
-    late = dataclasses.replace(settings, max_outer_iterations=settings.max_outer_iterations - EARLY_OUTER_ITERATIONS)
+    late = dataclasses.replace(settings, max_outer_iterations=settings.outer_limit - EARLY_OUTER_ITERATIONS)
     return PaperSolver(
         prox,
         functions,
-        name,
+        backend,
         late,
         known_masks=False,
         first_iteration=None,
-        early=make_paper_solver(early_prox, functions, name, early, known_masks=False),
+        early=make_paper_solver(early_prox, functions, backend, early, known_masks=False),
     )
 
 
@@ -149,7 +189,7 @@ def prepare_iterate(
     return IterationSolver(prox, functions, name, max_iterations, tolerance, per_block)
 
 
-def _in_flight(solver: PaperSolver | IterationSolver, slots: int | None, degraded: Tensor) -> InFlight:
+def _in_flight(solver: AnySolver, slots: int | None, degraded: Tensor) -> InFlight:
     """With as many slots as were asked for, or the default; no more than there are images."""
     if slots is None:
         slots = slots_by_default(solver)
@@ -179,21 +219,21 @@ def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -
     count, device = len(degraded), degraded.device
     images = torch.empty(degraded.shape, dtype=torch.float32, device="cpu")
     masks = torch.empty(degraded.shape, dtype=torch.bool, device="cpu")
-    outer_iterations, evaluations, status, residual = ([0] * count, [0] * count, [0] * count, [0.0] * count)
+    finished: list[Finished | None] = [None] * count
     for one in in_flight.stream(samples):
         images[one.index] = one.image
         masks[one.index] = one.mask
-        outer_iterations[one.index] = one.outer_iterations
-        evaluations[one.index] = one.evaluations
-        status[one.index] = int(one.status)
-        residual[one.index] = one.residual
+        finished[one.index] = dataclasses.replace(one, image=images[one.index], mask=masks[one.index])
+
+    def column(name: str, dtype: torch.dtype) -> Tensor:
+        return torch.tensor([getattr(one, name) for one in finished], dtype=dtype, device=device)
+
     return Recovery(
         images=images.to(device),
         masks=masks.to(device),
-        outer_iterations=torch.tensor(outer_iterations, dtype=torch.int32, device=device),
-        evaluations=torch.tensor(evaluations, dtype=torch.int32, device=device),
-        status=torch.tensor(status, dtype=torch.int8, device=device),
-        residual=torch.tensor(residual, dtype=torch.float32, device=device),
+        status=column("status", torch.int8),
+        **{name: column(name, torch.float32) for name in ("residual", "fixed_point_mse", "misfit", "gamma")},
+        **{name: column(name, torch.int32) for name in _COUNTERS},
         backend=in_flight.solver.backend,
         execution=in_flight.execution,
     )

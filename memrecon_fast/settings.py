@@ -18,7 +18,13 @@ MOST_ITERATIONS = 2**31 - 1
 RUNNING = -1
 """In the place of a `Status`: the image is still worked on."""
 INITIAL_MASKS = ("random", "zeros")
-SOLVERS = ("paper",)
+SOLVERS = ("paper", "accelerated")
+DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
+"""The γ that each solver tries. Of "accelerated" the first recovers the most on fully connected nets; the others get
+some of those that it does not, and most on U-Nets (benchmarks/results/accelerated.md)."""
+DEFAULT_OUTER_LIMITS = {"paper": 200, "accelerated": 40}
+"""Outer iterations. Of the images that "accelerated" recovers, more than 97 in a hundred are done within 40."""
+MOST_MEMORY = 32
 PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
 
 
@@ -26,63 +32,100 @@ class Status(enum.IntEnum):
     """Why the work on an image ended."""
 
     CONVERGED = 0
-    """The successive MSE stayed below the tolerance for `patience` comparisons running."""
+    """The successive MSE, of "accelerated" the fixed-point residual as well, stayed below the tolerance for `patience`
+    comparisons running."""
     MAX_ITERATIONS = 1
-    """All the iterations that were allowed were made; with a known mask always so: its one inner loop has no
-    stopping rule."""
+    """All the iterations that were allowed were made; with "paper" and a known mask always so: its one inner loop has
+    no stopping rule."""
     DIVERGED = 2
     """The estimate is NaN, infinite, or so large that its MSE is."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a recovery is made: the constants of Abitbul & Dar, Algorithm 1 and (6)-(7). Frozen, validated, hashable.
+    """How a recovery is made: the constants of Abitbul & Dar, Algorithm 1 and (6)-(7), and those of the accelerated
+    solver. Frozen, validated, hashable.
 
     gamma: the ADMM penalty γ of (10), 0 < γ ≤ 10⁶. Published: 0.5 for 10 fully connected layers with LeakyReLU; 0.1
-        with PReLU, for 20 layers, and for noisy images; 1 for U-Nets.
-    inner_iterations: K ≥ 2 ADMM iterations between two estimates of the mask (published: 40).
-    tolerance: an image stops when the MSE between successive estimates was below this, ≥ 0 ...
+        with PReLU, for 20 layers, and for noisy images; 1 for U-Nets. Several are tried one after the other, until an
+        image is recognised as recovered (`recognized_below`). None: `DEFAULT_GAMMAS` of the solver.
+    starts: each γ is tried with so many initial masks, ≥ 1; the further ones are random, whatever `initial_mask` says.
+    recognized_below: no more is tried for an image once the score of its best estimate, `Recovery.fixed_point_mse` +
+        `Recovery.misfit`, is below this, ≥ 0; if all was tried, the estimate with the lowest score is taken.
+    solver: "paper", or "accelerated": ADMM goes on where it was when the mask is estimated again, and extrapolates
+        once the mask has held still.
+    inner_iterations: "paper": K ≥ 2 ADMM iterations between two estimates of the mask (published: 40).
+    mask_period: "accelerated": applications of the autoencoder between two estimates of the mask, ≥ 1.
+    memory: "accelerated": differences of residuals that an extrapolation uses, 0 to 32; 0: none is made.
+    settle: "accelerated": an image is extrapolated once its mask held still for so many estimates, ≥ 0.
+    tolerance: an image stops when the MSE between successive estimates was below this, ≥ 0 ("accelerated": and that
+        between an input of the autoencoder and the next one) ...
     patience: ... for this many comparisons running, ≥ 1.
-    max_outer_iterations: at most this many outer iterations for one image, ≥ 1.
+    max_outer_iterations: at most this many outer iterations, each ended by an estimate of the mask, for one image, one
+        γ and one initial mask, ≥ 1. None: 200 for "paper", 40 for "accelerated".
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
-    restore_known_pixels: with a known mask, put the kept pixels of `degraded` into the estimate, (31); right only
-        where they carry no noise.
-    solver: "paper".
+    restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
+        "accelerated" where it is estimated; right only where they carry no noise.
     precision: the number format of the autoencoder's forward passes; all else is float32. "float32"; "tf32", on NVIDIA
         GPUs; "bfloat16"; or "progressive": the masks are estimated in bfloat16 first, and from there on everything is
-        float32, the images and every decision that work on an image ends (with a known mask, all of it).
+        float32, the images and every decision that work on an image ends ("paper" with a known mask: all of it).
     seed: of the random initial masks, 0 ≤ seed < 2⁶⁴.
 
     Raises TypeError or ValueError for a value outside its range.
     """
 
-    gamma: float = 0.5
+    gamma: float | tuple[float, ...] | None = None
     inner_iterations: int = 40
     tolerance: float = 1e-9
     patience: int = 3
-    max_outer_iterations: int = 200
+    max_outer_iterations: int | None = None
     initial_mask: str = "random"
     restore_known_pixels: bool = True
     solver: str = "paper"
     precision: str = "float32"
     seed: int = 42
+    starts: int = 1
+    recognized_below: float = 1e-4
+    mask_period: int = 3
+    memory: int = 5
+    settle: int = 2
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, low=0, high=1e6, low_is_allowed=False)
+        if isinstance(self.gamma, tuple) and (not self.gamma or len(set(self.gamma)) < len(self.gamma)):
+            raise ValueError(f"gamma must be one number or several different ones, not {self.gamma!r}")
+        check_choice("solver", self.solver, SOLVERS)
+        for gamma in self.gammas:
+            check_number("gamma", gamma, low=0, high=1e6, low_is_allowed=False)
         check_integer("inner_iterations", self.inner_iterations, low=2, high=MOST_ITERATIONS)
         check_number("tolerance", self.tolerance, low=0)
         check_integer("patience", self.patience, low=1, high=MOST_ITERATIONS)
-        check_integer("max_outer_iterations", self.max_outer_iterations, low=1, high=MOST_ITERATIONS)
+        check_integer("max_outer_iterations", self.outer_limit, low=1, high=MOST_ITERATIONS)
         check_choice("initial_mask", self.initial_mask, INITIAL_MASKS)
         if not isinstance(self.restore_known_pixels, bool):
             raise TypeError(f"restore_known_pixels must be True or False, not {self.restore_known_pixels!r}")
-        check_choice("solver", self.solver, SOLVERS)
         check_choice("precision", self.precision, PRECISIONS)
         check_seed(self.seed)
+        check_integer("starts", self.starts, low=1, high=MOST_ITERATIONS)
+        check_number("recognized_below", self.recognized_below, low=0)
+        check_integer("mask_period", self.mask_period, low=1, high=MOST_ITERATIONS)
+        check_integer("memory", self.memory, low=0, high=MOST_MEMORY)
+        check_integer("settle", self.settle, low=0, high=MOST_ITERATIONS)
+
+    @property
+    def gammas(self) -> tuple[float, ...]:
+        """All γ that are tried, in this order."""
+        if self.gamma is None:
+            return DEFAULT_GAMMAS[self.solver]
+        return self.gamma if isinstance(self.gamma, tuple) else (self.gamma,)
+
+    @property
+    def outer_limit(self) -> int:
+        """`max_outer_iterations`, or the default of the solver."""
+        return DEFAULT_OUTER_LIMITS[self.solver] if self.max_outer_iterations is None else self.max_outer_iterations
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a plain dict, for JSON."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | ({"gamma": list(self.gamma)} if isinstance(self.gamma, tuple) else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -90,14 +133,15 @@ class Settings:
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(unknown)}")
-        return cls(**values)
+        gamma = values.get("gamma")
+        return cls(**{**values, "gamma": tuple(gamma)} if isinstance(gamma, list) else values)
 
-    def draw_initial_mask(self, index: int, image_shape: Sequence[int]) -> torch.Tensor:
-        """H⁰ of the image with this index: bool, shape `image_shape`, a function of (seed, index) alone."""
+    def draw_initial_mask(self, index: int, image_shape: Sequence[int], start: int = 0) -> torch.Tensor:
+        """H⁰ of the image with this index: bool, shape `image_shape`, a function of (seed, index, start) alone."""
         size = math.prod(image_shape)
-        if self.initial_mask == "zeros":
+        if self.initial_mask == "zeros" and start == 0:
             return torch.zeros(tuple(image_shape), dtype=torch.bool, device="cpu")
-        random = keyed_random("initial mask", self.seed, index)
+        random = keyed_random(f"initial mask {start}" if start else "initial mask", self.seed, index)
         bits = np.unpackbits(np.frombuffer(random.bytes(-(-size // 8)), np.uint8), count=size)
         return torch.from_numpy(bits.view(np.bool_)).reshape(tuple(image_shape))
 
@@ -111,15 +155,30 @@ class Recovery:
     masks: torch.Tensor
     """bool (B, *image_shape), True = kept: the estimated masks, or the mask that was given; all True from `iterate`."""
     outer_iterations: torch.Tensor
-    """int32 (B,): outer iterations made, by the paper's count; from `iterate`, iterations."""
+    """int32 (B,): outer iterations made for this estimate, by the paper's count; from `iterate`, iterations."""
     evaluations: torch.Tensor
-    """int32 (B,): applications of the autoencoder that this image used. Outer iterations that are known to repeat
-    earlier ones are not computed, and the first one from an all-zeros mask is the same for every image and is computed
-    once per call: neither is counted here."""
+    """int32 (B,): applications of the autoencoder that this image used, for all γ and starts that were tried. Outer
+    iterations that are known to repeat earlier ones are not computed, and the first one of "paper" from an all-zeros
+    mask is the same for every image and is computed once per call: neither is counted here. Nor is the one application
+    to each estimate that `fixed_point_mse` takes."""
     status: torch.Tensor
     """int8 (B,) of `Status`."""
     residual: torch.Tensor
     """float32 (B,): the last MSE between successive estimates; NaN where there was only one estimate."""
+    fixed_point_mse: torch.Tensor
+    """float32 (B,): ‖f(x) − x‖²/d of the estimate x: a training image is a fixed point of the autoencoder."""
+    misfit: torch.Tensor
+    """float32 (B,): ‖y − Hx‖²/d, with y = `degraded` and H = `masks`: a recovered image explains what was given."""
+    gamma: torch.Tensor
+    """float32 (B,): the γ of this estimate; NaN from `iterate`."""
+    attempts: torch.Tensor
+    """int32 (B,): how many pairs of γ and initial mask were tried."""
+    accepted: torch.Tensor
+    """int32 (B,): extrapolations of the accelerated solver that were gone on from, for this estimate."""
+    rejected: torch.Tensor
+    """int32 (B,): extrapolations that made the residual grow, and were taken back."""
+    mask_changes: torch.Tensor
+    """int32 (B,): estimates of the mask that changed it, of the accelerated solver."""
     backend: str
     """What computed it: "torch", "cpp", "triton", or "reference"."""
     execution: str = "eager"

@@ -33,6 +33,24 @@ def test_all_backends_give_the_same_images_and_verdicts(memorised: Memorised, se
             assert torch.equal(getattr(got, field), getattr(expected, field)), (name, field)
 
 
+@pytest.mark.parametrize(("known", "estimates"), [(False, 5), (True, 9)])
+def test_the_accelerated_solver_recovers_the_same_images(memorised: Memorised, known: bool, estimates: int) -> None:
+    """Sums over pixels differ in the last place, which so few extrapolations do not carry beyond 1e-4 per pixel."""
+    degraded = degradation.erase(memorised.members[:4], mask := degradation.make_mask("center", SHAPE))
+    settings = Settings(solver="accelerated", gamma=0.5, settle=1, max_outer_iterations=estimates)
+    expected, got = (
+        mf.recover(memorised.autoencoder, degraded, mask if known else None, settings, backend=name)
+        for name in ("torch", "triton")
+    )
+    assert got.backend == "triton"
+    torch.testing.assert_close(got.images, expected.images, rtol=0, atol=1e-4)
+    assert (got.masks == expected.masks).float().mean() > 0.99
+    assert ((got.evaluations - expected.evaluations).abs() <= settings.mask_period).all()
+    assert (got.accepted > 0).any()
+    if known:
+        assert (metrics.mse(got.images, memorised.members[:4]) < metrics.ACCURATE_MSE).any()
+
+
 def test_known_masks_and_iterate(memorised: Memorised) -> None:
     degraded = degradation.erase(memorised.members[:5], mask := degradation.make_mask("half", SHAPE))
     for recovered in (

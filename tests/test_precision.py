@@ -4,7 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast import Settings, degradation, metrics, precision
+from memrecon_fast.inflight import InFlight
 from memrecon_fast.precision import allow_tf32, in_format
-from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.recovery import EARLY_ESTIMATES, prepare_recover
+from memrecon_fast.solvers.samples import Sample
 from tests.memorised import Memorised
 
 CPU = torch.device("cpu")
@@ -170,6 +172,65 @@ def test_progressive_precision_gives_the_verdicts_of_float32(
     assert (got.outer_iterations <= 40).all()
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(("name", "borderline"), [("center", 0), ("random-80", 0), ("stripes", 0), ("corner", 2)])
+def test_progressive_precision_of_the_accelerated_solver_gives_the_verdicts_of_float32(
+    memorised: Memorised, name: str, borderline: int, known: bool
+) -> None:
+    """On the hardest mask some images lie between two basins: other roundings, of whatever kind, may move them."""
+    images = torch.cat([memorised.members, memorised.controls[:8]])
+    degraded = degradation.erase(images, mask := degradation.make_mask(name, SHAPE))
+    settings = Settings(solver="accelerated", gamma=(0.2, 0.5), max_outer_iterations=60)
+    progressive = dataclasses.replace(settings, precision="progressive")
+    exact, got = (
+        mf.recover(memorised.autoencoder, degraded, mask if known else None, one) for one in (settings, progressive)
+    )
+    for threshold in (metrics.ACCURATE_MSE, metrics.APPROXIMATE_MSE):
+        verdicts = [metrics.mse(result.images, images) < threshold for result in (got, exact)]
+        assert (verdicts[0] != verdicts[1]).sum() <= borderline
+        assert verdicts[0][:16].sum() >= (6 if borderline else 15)
+        assert not verdicts[0][16:].any()
+    recognized = [one.fixed_point_mse + one.misfit < settings.recognized_below for one in (got, exact)]
+    assert (recognized[0] != recognized[1]).sum() <= borderline
+    assert (got.outer_iterations <= 60).all()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_first_estimates_of_the_accelerated_solver_are_in_bfloat16_and_all_else_in_float32(
+    memorised: Memorised, known: bool
+) -> None:
+    """Of one image: so many evaluations in bfloat16, then none any more."""
+    spy = Spy(memorised.autoencoder).eval()
+    degraded = degradation.erase(memorised.members[:1], mask := degradation.make_mask("center", SHAPE))
+    settings = Settings(solver="accelerated", gamma=0.5, precision="progressive")
+    solver = prepare_recover(spy, SHAPE, settings, known_masks=known)
+    spy.in_bfloat16.clear()
+    (one,) = InFlight(solver, 4).stream([Sample(0, degraded[0], mask if known else None)])
+    early = EARLY_ESTIMATES * settings.mask_period
+    assert spy.in_bfloat16[:early] == [True] * early
+    late = spy.in_bfloat16[early:]
+    assert late == [False] * len(late)
+    assert one.evaluations == early + len(late) - 1  # but for the one that scores the estimate
+    assert one.evaluations == settings.mask_period * one.outer_iterations
+    assert one.fixed_point_mse < 1e-9
+
+
+class Spy(nn.Module):
+    """Notes of every call whether it was in bfloat16."""
+
+    in_bfloat16: ClassVar[list[bool]] = []  # shared with copies
+
+    def __init__(self, autoencoder: nn.Module) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.in_bfloat16.append(torch.is_autocast_enabled("cpu"))
+        v = self.autoencoder(x)
+        assert (v.dtype == torch.bfloat16) == self.in_bfloat16[-1]
+        return v  # type: ignore[no-any-return]
+
+
 def test_progressive_precision_spends_little_in_float32(memorised: Memorised) -> None:
     degraded = degradation.erase(memorised.members, degradation.make_mask("center", SHAPE))
     in_float32 = 0
@@ -190,7 +251,10 @@ def test_progressive_precision_spends_little_in_float32(memorised: Memorised) ->
     assert in_float32 < 0.7 * int(exact.evaluations.sum())
 
 
-@pytest.mark.parametrize("settings", [{"max_outer_iterations": 5}, {"known": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_outer_iterations": 5}, {"known": True}, {"solver": "accelerated", "max_outer_iterations": 17}],
+)
 def test_where_there_is_nothing_to_gain_all_is_float32(memorised: Memorised, settings: dict[str, object]) -> None:
     known = bool(settings.pop("known", False))
     chosen = Settings(precision="progressive", **settings)  # type: ignore[arg-type]

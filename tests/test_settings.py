@@ -11,13 +11,23 @@ from memrecon_fast import Settings
 from memrecon_fast.settings import keyed_random
 
 
-def test_settings_survive_json_and_are_hashable() -> None:
-    settings = Settings(gamma=0.1, initial_mask="zeros", seed=7)
+@pytest.mark.parametrize("gamma", [0.1, 1, None, (0.5,), (1.0, 0.1)])
+def test_settings_survive_json_and_are_hashable(gamma: Any) -> None:
+    settings = Settings(gamma=gamma, initial_mask="zeros", seed=7, solver="accelerated", starts=3, memory=4, settle=0)
     again = Settings.from_dict(json.loads(json.dumps(settings.to_dict())))
     assert again == settings
     assert len({again, settings}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.gamma = 1.0  # type: ignore[misc]
+
+
+def test_the_gammas_are_those_given_or_those_of_the_solver() -> None:
+    assert Settings(gamma=0.3).gammas == (0.3,)
+    assert Settings(gamma=(1.0, 0.1)).gammas == (1.0, 0.1)
+    assert Settings().gammas == (0.5,)
+    several = Settings(solver="accelerated").gammas
+    assert len(several) > 1
+    assert Settings(solver="accelerated", gamma=several).gammas == several
 
 
 def test_an_unknown_name_is_named() -> None:
@@ -36,7 +46,22 @@ def test_an_unknown_name_is_named() -> None:
         ("patience", 0, "patience must be at least 1"),
         ("max_outer_iterations", 0, "max_outer_iterations must be at least 1"),
         ("initial_mask", "ones", "initial_mask must be one of 'random', 'zeros', not 'ones'"),
-        ("solver", "newton", "solver must be one of 'paper', not 'newton'"),
+        ("solver", "newton", "solver must be one of 'paper', 'accelerated', not 'newton'"),
+        (
+            "precision",
+            "float16",
+            "precision must be one of 'float32', 'tf32', 'bfloat16', 'progressive', not 'float16'",
+        ),
+        ("gamma", (), r"gamma must be one number or several different ones, not \(\)"),
+        ("gamma", (0.5, 0.1, 0.5), r"gamma must be one number or several different ones, not \(0.5, 0.1, 0.5\)"),
+        ("gamma", (0.5, 0.0), "gamma must be finite and above 0 and at most 1e[+]06, not 0.0"),
+        ("starts", 0, "starts must be at least 1 and at most 2147483647, not 0"),
+        ("recognized_below", -1e-4, "recognized_below must be finite and at least 0, not -0.0001"),
+        ("recognized_below", float("inf"), "recognized_below must be finite"),
+        ("mask_period", 0, "mask_period must be at least 1 and at most 2147483647, not 0"),
+        ("memory", -1, "memory must be at least 0 and at most 32, not -1"),
+        ("memory", 33, "memory must be at least 0 and at most 32, not 33"),
+        ("settle", -1, "settle must be at least 0 and at most 2147483647, not -1"),
         ("seed", -1, "seed must be at least 0"),
         ("seed", 2**64, "seed must be at least 0 and at most"),
         ("gamma", 1e300, "gamma must be finite and above 0 and at most 1e[+]06, not 1e[+]300"),
@@ -52,7 +77,20 @@ def test_values_out_of_range(name: str, value: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("gamma", "0.5"), ("gamma", True), ("patience", 3.0), ("seed", None), ("restore_known_pixels", 1)],
+    [
+        ("gamma", "0.5"),
+        ("gamma", True),
+        ("gamma", [0.1, 0.5]),
+        ("gamma", (0.1, "0.5")),
+        ("patience", 3.0),
+        ("seed", None),
+        ("restore_known_pixels", 1),
+        ("starts", 2.0),
+        ("recognized_below", "1e-4"),
+        ("mask_period", None),
+        ("memory", 5.0),
+        ("settle", True),
+    ],
 )
 def test_values_of_the_wrong_type(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be"):
@@ -68,6 +106,20 @@ def test_the_initial_mask_is_a_function_of_seed_and_index() -> None:
     # 969 fair coins have a standard deviation of 0.016
     assert all(abs(mask.float().mean() - 0.5) < 0.08 for mask in masks.values())
     assert not Settings(initial_mask="zeros").draw_initial_mask(0, shape).any()
+
+
+def test_every_start_has_a_random_mask_of_its_own_but_the_first_of_zeros() -> None:
+    shape = (3, 17, 19)
+    drawn = {}
+    for initial_mask in ("random", "zeros"):
+        settings = Settings(initial_mask=initial_mask)
+        for start in range(4):
+            drawn[initial_mask, start] = settings.draw_initial_mask(5, shape, start)
+            assert torch.equal(drawn[initial_mask, start], settings.draw_initial_mask(5, shape, start))
+    assert not drawn["zeros", 0].any()
+    assert len({tuple(mask.flatten().tolist()) for mask in drawn.values()}) == 5
+    assert all(torch.equal(drawn["zeros", start], drawn["random", start]) for start in (1, 2, 3))
+    assert all(abs(drawn["random", start].float().mean() - 0.5) < 0.08 for start in range(4))
 
 
 def test_every_purpose_seed_and_index_has_random_numbers_of_its_own() -> None:

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from memrecon_fast.audit.cluster import Crew, Task
 from memrecon_fast.audit.description import describe, session, write_description
-from memrecon_fast.audit.methods import Solver
 from memrecon_fast.audit.opening import OpenRun, open_run
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.progress import AuditProgress
@@ -28,13 +27,14 @@ from memrecon_fast.audit.run import count_all, count_missing, run_audit
 from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS, Workbench
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.prox import device_of
+from memrecon_fast.solvers.protocol import AnySolver
 
 
 class MissingImagesError(RuntimeError):
     """Some recoveries could not be done; the same command does them once they can be."""
 
 
-def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Solver], list[str]]:
+def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, AnySolver], list[str]]:
     """The solvers, and what there is to remark on them. Raises as `Audit.prepare`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
@@ -70,7 +70,7 @@ def carry_out(
 
 def conduct(
     run: OpenRun,
-    solvers: Mapping[str, Solver],
+    solvers: Mapping[str, AnySolver],
     console: Console,
     seconds_between_parts: float = SECONDS_BETWEEN_PARTS,
 ) -> Path:

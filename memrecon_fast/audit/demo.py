@@ -22,6 +22,7 @@ WIDTH = 384
 DEPTH = 6
 TARGET_LOSS = 1e-9
 MAX_STEPS = 3000
+METHODS = ("accelerated", "paper", "iterate")
 
 
 def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
@@ -48,6 +49,7 @@ def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Pa
     audit = Audit(
         splits={split: open_images(str(path)) for split, path in sources.items()},
         masks={name: degradation.make_mask(name, (3, SIZE, SIZE)) for name in degradation.MASKS},
+        methods=METHODS,
     )
     console.print(
         f"Recovering them and {images} photographs that it has never seen, from copies under {len(audit.masks)} masks, "

@@ -26,10 +26,10 @@ from memrecon_fast.audit.records import RECORDS, Cell
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.replacing import replacing
 
-_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
+_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "kept": dict, "plan": dict, "sessions": list}
 _PLAN = (
-    "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "keep_images", "device",
-    "parts",
+    "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "degraded", "keep_images",
+    "device", "parts",
 )  # fmt: skip
 _MEANING = {
     "model": "the model's weights or layers",
@@ -42,7 +42,7 @@ _MEANING = {
 def describe(
     audit: Audit, autoencoder: Autoencoder, device: str, model: str, sources: Mapping[str, str], parts: str | None
 ) -> dict[str, Any]:
-    """What is audited, for JSON; `sessions` are added as the run is worked on.
+    """What is audited, for JSON; `sessions` are added as the run is worked on. "kept": the entries that a mask keeps.
 
     model, sources: as the user named them. device: "cpu" or "cuda". parts: where the part files are, see
     `parts.Parts`; None: in the run's folder.
@@ -54,6 +54,7 @@ def describe(
         "counts": {
             split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
         },
+        "kept": {name: int(mask.sum()) for name, mask in audit.masks.items()},
         "plan": {
             "model": model_digest(autoencoder),
             "images": {split: images.digest() for split, images in audit.splits.items()},
@@ -63,6 +64,7 @@ def describe(
             "settings": audit.settings.to_dict(),
             "iterate": {"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
             "noise_std": audit.noise_std,
+            "degraded": audit.degraded,
             "keep_images": audit.keep_images,
             "device": device,
             "parts": parts,

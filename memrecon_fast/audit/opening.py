@@ -77,7 +77,7 @@ def check_run_folder(run: Path, resume: bool) -> bool:
 
 def _write_images(audit: Audit, run: Path) -> None:
     near_duplicates = {}
-    if "controls" in audit.splits:
+    if "controls" in audit.splits and not audit.degraded:  # degraded ones differ less than their originals
         near_duplicates = find_near_duplicates(audit.splits["members"], audit.splits["controls"])
     write_images(run / IMAGES, audit.splits, near_duplicates)
 

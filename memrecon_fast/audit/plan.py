@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from memrecon_fast.audit.inputs.images import Images
-from memrecon_fast.audit.methods import METHODS, Solver, headline_of, prepare_method
+from memrecon_fast.audit.methods import METHODS, RECOGNIZED, headline_of, prepare_method
 from memrecon_fast.audit.records import Cell
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.settings import Settings, check_choice, check_integer, check_number
+from memrecon_fast.solvers.protocol import AnySolver
 
 SPLITS = ("members", "controls")
+GIVEN = "given"
+"""The name of the mask of degraded images, known or not."""
 ALL_IMAGES = sys.maxsize
 """As `keep_images`: every one."""
 
@@ -31,6 +34,8 @@ class Audit:
     noise_std: standard deviation of the noise on the degraded images, at most 1.
     keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
     backend, slots: as for `recover`.
+    degraded: the images are degraded already, and their originals unknown. The only mask is then `GIVEN`: the known
+        one, for the method "known-mask", or all True; and there are no "iterate" and no noise.
 
     Raises TypeError or ValueError for what does not fit together.
     """
@@ -43,6 +48,7 @@ class Audit:
     keep_images: int = 0
     backend: str = "auto"
     slots: int | None = None
+    degraded: bool = False
 
     def __post_init__(self) -> None:
         for split in self.splits:
@@ -61,9 +67,21 @@ class Audit:
         check_integer("keep_images", self.keep_images, low=0)
         if self.slots is not None:
             check_integer("slots", self.slots, low=1)
+        if self.degraded:
+            self._check_degraded()
         for split, images in self.splits.items():
             if images.image_shape != self.image_shape:
                 raise ValueError(f"the {split} are of shape {images.image_shape}, the members of {self.image_shape}")
+
+    def _check_degraded(self) -> None:
+        wrong = [method for method in self.methods if method not in RECOGNIZED]
+        if wrong:
+            raise ValueError(
+                f"what {', '.join(wrong)} makes of degraded images cannot be judged without their originals; "
+                f"expected {', '.join(RECOGNIZED)}"
+            )
+        if list(self.masks) != [GIVEN] or self.noise_std > 0:
+            raise ValueError(f"degraded images are taken as they are: the only mask is {GIVEN!r}, and noise_std 0")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -80,7 +98,7 @@ class Audit:
         methods = self.methods if method is None else (method,)
         return [Cell(split, mask, method) for method in methods for mask in self.masks for split in self.splits]
 
-    def prepare(self, autoencoder: Autoencoder) -> dict[str, Solver]:
+    def prepare(self, autoencoder: Autoencoder) -> dict[str, AnySolver]:
         """The solver of each method. Raises TypeError or ValueError where the autoencoder does not do."""
         expected = stated_shape(autoencoder)
         if expected not in (None, self.image_shape):

@@ -51,11 +51,12 @@ class AuditProgress:
         """One more image is done."""
         cell = Cell(record.split, record.mask, record.method)
         done_in_cell, recovered = self._counts.get(cell, (0, 0))
-        done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + record.approximate
+        done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + record.came_back
         self.done += 1
         now = time.monotonic()
         pace = _pace(self.done - self._before, self._total - self.done, now - self._started)
-        so_far = f"{cell.split}, {cell.mask}, {cell.method}: {recovered} of {done_in_cell} recovered"
+        word = "recognized" if record.approximate is None else "recovered"
+        so_far = f"{cell.split}, {cell.mask}, {cell.method}: {recovered} of {done_in_cell} {word}"
         self._bar.update(self._task, completed=self.done, description=so_far, pace=pace)
         if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:
             self._written = now

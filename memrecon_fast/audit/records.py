@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from memrecon_fast.replacing import replacing
+from memrecon_fast.settings import Settings
 
 RECORDS = "records"
 _LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
@@ -55,13 +56,14 @@ class Record:
     split: str
     mask: str
     method: str
-    mse: float
-    """Mean squared error of the estimate as it is; NaN or infinite where it diverged."""
-    psnr: float
+    mse: float | None
+    """Mean squared error of the estimate as it is; NaN or infinite where it diverged. None, as in the three columns
+    that follow, where the original is unknown."""
+    psnr: float | None
     """dB, of the estimate clipped to [0, 1]; at most `MOST_PSNR`."""
-    accurate: bool
+    accurate: bool | None
     """Whether it did not diverge and its MSE is below `metrics.ACCURATE_MSE`."""
-    approximate: bool
+    approximate: bool | None
     """The same with `metrics.APPROXIMATE_MSE`."""
     diverged: bool
     status: str
@@ -72,14 +74,38 @@ class Record:
     residual: float
     """MSE between the last two estimates; NaN where there was only one."""
     wrong_mask_share: float | None
-    """Share of the mask's entries that were estimated wrongly; None where the method estimates none."""
+    """Share of the mask's entries that were estimated wrongly; None where the method estimates none, or where the true
+    mask is unknown."""
+    fixed_point_mse: float
+    """Mean squared change by one application of the autoencoder to the estimate; NaN or infinite where it diverged."""
+    misfit: float
+    """Mean squared difference of the degraded image and the estimate under its mask; NaN or infinite as above."""
+    gamma: float | None
+    """The penalty γ of the estimate; None where the method has none."""
+    attempts: int
+    """Pairs of γ and initial mask that were tried."""
+    accepted: int
+    """Extrapolations of the accelerated solver that were gone on from."""
+    rejected: int
+    """Extrapolations that were taken back."""
+    mask_changes: int
+    """Estimates of the mask that changed it, of the accelerated solver."""
+
+    @property
+    def came_back(self) -> bool:
+        """Whether it is approximate or, where that is unknown, recognized, see `recognition`; not yet calibrated."""
+        if self.approximate is None:
+            return not self.diverged and self.fixed_point_mse + self.misfit < Settings.recognized_below
+        return self.approximate
 
 
+_OPTIONAL = " | None"
+_KINDS = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
 SCHEMA = pa.schema(
     [
-        pa.field(field.name, kind, nullable=field.name == "wrong_mask_share")
+        pa.field(field.name, _KINDS[kind.removesuffix(_OPTIONAL)], nullable=kind.endswith(_OPTIONAL))
         for field in dataclasses.fields(Record)
-        for kind in [{"int": pa.int64(), "str": pa.string(), "bool": pa.bool_()}.get(str(field.type), pa.float64())]
+        for kind in [str(field.type)]
     ]
 )
 

@@ -22,8 +22,16 @@ def rate_interval(successes: int, total: int) -> tuple[float, float]:
 
 
 def errors(columns: Columns) -> NDArray[np.float64]:
-    """The MSE of each image, infinite where it diverged."""
-    return np.where(columns["diverged"].astype(bool), np.inf, columns["mse"]).astype(np.float64)
+    """The MSE of each image, or its score where its original is unknown; infinite where it diverged."""
+    found = np.where(columns["diverged"].astype(bool), np.inf, columns["mse"]).astype(np.float64)
+    unknown = np.isnan(found)
+    return np.where(unknown, scores(columns), found) if unknown.any() else found
+
+
+def scores(columns: Columns) -> NDArray[np.float64]:
+    """‖f(x) − x‖²/d + ‖y − Hx‖²/d of each estimate x, see `recognition`; infinite where it diverged."""
+    found = columns["fixed_point_mse"] + columns["misfit"]
+    return np.where(np.isfinite(found) & ~columns["diverged"].astype(bool), found, np.inf).astype(np.float64)
 
 
 def extremes(errors: NDArray[np.float64], count: int) -> set[int]:

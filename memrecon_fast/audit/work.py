@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import signal
 import threading
 import time
@@ -16,15 +17,16 @@ from torch import Tensor
 
 from memrecon_fast import metrics
 from memrecon_fast.audit import gallery
-from memrecon_fast.audit.methods import BLIND, Solver
+from memrecon_fast.audit.methods import BLIND
 from memrecon_fast.audit.parts import Parts, Row
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import MOST_PSNR, Cell, Record
-from memrecon_fast.audit.statistics import extremes
+from memrecon_fast.audit.statistics import errors, extremes
 from memrecon_fast.degradation import erase
 from memrecon_fast.inflight import SHARE_OF_MEMORY, InFlight, slots_by_default
 from memrecon_fast.prefetch import prefetch
 from memrecon_fast.settings import Status
+from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample
 
 IMAGES_IN_SHARD = 64
@@ -61,7 +63,7 @@ class Workbench:
     def __init__(
         self,
         audit: Audit,
-        solvers: Mapping[str, Solver],
+        solvers: Mapping[str, AnySolver],
         parts: Parts,
         seconds_between_parts: float = SECONDS_BETWEEN_PARTS,
     ) -> None:
@@ -112,7 +114,8 @@ class Workbench:
                     skip(str(error))
                     continue
                 degraded = erase(original[None], mask, audit.noise_std, audit.settings.seed, first_index=index)[0]
-                job = _Job(shard.cell, images.names[index], images.sha256[index], original, degraded, mask)
+                truth = None if audit.degraded else _Truth(original, mask)
+                job = _Job(shard.cell, images.names[index], images.sha256[index], degraded, truth)
                 yield Sample(index, degraded, known_mask, label=job)
 
 
@@ -160,10 +163,11 @@ class Saver:
     def _drop_pixels(self, cell: Cell) -> None:
         """Of images that others of the cell are preferred to."""
         done = sorted(self._done[cell], key=lambda one: one.record.index)
-        errors = np.array([np.inf if one.record.diverged else one.record.mse for one in done])
-        kept = extremes(errors, self._keep_images)
+        names = ("mse", "fixed_point_mse", "misfit", "diverged")
+        found = errors({name: np.array([getattr(one.record, name) for one in done], np.float64) for name in names})
+        kept = extremes(found, self._keep_images)
         if self._wanted is None:
-            shown = gallery.candidates(errors)
+            shown = gallery.candidates(found)
         else:
             wanted = self._wanted.get(cell, frozenset())
             shown = {position for position, one in enumerate(done) if one.record.index in wanted}
@@ -193,8 +197,19 @@ class _Done:
         if self.finished is None:
             return Row(self.record)
         image, mask = self.finished.image, self.finished.mask
-        picture = gallery.make_picture(self.job.original, self.job.degraded, image, mask) if self.job else None
+        picture = None
+        if self.job is not None:
+            degraded, truth = self.job.degraded, self.job.truth
+            picture = gallery.make_picture(degraded if truth is None else truth.image, degraded, image, mask)
         return Row(self.record, picture, *((image.numpy(), mask.numpy()) if self.kept else (None, None)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Truth:
+    """What was degraded, and how."""
+
+    image: Tensor
+    mask: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,15 +219,20 @@ class _Job:
     cell: Cell
     name: str
     sha256: str
-    original: Tensor
     degraded: Tensor
-    mask: Tensor
+    truth: _Truth | None
 
 
 def _record(job: _Job, one: Finished) -> Record:
-    mse = metrics.mse(one.image[None], job.original[None]).item()
-    psnr = metrics.clipped_psnr(one.image[None], job.original[None]).item()
     diverged = one.status == Status.DIVERGED
+    mse = psnr = accurate = approximate = wrong_mask_share = None
+    if job.truth is not None:
+        mse = metrics.mse(one.image[None], job.truth.image[None]).item()
+        psnr = min(metrics.clipped_psnr(one.image[None], job.truth.image[None]).item(), MOST_PSNR)
+        accurate = not diverged and mse < metrics.ACCURATE_MSE
+        approximate = not diverged and mse < metrics.APPROXIMATE_MSE
+        if job.cell.method in BLIND:
+            wrong_mask_share = (one.mask != job.truth.mask).float().mean().item()
     return Record(
         index=one.index,
         name=job.name,
@@ -221,15 +241,22 @@ def _record(job: _Job, one: Finished) -> Record:
         mask=job.cell.mask,
         method=job.cell.method,
         mse=mse,
-        psnr=min(psnr, MOST_PSNR),
-        accurate=not diverged and mse < metrics.ACCURATE_MSE,
-        approximate=not diverged and mse < metrics.APPROXIMATE_MSE,
+        psnr=psnr,
+        accurate=accurate,
+        approximate=approximate,
         diverged=diverged,
         status=one.status.name,
         outer_iterations=one.outer_iterations,
         evaluations=one.evaluations,
         residual=one.residual,
-        wrong_mask_share=(one.mask != job.mask).float().mean().item() if job.cell.method in BLIND else None,
+        wrong_mask_share=wrong_mask_share,
+        fixed_point_mse=one.fixed_point_mse,
+        misfit=one.misfit,
+        gamma=None if math.isnan(one.gamma) else one.gamma,
+        attempts=one.attempts,
+        accepted=one.accepted,
+        rejected=one.rejected,
+        mask_changes=one.mask_changes,
     )
 
 

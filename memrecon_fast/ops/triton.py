@@ -41,21 +41,21 @@ ALIGNMENT = 16
 # Each thread has four neighbouring pixels: 128 bits of float32 and 32 of the mask. With more, Triton would give the
 # mask to other threads than the images, and shuffle it through shared memory. Latency is hidden by many threads
 # instead: the kernels take few enough registers to fill a multiprocessor with them.
-_PIXELS_PER_WARP = 4 * 32
-_FLAT_WARPS = 4
-_MOST_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
+PIXELS_PER_WARP = 4 * 32
+FLAT_WARPS = 4
+MOST_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
 _MOST_ROW_REGISTERS = {4: 64, 2: 80, 1: 80}  # of a thread: two blocks of 64 fill a multiprocessor; with more, one fits
-_JUDGE_ROWS = 32  # to one warp
+JUDGE_ROWS = 32  # to one warp
 
 OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
 """Of every kernel. Without the first a product and a sum may become one fused operation, which rounds once."""
 
-_RUNNING = tl.constexpr(settings.RUNNING)
-_CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
-_MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
-_DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
+RUNNING = tl.constexpr(settings.RUNNING)
+CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
+MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
+DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
 
-_PER_ROW = [
+PER_ROW = [
     *("coefficients", "residual", "settled", "recurs", "renew", "status"),
     *("iterations", "blocks", "below", "anchored", "period"),
 ]
@@ -64,13 +64,13 @@ _PER_ROW = [
 
 def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """`plain.start`."""
-    _, d = _check("s", s=s, y=y, mask=mask, coefficients=coefficients)
+    _, d = check("s", s=s, y=y, mask=mask, coefficients=coefficients)
     _launch_flat(_start, d, s, y, mask, coefficients)
 
 
 def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """`plain.step`."""
-    _, d = _check("s", s=s, v=v, y=y, mask=mask, coefficients=coefficients)
+    _, d = check("s", s=s, v=v, y=y, mask=mask, coefficients=coefficients)
     _launch_flat(_step, d, s, v, y, mask, coefficients)
 
 
@@ -90,7 +90,7 @@ def close(
     estimate_mask: bool,
 ) -> None:
     """`plain.close`."""
-    rows, d = _check(
+    rows, d = check(
         *("s", "mask", "anchor", "x", "residual", "settled", "recurs"),
         s=s,
         v=v,
@@ -106,13 +106,13 @@ def close(
         coefficients=coefficients,
     )
     buffers = (s, v, y, mask, anchor, x, residual, settled, recurs, renew, status, coefficients)
-    _launch_rows(_close, rows, d, *buffers, ESTIMATE_MASK=bool(estimate_mask))
+    launch_rows(_close, rows, d, *buffers, share_of(d), ESTIMATE_MASK=bool(estimate_mask))
 
 
 def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
     """`plain.advance`."""
-    rows, d = _check("x", "residual", x=x, v=v, residual=residual, status=status)
-    _launch_rows(_advance, rows, d, x, v, residual, status)
+    rows, d = check("x", "residual", x=x, v=v, residual=residual, status=status)
+    launch_rows(_advance, rows, d, x, v, residual, status, share_of(d))
 
 
 def judge(
@@ -132,7 +132,7 @@ def judge(
     first_comparison: int,
 ) -> None:
     """`plain.judge`."""
-    rows, _ = _check(
+    rows, _ = check(
         *("residual", "renew", "iterations", "blocks", "below", "anchored", "period", "status"),
         residual=residual,
         settled=settled,
@@ -148,10 +148,10 @@ def judge(
     buffers = (residual, settled, recurs, renew, iterations, blocks, below, anchored, period, status)
     # As torch rounds it to compare it with a float32: the interpreter would not.
     numbers = (ctypes.c_float(tolerance).value, patience, limit, first_comparison)
-    _launch(_judge, triton.cdiv(rows, _JUDGE_ROWS), *buffers, *numbers, rows, BLOCK=_JUDGE_ROWS, num_warps=1)
+    launch(_judge, triton.cdiv(rows, JUDGE_ROWS), *buffers, *numbers, rows, BLOCK=JUDGE_ROWS, num_warps=1)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
 def _start(
     s: tl.tensor,
     y: tl.tensor,
@@ -171,7 +171,7 @@ def _start(
     tl.store(s + first + lane, tl.where(kept, image * weight, 0.0), mask=inside)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
 def _step(
     s: tl.tensor,
     v: tl.tensor,
@@ -196,7 +196,7 @@ def _step(
     tl.store(s + first + lane, tl.where(kept, (image + entered + c * left) * weight, left), mask=inside)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
 def _close(
     s: tl.tensor,
     v: tl.tensor,
@@ -217,7 +217,7 @@ def _close(
     ESTIMATE_MASK: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
-    if tl.load(status + row) != _RUNNING:
+    if tl.load(status + row) != RUNNING:
         return
     g = tl.load(coefficients + 3 * row)
     weight = tl.load(coefficients + 3 * row + 2)
@@ -258,7 +258,7 @@ def _close(
     tl.store(recurs + row, (tl.sum(differs & 2, axis=0) == 0) if ESTIMATE_MASK else False)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
 def _advance(
     x: tl.tensor,
     v: tl.tensor,
@@ -270,7 +270,7 @@ def _advance(
     BLOCK: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
-    if tl.load(status + row) != _RUNNING:
+    if tl.load(status + row) != RUNNING:
         return
     d = units * UNIT
     lane = tl.arange(0, BLOCK)
@@ -287,7 +287,7 @@ def _advance(
 
 @triton.jit(
     do_not_specialize=["tolerance", "patience", "limit", "first_comparison", "rows"],
-    do_not_specialize_on_alignment=_PER_ROW,
+    do_not_specialize_on_alignment=PER_ROW,
 )
 def _judge(
     residual: tl.tensor,
@@ -308,7 +308,7 @@ def _judge(
     BLOCK: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    running = (row < rows) & (tl.load(status + row, mask=row < rows, other=0) == _RUNNING)
+    running = (row < rows) & (tl.load(status + row, mask=row < rows, other=0) == RUNNING)
     mse = tl.load(residual + row, mask=running, other=0.0)
     finite = tl.abs(mse) < float("inf")
     count = tl.load(iterations + row, mask=running, other=0) + 1
@@ -324,9 +324,9 @@ def _judge(
     again = came_back & (length == last) & finite & (run < length) & (run < patience) & (ahead == 0)
     left = tl.maximum(limit - count, 0)
     skipped = tl.where(again, left - left % length, 0)
-    verdict = tl.where(count + ahead + skipped >= limit, _MAX_ITERATIONS, _RUNNING)
-    verdict = tl.where(run + ahead >= patience, _CONVERGED, verdict)
-    verdict = tl.where(finite, verdict, _DIVERGED)
+    verdict = tl.where(count + ahead + skipped >= limit, MAX_ITERATIONS, RUNNING)
+    verdict = tl.where(run + ahead >= patience, CONVERGED, verdict)
+    verdict = tl.where(finite, verdict, DIVERGED)
     tl.store(residual + row, tl.where(ahead > 0, 0.0, mse), mask=running)
     tl.store(below + row, run + ahead, mask=running)
     tl.store(iterations + row, count + ahead + skipped, mask=running)
@@ -346,7 +346,7 @@ def _coefficients_of_pixels(coefficients: tl.tensor, first: tl.tensor, lane: tl.
     return coefficients + 3 * row + 3 * rows_on
 
 
-def _check(*written: str, **buffers: Tensor) -> tuple[int, int]:
+def check(*written: str, **buffers: Tensor) -> tuple[int, int]:
     """Rows and d, if the kernels may have these buffers; raises as `check_buffers`."""
     _, rows, d = check_buffers(written, DEVICE_TYPE, ALIGNMENT, **buffers)
     if max(rows, d) > MOST_PIXELS:
@@ -356,26 +356,39 @@ def _check(*written: str, **buffers: Tensor) -> tuple[int, int]:
 
 def _launch_flat(kernel: Any, d: int, *buffers: Tensor) -> None:
     n = buffers[0].numel()
-    unit = _unit(n)
-    block = _FLAT_WARPS * _PIXELS_PER_WARP
-    _launch(kernel, triton.cdiv(n, block), *buffers, n // unit, UNIT=unit, D=d, BLOCK=block, num_warps=_FLAT_WARPS)
+    unit = unit_of(n)
+    block = FLAT_WARPS * PIXELS_PER_WARP
+    launch(kernel, triton.cdiv(n, block), *buffers, n // unit, UNIT=unit, D=d, BLOCK=block, num_warps=FLAT_WARPS)
 
 
-def _launch_rows(kernel: Any, rows: int, d: int, *buffers: Tensor, **constants: int) -> None:
-    unit = _unit(d)
-    warps = min(triton.next_power_of_2(max(triton.cdiv(d, _PIXELS_PER_WARP), 1)), _MOST_ROW_WARPS)
-    block = warps * _PIXELS_PER_WARP
-    share = 1 / d if d else math.nan  # of a pixel in the mean
-    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": _MOST_ROW_REGISTERS[unit]}
-    _launch(kernel, rows, *buffers, share, d // unit, **constants)
+def launch_rows(
+    kernel: Any,
+    rows: int,
+    d: int,
+    *arguments: Any,
+    most_warps: int = MOST_ROW_WARPS,
+    registers: int | None = None,
+    **constants: int,
+) -> None:
+    """Run `kernel` with a block of threads for each row; a thread may have so many `registers`."""
+    unit = unit_of(d)
+    warps = min(triton.next_power_of_2(max(triton.cdiv(d, PIXELS_PER_WARP), 1)), most_warps)
+    block = warps * PIXELS_PER_WARP
+    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": registers or _MOST_ROW_REGISTERS[unit]}
+    launch(kernel, rows, *arguments, d // unit, **constants)
 
 
-def _unit(pixels: int) -> int:
+def share_of(d: int) -> float:
+    """That of a pixel in a mean."""
+    return 1 / d if d else math.nan
+
+
+def unit_of(pixels: int) -> int:
     """What the compiler is told `pixels` to be a multiple of, for it to move so many pixels at once."""
     return 4 if pixels % 4 == 0 else 2 if pixels % 2 == 0 else 1
 
 
-def _launch(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
+def launch(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
     """Run so many programs of `kernel` on the device of its first argument."""
     if programs == 0:
         return

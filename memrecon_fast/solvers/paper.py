@@ -8,15 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops import Ops, plain
+from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
-from memrecon_fast.solvers.samples import Sample, Staged
-from memrecon_fast.solvers.slots import Slots, clear, common_buffers, counters, upload
+from memrecon_fast.solvers.attempts import begin, count_attempts, gamma_rows
+from memrecon_fast.solvers.samples import Results, Sample, Staged
+from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, upload
 
 
 @dataclasses.dataclass(frozen=True)
-class PaperSlots(Slots):
+class PaperSlots(JudgedSlots):
     """The state of Algorithm 1 beside the estimate; v = f(s) lives within one block only."""
 
     s: Tensor
@@ -29,6 +30,8 @@ class PaperSlots(Slots):
     """bool [S, d]: Θ as it was estimated some time ago."""
     coefficients: Tensor
     """float32 [S, 3]: what the operations need of γ."""
+    gamma: Tensor
+    """float32 [S]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,16 @@ class PaperSolver:
     """The solver whose estimates of the masks the images begin with: progressive precision."""
 
     @property
+    def attempts(self) -> int:
+        """Pairs of γ and initial mask."""
+        return count_attempts(self.settings, self.known_masks)
+
+    @property
+    def recognized_below(self) -> float:
+        """See `Settings`."""
+        return self.settings.recognized_below
+
+    @property
     def finishes_at_load(self) -> bool:
         """Whether an image may be done once it is loaded."""
         return self.first_iteration is not None
@@ -67,26 +80,28 @@ class PaperSolver:
     def allocate(self, slots: int) -> PaperSlots:
         """Empty slots."""
         pixels, device = self.prox.pixels, self.prox.device
-        gamma = torch.full((slots,), self.settings.gamma, dtype=torch.float64, device="cpu")
         return PaperSlots(
-            **common_buffers(slots, pixels, device),
+            **judged_buffers(slots, pixels, device),
             s=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             y=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
             mask=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
             anchor=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
-            coefficients=plain.coefficients(gamma).to(device),
+            coefficients=torch.zeros(slots, 3, dtype=torch.float32, device=device),
+            gamma=torch.zeros(slots, dtype=torch.float32, device=device),
         )
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        images = {"y": sample.degraded, "mask": self._initial_mask(sample)}
-        return Staged(sample, {name: self.prox.to_rows(image.cpu()[None])[0] for name, image in images.items()})
+        gamma, mask = begin(sample, self.settings, self.prox.image_shape, self.known_masks)
+        images = {"y": sample.degraded, "mask": mask}
+        rows = {name: self.prox.to_rows(image.cpu()[None])[0] for name, image in images.items()}
+        return Staged(sample, rows | gamma_rows(gamma))
 
     def load(self, slots: PaperSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
         clear(slots)
-        upload([one.rows["y"] for one in staged], slots.y)
-        upload([one.rows["mask"] for one in staged], slots.mask)
+        for name in ("y", "mask", "coefficients", "gamma"):
+            upload([one.rows[name] for one in staged], getattr(slots, name))
         if self.first_iteration is None:
             self.ops.start(slots.s, slots.y, slots.mask, slots.coefficients)
         else:
@@ -100,16 +115,19 @@ class PaperSolver:
             self.ops.step(slots.s, v, slots.y, slots.mask, slots.coefficients)
         self._close(slots, self.prox(slots.s))
 
-    def results(self, slots: PaperSlots) -> tuple[Tensor, Tensor]:
-        """The images, with known masks after (31), and the masks; each [S, d]."""
-        if self.known_masks and self.settings.restore_known_pixels:
-            return torch.where(slots.mask, slots.y, slots.x), slots.mask
-        return slots.x, slots.mask
-
-    def evaluations(self, blocks: int) -> int:
-        """Applications of f for one image of which this many estimates were made."""
+    def results(self, slots: PaperSlots) -> Results:
+        """The estimates, with known masks after (31)."""
+        restores = self.known_masks and self.settings.restore_known_pixels
         shared = 0 if self.first_iteration is None else 1
-        return (blocks - shared) * (self.settings.inner_iterations - 1)
+        return Results(
+            images=torch.where(slots.mask, slots.y, slots.x) if restores else slots.x,
+            masks=slots.mask,
+            outer_iterations=slots.iterations,
+            evaluations=(slots.blocks - shared) * (self.settings.inner_iterations - 1),
+            status=slots.status,
+            residual=slots.residual,
+            gamma=slots.gamma,
+        )
 
     def _close(self, slots: PaperSlots, v: Tensor) -> None:
         self.ops.close(
@@ -128,27 +146,18 @@ class PaperSolver:
             estimate_mask=not self.known_masks,
         )
         self.ops.judge(
-            **counters(slots),
+            **judged(slots),
             tolerance=self.settings.tolerance,
             patience=self.settings.patience,
-            limit=1 if self.known_masks else self.settings.max_outer_iterations,
+            limit=1 if self.known_masks else self.settings.outer_limit,
             first_comparison=2,
         )
-
-    def _initial_mask(self, sample: Sample) -> Tensor:
-        if self.known_masks:
-            if sample.mask is None:
-                raise ValueError(f"image {sample.index} comes without its mask")
-            return sample.mask
-        if sample.initial_mask is not None:
-            return sample.initial_mask
-        return self.settings.draw_initial_mask(sample.index, self.prox.image_shape)
 
 
 def make_paper_solver(prox: Prox, ops: Ops, backend: str, settings: Settings, known_masks: bool) -> PaperSolver:
     """The solver for this autoencoder; computes the shared first iteration where there is one."""
     shared = None
-    if settings.initial_mask == "zeros" and not known_masks:
+    if settings.initial_mask == "zeros" and settings.starts == 1 and not known_masks:
         with torch.inference_mode():
             s = torch.zeros(prox.row_multiple, prox.pixels, dtype=torch.float32, device=prox.device)
             for _ in range(settings.inner_iterations - 2):

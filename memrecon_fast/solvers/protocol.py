@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from torch import Tensor
-
+from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
-from memrecon_fast.solvers.samples import Sample, Staged
+from memrecon_fast.solvers.samples import Results, Sample, Staged
 from memrecon_fast.solvers.slots import SomeSlots
 
 
@@ -22,6 +21,18 @@ class Solver(Protocol[SomeSlots]):
     @property
     def backend(self) -> str:
         """The name of the operations' implementation."""
+
+    @property
+    def ops(self) -> Ops:
+        """The operations."""
+
+    @property
+    def attempts(self) -> int:
+        """How many there are at one image, see `Sample.attempt`."""
+
+    @property
+    def recognized_below(self) -> float:
+        """The score of an estimate that makes further attempts needless."""
 
     @property
     def early(self) -> Solver[Any] | None:
@@ -43,8 +54,8 @@ class Solver(Protocol[SomeSlots]):
     def advance(self, slots: SomeSlots) -> None:
         """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
 
-    def results(self, slots: SomeSlots) -> tuple[Tensor, Tensor]:
-        """The images and the masks, each [S, d]."""
+    def results(self, slots: SomeSlots) -> Results:
+        """What came of the images in these slots."""
 
-    def evaluations(self, blocks: int) -> int:
-        """Applications of the autoencoder for one image of which this many estimates were made."""
+
+AnySolver = Solver[Any]

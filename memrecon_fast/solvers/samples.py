@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,12 @@ class Sample:
     """bool, image_shape, True = kept: where the mask is known."""
     initial_mask: Tensor | None = None
     """bool, image_shape: the first estimate of the mask, where it is not to be drawn as the settings say."""
+    initial_state: Tensor | None = None
+    """float32, image_shape: the first input of the autoencoder, where a solver that keeps its state is to go on."""
+    attempt: int = 0
+    """Which of the solver's attempts at the image is to be made."""
+    best: Finished | None = None
+    """The best estimate of the attempts before."""
     iterations_before: int = 0
     """Outer iterations that were made for it before; they count in the result."""
     evaluations_before: int = 0
@@ -52,5 +59,44 @@ class Finished:
     evaluations: int
     status: Status
     residual: float
+    gamma: float = math.nan
+    accepted: int = 0
+    rejected: int = 0
+    mask_changes: int = 0
+    attempts: int = 1
+    fixed_point_mse: float = math.nan
+    """NaN until it is measured."""
+    misfit: float = math.nan
     label: Any = None
     """That of the sample."""
+
+    @property
+    def score(self) -> float:
+        """By which an image is recognised: below what controls reach, where it was recovered."""
+        return self.fixed_point_mse + self.misfit
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What slots hold for whoever gave the images; row i of every tensor belongs to slot i."""
+
+    images: Tensor
+    """float32 [S, d]."""
+    masks: Tensor
+    """bool [S, d]."""
+    outer_iterations: Tensor
+    """int32 [S]."""
+    evaluations: Tensor
+    """int32 [S]."""
+    status: Tensor
+    """int8 [S]."""
+    residual: Tensor
+    """float32 [S]."""
+    gamma: Tensor | None = None
+    """float32 [S]."""
+    accepted: Tensor | None = None
+    """int32 [S]."""
+    rejected: Tensor | None = None
+    """int32 [S]."""
+    mask_changes: Tensor | None = None
+    """int32 [S]."""

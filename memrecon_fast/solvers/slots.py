@@ -12,7 +12,7 @@ from torch import Tensor
 from memrecon_fast.settings import RUNNING
 
 SomeSlots = TypeVar("SomeSlots", bound="Slots")
-COUNTERS = {
+JUDGED = {
     "residual": torch.float32,
     **dict.fromkeys(("settled", "recurs", "renew"), torch.bool),
     **dict.fromkeys(("iterations", "blocks", "below", "anchored", "period"), torch.int32),
@@ -29,30 +29,48 @@ class Slots:
     """float32 [S, d]: the estimate."""
     residual: Tensor
     """float32 [S]: the MSE between the last two estimates, NaN where there was only one."""
+    iterations: Tensor
+    """int32 [S]: estimates made, or known to equal one that was."""
+    below: Tensor
+    """int32 [S]: comparisons running that were passed."""
+    status: Tensor
+    """int8 [S]: RUNNING, or a `Status`: such a slot changes no more until it is loaded again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgedSlots(Slots):
+    """With what `judge` needs to know that estimates repeat."""
+
     settled: Tensor
     """bool [S]: the mask was estimated as it was before: all estimates to come are known to equal this one."""
     recurs: Tensor
     """bool [S]: the estimate number `anchored` was followed by what follows this one."""
     renew: Tensor
     """bool [S]: this estimate is the new anchor."""
-    iterations: Tensor
-    """int32 [S]: estimates made, or known to equal one that was."""
     blocks: Tensor
     """int32 [S]: estimates made."""
-    below: Tensor
-    """int32 [S]: comparisons running with an MSE below the tolerance."""
     anchored: Tensor
     """int32 [S]: the number of the estimate that the search for cycles compares with; 0: none yet."""
     period: Tensor
     """int32 [S]: the number of estimates between the last two that were found to be followed by the same; 0: none."""
-    status: Tensor
-    """int8 [S]: RUNNING, or a `Status`: such a slot changes no more until it is loaded again."""
 
 
-def common_buffers(slots: int, pixels: int, device: torch.device) -> dict[str, Tensor]:
-    """The tensors of `Slots`, all zero, by name."""
-    counters = {name: torch.zeros(slots, dtype=dtype, device=device) for name, dtype in COUNTERS.items()}
-    return {"x": torch.zeros(slots, pixels, dtype=torch.float32, device=device), **counters}
+def judged_buffers(slots: int, pixels: int, device: torch.device) -> dict[str, Tensor]:
+    """The tensors of `JudgedSlots`, all zero, by name."""
+    vectors = {name: torch.zeros(slots, dtype=dtype, device=device) for name, dtype in JUDGED.items()}
+    return {"x": torch.zeros(slots, pixels, dtype=torch.float32, device=device), **vectors}
+
+
+def judged(slots: JudgedSlots) -> dict[str, Tensor]:
+    """Arguments of `judge`."""
+    return {name: getattr(slots, name) for name in JUDGED}
+
+
+def clear(slots: JudgedSlots) -> None:
+    """Make these slots those of an image that was just loaded, with an estimate of zero."""
+    for name in ("x", *JUDGED):
+        getattr(slots, name).zero_()
+    slots.status.fill_(RUNNING)
 
 
 def narrow(slots: SomeSlots, begin: int, end: int) -> SomeSlots:
@@ -77,13 +95,6 @@ def put(rows: Slots, slots: Slots, indices: Tensor) -> None:
         into[name].index_copy_(0, indices, tensor)
 
 
-def clear(slots: Slots) -> None:
-    """Make the counters of these slots those of an image that was just loaded, with an estimate of zero."""
-    for name in ("x", *COUNTERS):
-        getattr(slots, name).zero_()
-    slots.status.fill_(RUNNING)
-
-
 def upload(rows: Sequence[Tensor], target: Tensor) -> None:
     """Copy rows on the CPU, each [d], into `target` [n, d]; to a GPU through pinned memory, without waiting."""
     if target.is_cuda:
@@ -93,8 +104,3 @@ def upload(rows: Sequence[Tensor], target: Tensor) -> None:
         target.copy_(pinned, non_blocking=True)
     else:
         torch.stack(list(rows), out=target)
-
-
-def counters(slots: Slots) -> dict[str, Tensor]:
-    """The tensors of `COUNTERS`, by name: arguments of `judge`."""
-    return {name: getattr(slots, name) for name in COUNTERS}

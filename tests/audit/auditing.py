@@ -27,6 +27,7 @@ from tests.memorised import Memorised
 SHAPE = (3, 8, 8)
 MASKS = ("center", "random-50")
 SETTINGS = mf.Settings(gamma=0.5, max_outer_iterations=12)
+METHODS = ("paper", "known-mask", "iterate")
 NEVER = 1e9
 """Seconds between parts: what is done is written at the end alone."""
 
@@ -53,7 +54,7 @@ def small_audit(memorised: Memorised, controls: int = 16, **changes: Any) -> Aud
     if controls:
         splits["controls"] = images_of(memorised.controls[:controls])
     masks = {name: mf.degradation.make_mask(name, SHAPE) for name in MASKS}
-    audit = Audit(splits=splits, masks=masks, settings=SETTINGS, backend="torch", slots=8)
+    audit = Audit(splits, masks, METHODS, SETTINGS, backend="torch", slots=8)
     return dataclasses.replace(audit, **changes)
 
 
@@ -97,6 +98,13 @@ def make_record(cell: Cell, index: int, **changes: Any) -> Record:
         evaluations=78,
         residual=1e-10,
         wrong_mask_share=0.125,
+        fixed_point_mse=2e-6,
+        misfit=1e-6,
+        gamma=0.5,
+        attempts=2,
+        accepted=5,
+        rejected=1,
+        mask_changes=4,
     )
     return dataclasses.replace(record, **changes)
 

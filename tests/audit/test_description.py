@@ -25,9 +25,8 @@ from memrecon_fast.audit.description import (
     session,
     write_description,
 )
-from memrecon_fast.audit.methods import METHODS
 from memrecon_fast.audit.records import RECORDS
-from tests.audit.auditing import MASKS, SETTINGS, small_audit
+from tests.audit.auditing import MASKS, METHODS, SETTINGS, small_audit
 from tests.memorised import Memorised
 
 
@@ -151,6 +150,8 @@ def test_a_description_holds_what_makes_a_run(memorised: Memorised) -> None:
     assert plan["settings"]["restore_known_pixels"] is False  # as it runs, with noise
     assert plan["methods"] == list(METHODS)
     assert len({plan["masks"][name] for name in MASKS}) == len(MASKS)
+    assert description["kept"] == {name: int(mask.sum()) for name, mask in audit.masks.items()}
+    assert plan["degraded"] is False
     assert (plan["noise_std"], plan["keep_images"], plan["device"], plan["parts"]) == (0.02, 3, "cpu", None)
     assert cells_of(description) == audit.cells()
 

@@ -40,7 +40,13 @@ def printed(summary: dict[str, Any], width: int = 80) -> list[str]:
 
 def test_the_table_has_the_members_first_and_then_the_controls() -> None:
     lines = printed(
-        {"rows": ROWS, "images": {"members": 10, "controls": 10}, "masks": ["half"], "methods": ["paper", "iterate"]}
+        {
+            "degraded": False,
+            "rows": ROWS,
+            "images": {"members": 10, "controls": 10},
+            "masks": ["half"],
+            "methods": ["paper", "iterate"],
+        }
     )
     (heading,) = [line.split() for line in lines if "method" in line]
     assert heading == ["mask", "method", "approx.", "accurate", "PSNR", "evals", "controls", "PSNR"]
@@ -52,12 +58,30 @@ def test_the_table_has_the_members_first_and_then_the_controls() -> None:
 def test_long_names_are_folded_and_not_cut() -> None:
     rows = [row("members", "known-mask", 0.5, 0.1, LONG), row("controls", "known-mask", 0, 0, LONG)]
     summary = {
-        "rows": rows, "images": {"members": 10, "controls": 10}, "masks": [LONG], "methods": ["known-mask"],
+        "degraded": False, "rows": rows, "images": {"members": 10, "controls": 10}, "masks": [LONG],
+        "methods": ["known-mask"],
     }  # fmt: skip
     lines = printed(summary)
     assert not any("…" in line for line in lines)
     assert LONG in "".join(line.split()[0] for line in lines if line.strip() and "─" not in line)
     assert any("known-mask" in line and "50.0%" in line for line in lines)
+
+
+@pytest.mark.parametrize(("controls", "bound", "said"), [(0.0, 0.0722, "≤ 7.2%"), (None, None, "unknown")])
+def test_the_table_of_degraded_images_speaks_of_no_errors(
+    controls: float | None, bound: float | None, said: str
+) -> None:
+    rows = [{"split": "members", "method": "paper", "recognized_rate": 0.75, "mean_evaluations": 61.6}]
+    if controls is not None:
+        rows.append({"split": "controls", "method": "paper", "recognized_rate": controls, "mean_evaluations": 9.0})
+    recognition = [{"method": "paper", "threshold": 8e-5, "false_positive_bound": bound}]
+    images = {row["split"]: 10 for row in rows}
+    lines = printed({"degraded": True, "rows": rows, "recognition": recognition, "images": images})
+    (line,) = [line for line in lines if "paper" in line]
+    rate = "–" if controls is None else "0.0%"
+    assert line.split() == ["paper", "75.0%", "62", rate, "8e-05", *said.split()]
+    assert any("Originals unknown" in line for line in lines)
+    assert not any("approx" in line or "PSNR" in line for line in lines)
 
 
 def record_of(mask: str, index: int, approximate: bool) -> Record:
@@ -75,6 +99,16 @@ def test_progress_counts_approximate_recoveries_of_the_cell(monkeypatch: pytest.
     assert lines[2].startswith("3 of 6 recoveries")
     assert lines[2].endswith("members, half, paper: 2 of 3 recovered")
     assert lines[3].endswith("members, center, paper: 1 of 1 recovered")
+
+
+def test_progress_of_degraded_images_counts_those_that_are_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    stream = io.StringIO()
+    with AuditProgress(6, 0, Console(file=stream, width=200)) as shown:
+        for index, changes in enumerate(({}, {"misfit": 1e-3}, {"diverged": True})):
+            record = make_record(Cell("members", "given", "paper"), index, mse=None, approximate=None, **changes)
+            shown.show(record)
+    assert stream.getvalue().splitlines()[-1].endswith("members, given, paper: 1 of 3 recognized")
 
 
 def test_progress_goes_on_from_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 import memrecon_fast as mf
 from memrecon_fast.audit.inputs.images import Images, scan
 from memrecon_fast.audit.inputs.sources import from_array
-from memrecon_fast.audit.plan import stated_shape
+from memrecon_fast.audit.plan import GIVEN, Audit, stated_shape
 from memrecon_fast.audit.records import Cell
 from tests.audit.auditing import SETTINGS, small_audit
 from tests.memorised import Memorised
@@ -73,6 +73,7 @@ def test_cells_are_in_the_order_of_methods_masks_and_splits(memorised: Memorised
 @pytest.mark.parametrize(
     ("methods", "headline"),
     [
+        (("iterate", "paper", "accelerated"), "accelerated"),
         (("iterate", "known-mask", "paper"), "paper"),
         (("known-mask", "iterate"), "known-mask"),
         (("iterate",), "iterate"),
@@ -83,10 +84,42 @@ def test_the_first_blind_method_is_the_headline(memorised: Memorised, methods: t
 
 
 def test_each_method_has_a_solver(memorised: Memorised) -> None:
-    audit = small_audit(memorised, methods=("iterate", "paper"))
-    assert list(audit.prepare(memorised.autoencoder)) == ["iterate", "paper"]
+    audit = small_audit(memorised, methods=("iterate", "paper", "accelerated"))
+    solvers = audit.prepare(memorised.autoencoder)
+    assert [type(solvers[method]).__name__ for method in audit.methods] == [
+        "IterationSolver",
+        "PaperSolver",
+        "AcceleratedSolver",
+    ]
     with pytest.raises(ValueError, match="training mode"):
         audit.prepare(nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 8, 8))))
+
+
+def test_methods_try_the_gammas_that_were_given_or_their_own(memorised: Memorised) -> None:
+    methods = ("accelerated", "paper", "known-mask")
+    for gamma, starts, attempts in ((None, 1, (3, 1, 1)), (0.3, 1, (1, 1, 1)), ((0.3, 1.0), 2, (4, 4, 2))):
+        audit = small_audit(memorised, methods=methods, settings=mf.Settings(gamma=gamma, starts=starts))
+        solvers = audit.prepare(memorised.autoencoder)
+        assert tuple(solvers[method].attempts for method in methods) == attempts
+
+
+def degraded_audit(memorised: Memorised, **changes: Any) -> Audit:
+    masks = {GIVEN: torch.ones(3, 8, 8, dtype=torch.bool)}
+    return small_audit(memorised, **{"masks": masks, "methods": ("accelerated",), "degraded": True, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("paper", "iterate")}, "what iterate makes of degraded images cannot be judged"),
+        ({"noise_std": 0.1}, "taken as they are"),
+        ({"masks": {"half": torch.ones(3, 8, 8, dtype=torch.bool)}}, "the only mask is 'given'"),
+    ],
+)
+def test_what_cannot_be_done_with_degraded_images(memorised: Memorised, changes: dict[str, Any], message: str) -> None:
+    assert degraded_audit(memorised).cells()
+    with pytest.raises(ValueError, match=message):
+        degraded_audit(memorised, **changes)
 
 
 @pytest.mark.parametrize("stated", [32, (8, 8), "3x8x8", (3.0, 9.0, 9.0)])

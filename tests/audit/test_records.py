@@ -22,7 +22,9 @@ def table_of(records: list[Record]) -> pa.Table:
 
 def test_the_columns_are_those_of_a_record() -> None:
     assert SCHEMA.names == [field.name for field in dataclasses.fields(Record)]
-    assert [field.name for field in SCHEMA if field.nullable] == ["wrong_mask_share"]
+    assert [field.name for field in SCHEMA if field.nullable] == [
+        "mse", "psnr", "accurate", "approximate", "wrong_mask_share", "gamma",
+    ]  # fmt: skip
     assert [str(SCHEMA.field(name).type) for name in ("index", "name", "mse", "accurate")] == [
         "int64",
         "string",
@@ -33,7 +35,8 @@ def test_the_columns_are_those_of_a_record() -> None:
 
 def test_a_cell_is_written_and_read(tmp_path: Path) -> None:
     odd = make_record(CELL, 1, mse=float("nan"), psnr=-3.5, wrong_mask_share=None, name="ä/b\n.png", diverged=True)
-    records = [make_record(CELL, 0), odd]
+    unknown = make_record(CELL, 2, mse=None, psnr=None, accurate=None, approximate=None, gamma=None)
+    records = [make_record(CELL, 0), odd, unknown]
     write_cell(tmp_path, CELL, table_of(records))
     read = read_table(cell_path(tmp_path, CELL), "the file", SCHEMA).to_pylist()
     assert [str(row) for row in read] == [str(dataclasses.asdict(record)) for record in records]  # NaN is not NaN

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from memrecon_fast.audit import run as run_module
 from memrecon_fast.audit.gallery import choose
-from memrecon_fast.audit.inputs.images import scan
+from memrecon_fast.audit.inputs.images import read_images, scan
 from memrecon_fast.audit.inputs.sources import Source, from_array
+from memrecon_fast.audit.methods import BLIND
+from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.parts import Parts
-from memrecon_fast.audit.plan import ALL_IMAGES, Audit
+from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit
 from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.audit.run import choose_shown, missing
 from memrecon_fast.audit.statistics import errors
@@ -28,6 +30,7 @@ from tests.audit.auditing import (
     Interruption,
     contents,
     folder_of,
+    images_of,
     read_all,
     run,
     small_audit,
@@ -63,7 +66,7 @@ def undisturbed(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("noise_std", [0.0, 0.02])
-@pytest.mark.parametrize("method", ["paper", "known-mask", "iterate"])
+@pytest.mark.parametrize("method", ["accelerated", "paper", "known-mask", "iterate"])
 def test_records_say_what_recover_and_iterate_say(
     memorised: Memorised, tmp_path: Path, method: str, noise_std: float
 ) -> None:
@@ -85,13 +88,18 @@ def test_records_say_what_recover_and_iterate_say(
         np.testing.assert_array_equal(columns["evaluations"], expected.evaluations.numpy())
         np.testing.assert_array_equal(columns["outer_iterations"], expected.outer_iterations.numpy())
         np.testing.assert_array_equal(columns["residual"], expected.residual.double().numpy())
+        for name in ("fixed_point_mse", "misfit"):
+            np.testing.assert_array_equal(columns[name], getattr(expected, name).double().numpy())
+        for name in ("attempts", "accepted", "rejected", "mask_changes"):
+            np.testing.assert_array_equal(columns[name], getattr(expected, name).numpy())
+        np.testing.assert_allclose(columns["gamma"].astype(float), expected.gamma, rtol=1e-7)  # NaN of "iterate"
         np.testing.assert_array_equal(columns["accurate"], mse < 1e-7)
         np.testing.assert_array_equal(columns["approximate"], mse < 5e-4)
         assert not columns["diverged"].any()
         assert list(columns["status"]) == [mf.Status(int(status)).name for status in expected.status]
         clipped = mf.metrics.psnr(expected.images.clamp(0, 1), images).clamp(max=MOST_PSNR)
         np.testing.assert_allclose(columns["psnr"], clipped, rtol=1e-12)
-        if method == "paper":
+        if method in BLIND:
             wrong = (expected.masks != mask).flatten(1).double().mean(1)
             np.testing.assert_allclose(columns["wrong_mask_share"], wrong, rtol=1e-6)
         else:
@@ -104,7 +112,8 @@ def expected_recovery(
     degraded = mf.degradation.erase(images, mask, noise_std, SETTINGS.seed)
     if method == "iterate":
         return mf.iterate(memorised.autoencoder, degraded, 1000, 1e-12, "torch")
-    settings = dataclasses.replace(SETTINGS, restore_known_pixels=noise_std == 0)
+    solver = "accelerated" if method == "accelerated" else "paper"
+    settings = dataclasses.replace(SETTINGS, restore_known_pixels=noise_std == 0, solver=solver)
     return mf.recover(memorised.autoencoder, degraded, mask if method == "known-mask" else None, settings, "torch")
 
 
@@ -122,6 +131,52 @@ def test_all_records_can_be_read_as_one_table(finished: Path) -> None:
     assert len(table) == 2 * len(MASKS) * 3 * 16
     rows = {(row["split"], row["mask"], row["method"], row["index"]) for row in table.to_pylist()}
     assert len(rows) == len(table)
+
+
+@pytest.mark.parametrize("method", ["accelerated", "known-mask"])
+def test_degraded_images_are_recovered_as_they_are(memorised: Memorised, tmp_path: Path, method: str) -> None:
+    """As `recover` does it of the same images; and no record knows of an original."""
+    mask = mf.degradation.make_mask("random-50", SHAPE)
+    given = {split: mf.degradation.erase(getattr(memorised, split), mask) for split in ("members", "controls")}
+    known = mask if method == "known-mask" else torch.ones(SHAPE, dtype=torch.bool)
+    splits = {split: images_of(images) for split, images in given.items()}
+    audit = small_audit(memorised, splits=splits, masks={GIVEN: known}, methods=(method,), degraded=True, keep_images=3)
+    run(audit, memorised.autoencoder, tmp_path)
+    for cell, columns in read_all(tmp_path, audit.cells()).items():
+        known_mask = mask if method == "known-mask" else None
+        solver = "paper" if method == "known-mask" else method
+        settings = dataclasses.replace(SETTINGS, solver=solver)
+        expected = mf.recover(memorised.autoencoder, given[cell.split], known_mask, settings, "torch")
+        for name in ("fixed_point_mse", "misfit", "residual"):
+            np.testing.assert_array_equal(columns[name], getattr(expected, name).double().numpy())
+        for name in ("mse", "psnr", "wrong_mask_share"):
+            assert np.isnan(columns[name]).all()
+        for name in ("accurate", "approximate"):
+            assert set(columns[name]) == {None}
+        scores = (expected.fixed_point_mse + expected.misfit).numpy()
+        assert ((scores < 1e-4) == (cell.split == "members")).all()
+        order = np.argsort(scores)
+        shown = {picture.index: picture for picture in folder_of(tmp_path).pictures(cell, range(16))}
+        assert {*order[:4], *order[-4:]} <= set(shown)  # the best and the worst, by their scores
+        for index, picture in shown.items():
+            expected_pixels = (given[cell.split][index] * 255).round().byte().numpy()
+            np.testing.assert_array_equal(picture.degraded, expected_pixels)
+        kept = np.load(tmp_path / "recovered" / f"{cell.file_stem}.index.npy")
+        assert set(kept) == {*order[:3], *order[-3:]}
+    duplicates = read_images(tmp_path / IMAGES)["near_duplicate_of"]
+    assert set(duplicates) == {None}
+
+
+def test_near_duplicates_are_not_looked_for_among_degraded_images(memorised: Memorised, tmp_path: Path) -> None:
+    """Under a hard mask everything is nearly black."""
+    given = images_of(0.01 * memorised.members)
+    masks = {GIVEN: torch.ones(SHAPE, dtype=torch.bool)}
+    for degraded, found in ((True, False), (False, True)):
+        audit = small_audit(memorised, splits={"members": given, "controls": given}, methods=("known-mask",))
+        audit = dataclasses.replace(audit, masks=masks, degraded=degraded)
+        run(audit, memorised.autoencoder, tmp_path / str(degraded))
+        duplicates = read_images(tmp_path / str(degraded) / IMAGES)["near_duplicate_of"]
+        assert any(name is not None for name in duplicates) == found
 
 
 class Exploding(nn.Module):
@@ -266,7 +321,7 @@ def test_what_a_damaged_part_held_is_done_again(
     assert contents(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("method", ["paper", "iterate"])
+@pytest.mark.parametrize("method", ["accelerated", "paper", "iterate"])
 def test_a_complete_cell_that_is_damaged_is_done_again(
     memorised: Memorised, undisturbed: dict[str, bytes], tmp_path: Path, method: str
 ) -> None:

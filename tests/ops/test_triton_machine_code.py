@@ -6,8 +6,6 @@ The operations of ops/triton.py run up to the launch, which here only compiles.
 from __future__ import annotations
 
 import re
-import subprocess
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ triton: Any = pytest.importorskip("triton", reason="Triton is not installed")
 if triton.knobs.runtime.interpret:
     pytest.skip("the interpreter makes no machine code", allow_module_level=True)
 ops: Any = pytest.importorskip("memrecon_fast.ops.triton")
+machine_code: Any = pytest.importorskip("tests.ops.machine_code")
 
 WIDE = [(64, 784), (60, 3072), (2, 12288), (1, 196608), (3, 12)]
 ODD = [(16, 769), (8, 12289), (2, 70)]  # d is no multiple of 4, rows · d is
@@ -30,38 +29,10 @@ JUDGE = ("judge", 1e-9, 3, 200, 2)
 MOST_REGISTERS = {"start": 32, "step": 32, "close": 64, "advance": 64, "judge": 64}
 
 
-class NoGPU:
-    """In the place of Triton's driver: just enough to compile, for a device that shares kernels with no real one."""
-
-    def get_current_target(self) -> Any:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self) -> int:
-        return -1
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-
-def trust(*_: Any, **buffers: torch.Tensor) -> tuple[list[int], int, int]:
-    """In the place of check_buffers: buffers without memory are good enough to compile for."""
-    rows, *pixels = next(iter(buffers.values())).shape
-    return [], rows, pixels[0] if pixels else 1
-
-
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The kernels that the operations called since would have run."""
-    kernels: list[Any] = []
-
-    def compile_only(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
-        kernels.append(kernel.warmup(*arguments, grid=(programs,), **configuration))
-
-    monkeypatch.setattr(triton.runtime.driver, "_active", NoGPU())
-    monkeypatch.setattr(ops, "check_buffers", trust)
-    monkeypatch.setattr(ops, "_run", compile_only)
+    kernels: list[Any] = machine_code.compile_only(monkeypatch)
     return kernels
 
 
@@ -75,41 +46,11 @@ def call(operation: tuple[Any, ...], buffers: Buffers) -> None:
     launch(ops, operation, buffers)
 
 
-class Code:
-    """The machine code of a kernel, as the disassembler that comes with Triton shows it."""
-
-    def __init__(self, kernel: Any, folder: Path) -> None:
-        file = folder / "kernel.cubin"
-        file.write_bytes(kernel.asm["cubin"])
-        self.ptx: str = kernel.asm["ptx"]
-        self.sass = self._ask("-sass", file)
-        self.instructions = Counter(re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@\S+\s+)?([A-Z0-9]+)\b", self.sass))
-        usage = self._ask("-res-usage", file)
-        self.resources = {key: int(number) for key, number in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
-
-    def accesses(self, kind: str) -> Counter[int]:
-        """How many loads (LDG) or stores (STG) of global memory there are of each width in bits."""
-        suffixes = re.findall(rf"\b{kind}((?:\.[A-Z0-9]+)*)\s", self.sass)
-        widths = (re.search(r"\.[US]?(8|16|64|128)\b", suffix) for suffix in suffixes)
-        return Counter(int(width[1]) if width else 32 for width in widths)
-
-    @staticmethod
-    def _ask(option: str, file: Path) -> str:
-        command = [triton.knobs.nvidia.cuobjdump.path, option, str(file)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-disassembled: dict[str, Code] = {}
-
-
 @pytest.fixture
 def code_of(compiled: list[Any], tmp_path: Path) -> Any:
-    def code(operation: tuple[Any, ...], rows: int, d: int) -> Code:
+    def code(operation: tuple[Any, ...], rows: int, d: int) -> Any:
         call(operation, buffers_without_memory(rows, d))
-        kernel = compiled.pop()
-        if kernel.hash not in disassembled:
-            disassembled[kernel.hash] = Code(kernel, tmp_path)
-        return disassembled[kernel.hash]
+        return machine_code.disassemble(compiled.pop(), tmp_path)
 
     return code
 

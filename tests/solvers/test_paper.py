@@ -13,10 +13,17 @@ from memrecon_fast import Settings, Status, degradation, reference
 from memrecon_fast.inflight import InFlight
 from memrecon_fast.ops import plain
 from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.solvers.paper import PaperSolver
 from memrecon_fast.solvers.samples import Sample
 from tests.memorised import Memorised
 
 SHAPE = (3, 8, 8)
+
+
+def prepare(memorised: Memorised, settings: Settings, **options: Any) -> PaperSolver:
+    solver = prepare_recover(memorised.autoencoder, SHAPE, settings, **options)
+    assert isinstance(solver, PaperSolver)
+    return solver
 
 
 def load_members(memorised: Memorised, settings: Settings, count: int = 8) -> tuple[Tensor, list[Sample]]:
@@ -42,7 +49,7 @@ def test_a_block_is_an_outer_iteration_of_the_literal_form(memorised: Memorised)
 
 def test_the_shared_first_iteration_is_what_every_image_would_compute(memorised: Memorised) -> None:
     """Bit for bit: loading from the shared state against a block from an all-zeros mask."""
-    shared = prepare_recover(memorised.autoencoder, SHAPE, Settings(gamma=0.1, initial_mask="zeros"))
+    shared = prepare(memorised, Settings(gamma=0.1, initial_mask="zeros"))
     _, samples = load_members(memorised, shared.settings)
     masked = [Sample(s.index, s.degraded, torch.zeros(SHAPE, dtype=torch.bool)) for s in samples]
     known = prepare_recover(memorised.autoencoder, SHAPE, Settings(gamma=0.1), known_masks=True)
@@ -87,8 +94,8 @@ def test_what_is_not_computed_is_what_would_have_come(
     settings = Settings(**{"initial_mask": initial_mask, "max_outer_iterations": 40, **limits})
     images = torch.cat([memorised.members, memorised.controls])
     degraded = degradation.erase(images, degradation.make_mask("random-80", SHAPE))
-    solver = prepare_recover(memorised.autoencoder, SHAPE, settings)
-    operations: Any = AllComputed(start=plain.start, step=plain.step, close=plain.close)
+    solver = prepare(memorised, settings)
+    operations: Any = AllComputed(start=plain.start, step=plain.step, close=plain.close, advance=plain.advance)
     results = []
     for ops in (solver.ops, operations):
         stream = InFlight(dataclasses.replace(solver, ops=ops), 32).stream(Sample(i, y) for i, y in enumerate(degraded))

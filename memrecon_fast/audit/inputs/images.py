@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from memrecon_fast.audit.inputs.files import reason
-from memrecon_fast.audit.inputs.sources import Source, open_source
+from memrecon_fast.audit.inputs.sources import PIXEL_RANGE, Source, open_source
 from memrecon_fast.replacing import replacing
 from memrecon_fast.settings import check_integer
 
@@ -114,9 +114,10 @@ def open_images(
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     expecting: str = "as the model",
+    pixel_range: tuple[float, float] = PIXEL_RANGE,
 ) -> Images:
     """`scan` of `sources.open_source`: opens a source of images by its name, and checks every image."""
-    return scan(open_source(text), image_shape, resize, limit, progress, expecting)
+    return scan(open_source(text, pixel_range), image_shape, resize, limit, progress, expecting)
 
 
 def scan(

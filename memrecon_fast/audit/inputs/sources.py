@@ -32,6 +32,9 @@ from memrecon_fast.replacing import replacing
 
 CHANNELS = (1, 3)
 PARQUET_SUFFIX = ".parquet"
+PIXEL_RANGE = (0.0, 1.0)
+NOISY_PIXEL_RANGE = (-1.0, 2.0)
+"""Room for noise, not enough for pixels of 0 to 255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Source:
         return len(self.names)
 
 
-def open_source(text: str | os.PathLike[str]) -> Source:
+def open_source(text: str | os.PathLike[str], pixel_range: tuple[float, float] = PIXEL_RANGE) -> Source:
     """Open a folder, a `.npy`, `.npz` or `.parquet` file, or `torchvision:NAME:ROOT`; no image is read yet.
 
     folder: the image files in it and in the folders below, in the order of their relative paths; hidden and other files
@@ -59,6 +62,7 @@ def open_source(text: str | os.PathLike[str]) -> Source:
     Parquet: a column of image files, as data sets of Hugging Face have it; see `parquet.open_parquet`.
     torchvision: NAME is a class of torchvision.datasets that gives Pillow images, ROOT its folder. Nothing is
         downloaded; of a data set with parts, it is the one that is the class's default, usually the training set.
+    pixel_range: in which float32 pixels of an array must lie.
 
     Raises FileNotFoundError, ValueError or TypeError for what is wrong with all of it; a wrong image says so when read.
     """
@@ -79,7 +83,7 @@ def open_source(text: str | os.PathLike[str]) -> Source:
         raise ValueError(f"{text} is neither a folder of images nor a .npy, .npz or .parquet file")
     array = read_array(path)
     channels_last = _check_array(array, text)
-    return Source(_indices(len(array)), _ArrayFile(path, array, channels_last))
+    return Source(_indices(len(array)), _ArrayFile(path, array, channels_last, pixel_range))
 
 
 def from_array(array: NDArray[Any], what: str = "the array") -> Source:
@@ -241,14 +245,17 @@ def _read_from_folder(folder: Path, files: tuple[str, ...], index: int) -> NDArr
         raise ValueError(f"it cannot be read: {reason(error)}") from error
 
 
-def _read_from_array(array: NDArray[Any], channels_last: bool, index: int) -> NDArray[Any]:
+def _read_from_array(
+    array: NDArray[Any], channels_last: bool, index: int, pixel_range: tuple[float, float] = PIXEL_RANGE
+) -> NDArray[Any]:
     image: NDArray[Any] = array[index]
     if image.dtype == np.float32:
-        good = (image >= 0) & (image <= 1)  # not so for NaN
+        low, high = pixel_range
+        good = (image >= low) & (image <= high)  # not so for NaN
         if not good.all():
             raise ValueError(
-                f"it has a pixel of {image[~good].flat[0]:g}; float32 pixels must lie in [0, 1], and those of 0 to 255 "
-                "must be uint8"
+                f"it has a pixel of {image[~good].flat[0]:g}; float32 pixels must lie in [{low:g}, {high:g}], and "
+                "those of 0 to 255 must be uint8"
             )
     return image if channels_last else image.transpose(1, 2, 0)
 
@@ -259,9 +266,16 @@ class _ArrayFile:
     Of a `.npy` file an image is read at a time, into memory of its own: what is mapped counts as memory of the process.
     """
 
-    def __init__(self, path: Path, array: NDArray[Any], channels_last: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        array: NDArray[Any],
+        channels_last: bool,
+        pixel_range: tuple[float, float] = PIXEL_RANGE,
+    ) -> None:
         self._path = path.absolute()
         self._channels_last = channels_last
+        self._pixel_range = pixel_range
         self._shape, self._dtype = array.shape[1:], array.dtype
         self._offset = array.offset if isinstance(array, np.memmap) and array.flags.c_contiguous else None
         self._loaded = None if isinstance(array, np.memmap) else array
@@ -275,7 +289,7 @@ class _ArrayFile:
 
     def __call__(self, index: int) -> NDArray[Any]:
         if self._offset is None:
-            return _read_from_array(self._in_memory(), self._channels_last, index)
+            return _read_from_array(self._in_memory(), self._channels_last, index, self._pixel_range)
         count = math.prod(self._shape)
         offset = self._offset + index * count * self._dtype.itemsize
         try:
@@ -284,7 +298,7 @@ class _ArrayFile:
             raise ValueError(f"{self._path.name} cannot be read: {reason(error)}") from error
         if pixels.size < count:
             raise ValueError(f"{self._path.name} is shorter than it was")
-        return _read_from_array(pixels.reshape(1, *self._shape), self._channels_last, 0)
+        return _read_from_array(pixels.reshape(1, *self._shape), self._channels_last, 0, self._pixel_range)
 
     def _in_memory(self) -> NDArray[Any]:
         with self._lock:

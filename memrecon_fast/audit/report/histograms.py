@@ -41,8 +41,8 @@ def draw_psnr(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
         return to_svg(figure)
 
 
-def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
-    """How many outer iterations the recoveries took, for each method over all masks."""
+def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str], members: str = "members") -> str:
+    """How many outer iterations the recoveries took, for each method over all masks. members: what to call these."""
     with new_figure(8.5, 2.3 * len(methods) + 0.4) as figure:
         panels = figure.subplots(len(methods), 1, squeeze=False)[:, 0]
         for number, (axes, method) in enumerate(zip(panels, methods, strict=True)):
@@ -50,7 +50,7 @@ def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
                 pool(cells, split, method, "outer_iterations").max(initial=1) for split in ("members", "controls")
             )
             edges = iteration_edges(int(most))
-            _histogram(axes, cells, number, method, "outer_iterations", edges)
+            _histogram(axes, cells, number, method, "outer_iterations", edges, members)
             if most > MOST_LINEAR:
                 axes.set_xscale("log")
             axes.set_xlim(edges[0], edges[-1])
@@ -72,13 +72,19 @@ def iteration_edges(most: int) -> NDArray[np.float64]:
 
 
 def _histogram(
-    axes: Axes, cells: Mapping[Cell, Columns], number: int, method: str, column: str, edges: NDArray[np.float64]
+    axes: Axes,
+    cells: Mapping[Cell, Columns],
+    number: int,
+    method: str,
+    column: str,
+    edges: NDArray[np.float64],
+    members: str = "members",
 ) -> None:
-    for split, colour in (("controls", CONTROL_COLOUR), ("members", colour_of(number))):
+    for split, label, colour in (("controls", "controls", CONTROL_COLOUR), ("members", members, colour_of(number))):
         values = pool(cells, split, method, column)
         if len(values):
             counts, _ = np.histogram(values.clip(edges[0], edges[-1]), edges)
-            look: Any = {"align": "edge", "color": colour, "alpha": 0.75, "label": split}
+            look: Any = {"align": "edge", "color": colour, "alpha": 0.75, "label": label}
             axes.bar(edges[:-1], 100 * counts / len(values), np.diff(edges), **look)
     axes.set_title(method)
     axes.set_ylabel("% of images")

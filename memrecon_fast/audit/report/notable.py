@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.report.outcomes import VERDICTS, gather_outcomes
+from memrecon_fast.audit.report.outcomes import gather_outcomes
 from memrecon_fast.audit.report.results import Results
 
 MOST_NAMED = 20
@@ -53,7 +53,7 @@ def alone(results: Results) -> list[dict[str, Any]]:
         return []
     names = results.images_of("members")["name"]
     found = []
-    for verdict in VERDICTS:
+    for verdict in results.verdicts:
         winners = only_method(results, "members", verdict)
         for number, method in enumerate(results.methods):
             ours = names[winners == number]

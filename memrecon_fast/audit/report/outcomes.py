@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.records import Cell
+from memrecon_fast.audit.report.recognitions import gather_recognitions
 from memrecon_fast.audit.report.results import Results
-from memrecon_fast.audit.statistics import errors
-
-VERDICTS = ("accurate", "approximate")
-"""An accurate recovery is an approximate one too."""
+from memrecon_fast.audit.statistics import errors, scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +20,20 @@ class Outcomes:
     tried: NDArray[np.bool_]
     """Whether the recovery was done; the other arrays are meaningless where it was not."""
     accurate: NDArray[np.bool_]
+    """False everywhere, as is the next one, where the originals are unknown."""
     approximate: NDArray[np.bool_]
+    recognized: NDArray[np.bool_]
+    """Whether its score is below the threshold of `recognition`."""
     diverged: NDArray[np.bool_]
     errors: NDArray[np.float64]
-    """MSE; infinite where it diverged or was not done."""
+    """MSE, or score where the originals are unknown; infinite where it diverged or was not done."""
+    scores: NDArray[np.float64]
+    """See `statistics.scores`; infinite where it diverged or was not done, and by a method that has no score."""
     psnr: NDArray[np.float64]
-    """dB, of the estimate clipped to [0, 1]; NaN where it was not done."""
+    """dB, of the estimate clipped to [0, 1]; NaN where it was not done, or where the originals are unknown."""
 
     def came_back(self, verdict: str) -> NDArray[np.bool_]:
-        """(methods, N): whether the image was recovered under one mask at least. verdict: of `VERDICTS`."""
+        """(methods, N): whether the image was recovered under one mask at least. verdict: of `Results.verdicts`."""
         found: NDArray[np.bool_] = getattr(self, verdict).any(axis=1)
         return found
 
@@ -43,7 +46,9 @@ def gather_outcomes(results: Results, split: str) -> Outcomes:
     """The outcomes of a split of a run, however much of it is done."""
     shape = (len(results.methods), len(results.masks), len(results.images_of(split)["index"]))
     flags = {name: np.zeros(shape, bool) for name in ("tried", "accurate", "approximate", "diverged")}
-    least, psnr = np.full(shape, np.inf), np.full(shape, np.nan)
+    least, score, psnr = np.full(shape, np.inf), np.full(shape, np.inf), np.full(shape, np.nan)
+    thresholds = np.zeros((*shape[:2], 1))
+    recognitions = gather_recognitions(results)
     for m, method in enumerate(results.methods):
         for k, mask in enumerate(results.masks):
             columns = results.cells.get(Cell(split, mask, method))
@@ -51,8 +56,11 @@ def gather_outcomes(results: Results, split: str) -> Outcomes:
                 continue
             at = (m, k, columns["index"])
             flags["tried"][at] = True
-            for name in ("accurate", "approximate", "diverged"):
+            for name in flags.keys() & columns.keys():
                 flags[name][at] = columns[name]
             least[at] = errors(columns)
             psnr[at] = columns["psnr"]
-    return Outcomes(**flags, errors=least, psnr=psnr)
+            if (mask, method) in recognitions:
+                score[at] = scores(columns)
+                thresholds[m, k] = recognitions[mask, method].calibration.threshold
+    return Outcomes(**flags, recognized=score < thresholds, errors=least, scores=score, psnr=psnr)

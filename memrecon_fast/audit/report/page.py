@@ -9,19 +9,32 @@ from typing import Any
 import jinja2
 
 from memrecon_fast.audit.methods import BLIND
+from memrecon_fast.audit.recognition import RECOGNIZED_BELOW
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.report.comparisons import compare_over_masks
 from memrecon_fast.audit.report.embedding import embed_svg
 from memrecon_fast.audit.report.histograms import MOST_LINEAR, draw_iterations, draw_psnr
+from memrecon_fast.audit.report.recognitions import gather_recognitions
 from memrecon_fast.audit.report.results import Results
+from memrecon_fast.audit.report.scores import draw_scores
 from memrecon_fast.audit.report.showcase import make_showcase
-from memrecon_fast.audit.report.thresholds import NAMES, PSNRS
-from memrecon_fast.audit.report.verdicts import ALL_VERDICTS, VERDICTS_FILE
+from memrecon_fast.audit.report.thresholds import NAMES, PSNRS, name_mse
+from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.replacing import replacing
 
 REPORT = "report.html"
 PICTURE_SIDE = 96
 """Width of a picture in the gallery, in pixels of the page."""
+_NAMES: dict[str, dict[str, Any]] = {
+    "splits": {"members": "members", "controls": "controls"},
+    "inputs": {"original": ("original", "original of"), "degraded": ("degraded", "degraded copy of")},
+}
+"""What splits are called, and the pictures of the gallery that are no results: heading and description."""
+_DEGRADED_NAMES: dict[str, dict[str, Any]] = {
+    "splits": {"members": "images", "controls": "controls"},
+    "inputs": {"degraded": ("given", "given image")},
+}
+"""The same where the originals are unknown."""
 
 
 def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
@@ -37,31 +50,35 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     rows, masks, methods = summary["rows"], summary["masks"], summary["methods"]
-    comparisons = compare_over_masks(results)
-    html = environment.get_template("template.html").render(
+    recognitions = gather_recognitions(results)
+    known = {} if results.degraded else _against_originals(results, summary)
+    charts = {} if results.degraded else _charts_of_errors(results, summary)
+    names = _DEGRADED_NAMES if results.degraded else _NAMES
+    html = environment.get_template("degraded.html" if results.degraded else "known.html").render(
         summary=summary,
         headline=_headline(summary),
         rows={(row["split"], row["mask"], row["method"]): row for row in rows},
         rows_over_masks={(row["split"], row["method"]): row for row in summary["rows_over_masks"]},
-        comparisons={(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
-        comparisons_over_masks={row["method"]: row["at"] for row in summary["comparisons_over_masks"]},
+        recognition={(row["mask"], row["method"]): row for row in summary["recognition"]},
         recoveries=sum(summary["images"].values()) * len(masks) * len(methods),
         with_controls="controls" in summary["images"],
-        charts={
-            "rates": embed_svg(draw_rates(rows, masks, methods)),
-            "psnr": embed_svg(draw_psnr(results.cells, methods)),
-            "thresholds": embed_svg(draw_thresholds(results.cells, methods)),
-            "iterations": embed_svg(draw_iterations(results.cells, methods)),
-            "roc": embed_svg(draw_roc(comparisons, methods)) if comparisons else None,
+        charts=charts
+        | {
+            "scores": embed_svg(draw_scores(results, recognitions)) if recognitions else None,
+            "iterations": embed_svg(draw_iterations(results.cells, methods, names["splits"]["members"])),
         },
+        names=names,
         gallery=make_showcase(results),
         blind=BLIND,
-        all_verdicts=ALL_VERDICTS,
+        all_verdicts=all_verdicts(results),
+        recognized_below=RECOGNIZED_BELOW,
+        name_mse=name_mse,
         most_linear=MOST_LINEAR,
         verdicts_file=VERDICTS_FILE,
         threshold_names=NAMES,
         threshold_psnrs=PSNRS,
         picture_side=PICTURE_SIDE,
+        **known,
     )
     path = results.folder.path / REPORT
     with replacing(path) as temporary:
@@ -69,11 +86,30 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     return path
 
 
+def _against_originals(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template of a run with known originals is told besides."""
+    return {
+        "comparisons": {(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
+        "comparisons_over_masks": {row["method"]: row["at"] for row in summary["comparisons_over_masks"]},
+    }
+
+
+def _charts_of_errors(results: Results, summary: Mapping[str, Any]) -> dict[str, str | None]:
+    methods = summary["methods"]
+    comparisons = compare_over_masks(results)
+    return {
+        "rates": embed_svg(draw_rates(summary["rows"], summary["masks"], methods)),
+        "psnr": embed_svg(draw_psnr(results.cells, methods)),
+        "thresholds": embed_svg(draw_thresholds(results.cells, methods)),
+        "roc": embed_svg(draw_roc(comparisons, methods)) if comparisons else None,
+    }
+
+
 def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of the sentences on top."""
     method = summary["headline"]
     rates = {
-        row["mask"]: row["approximate_rate"]
+        row["mask"]: row["recognized_rate" if summary["degraded"] else "approximate_rate"]
         for row in summary["rows"]
         if (row["split"], row["method"]) == ("members", method)
     }

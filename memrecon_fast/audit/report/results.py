@@ -17,6 +17,9 @@ from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.records import Cell, Columns
 
+VERDICTS = ("accurate", "approximate")
+"""An accurate recovery is an approximate one too."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Results:
@@ -44,6 +47,16 @@ class Results:
     def methods(self) -> list[str]:
         """The methods, in the order of the command."""
         return list(self.description["plan"]["methods"])
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the images were degraded already, so that their originals are unknown."""
+        return bool(self.description["plan"]["degraded"])
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What can be said of a recovery, the strictest first: `VERDICTS`, or what is said without the original."""
+        return ("recognized",) if self.degraded else VERDICTS
 
     @property
     def headline(self) -> str:
@@ -83,7 +96,8 @@ def read_results(run: Path) -> Results:
 
 
 def _condense(columns: Columns) -> Columns:
-    """Without the texts, which take most of the memory; but for the status, of which a few objects are shared."""
+    """Without the texts, which take most of the memory; but for the status, of which a few objects are shared. Without
+    the verdicts as well where the originals are unknown."""
     names, which = np.unique(columns["status"].astype(str), return_inverse=True)
     numbers = {name: column for name, column in columns.items() if column.dtype != object}
     return {**numbers, "status": names.astype(object)[which]}

@@ -11,8 +11,10 @@ from memrecon_fast.audit.gallery import GROUPS, Picture
 from memrecon_fast.audit.methods import BLIND
 from memrecon_fast.audit.records import Cell, Columns
 from memrecon_fast.audit.report.embedding import embed_image, embed_mask
-from memrecon_fast.audit.report.results import Results
+from memrecon_fast.audit.report.recognitions import Recognition, gather_recognitions
+from memrecon_fast.audit.report.results import VERDICTS, Results
 from memrecon_fast.audit.run import choose_shown
+from memrecon_fast.audit.statistics import scores
 
 MOST_CHARACTERS = 9_000_000
 """Of all pictures of a report together, about; beyond, they are shown with half or a quarter of their pixels."""
@@ -23,6 +25,7 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
     """For each mask and split: the images that were chosen by the errors of the headline's method, and what every
     method made of them. Raises ValueError where pictures cannot be read."""
     sections = []
+    recognitions = gather_recognitions(results)
     names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
     for mask in results.masks:
         for split in results.splits:
@@ -44,7 +47,7 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
                     {
                         "name": name,
                         "images": [
-                            _show(results, cell, index, names[cell.split], found, reduce)
+                            _show(results, recognitions, cell, index, names[cell.split], found, reduce)
                             for index, of in groups.items()
                             if of == name
                         ],
@@ -62,6 +65,7 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
 
 def _show(
     results: Results,
+    recognitions: Mapping[tuple[str, str], Recognition],
     cell: Cell,
     index: int,
     names: Sequence[str],
@@ -79,11 +83,16 @@ def _show(
             outcomes[method] = None
             continue
         picture = pictures.get(method)
+        recognition = recognitions.get((cell.mask, method))
+        score = None if recognition is None else float(scores(columns)[at])
+        recognized = score is not None and recognition is not None and score < recognition.calibration.threshold
         outcomes[method] = {
             "recovered": embed_image(picture.recovered, reduce) if picture else None,
             "mask": embed_mask(picture.mask, reduce) if picture and method in BLIND else None,
             "psnr": float(columns["psnr"][at]),
-            "verdict": _verdict(columns, at),
+            "score": score,
+            "recognized": recognized,
+            "verdict": _verdict(columns, at, recognized),
         }
     return {
         "name": names[index],
@@ -99,11 +108,12 @@ def _position(columns: Columns, index: int) -> int:
     return int(found[0]) if len(found) else -1
 
 
-def _verdict(columns: Columns, at: int) -> str:
-    for verdict in ("diverged", "accurate", "approximate"):
-        if columns[verdict][at]:
-            return verdict
-    return "not recovered"
+def _verdict(columns: Columns, at: int, recognized: bool) -> str:
+    if columns["diverged"][at]:
+        return "diverged"
+    if "approximate" not in columns:  # the original is unknown
+        return "recognized" if recognized else "not recognized"
+    return next((verdict for verdict in VERDICTS if columns[verdict][at]), "not recovered")
 
 
 def _characters(shown: Any) -> int:

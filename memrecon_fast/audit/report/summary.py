@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from memrecon_fast.audit.description import write_json
 from memrecon_fast.audit.records import Cell, Columns
 from memrecon_fast.audit.report.comparisons import compare_by_mask, compare_over_masks
 from memrecon_fast.audit.report.notable import alone, near_duplicates, unusable
-from memrecon_fast.audit.report.outcomes import VERDICTS, gather_outcomes
+from memrecon_fast.audit.report.outcomes import gather_outcomes
+from memrecon_fast.audit.report.recognitions import Recognition, gather_recognitions
 from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.report.verdicts import count_verdicts, write_verdicts
-from memrecon_fast.audit.statistics import rate_interval
+from memrecon_fast.audit.statistics import rate_interval, scores
 from memrecon_fast.settings import Status
 
 SUMMARY = "summary.json"
@@ -27,12 +29,15 @@ def summarise(results: Results) -> dict[str, Any]:
     """Write `summary.json`, `summary.csv` and `verdicts.csv`; returns the content of the first."""
     description, plan = results.description, results.description["plan"]
     counts = description["counts"]
+    recognitions = gather_recognitions(results)
     summary = {
-        "rows": [summarise_cell(cell, columns) for cell, columns in results.cells.items()],
+        "rows": [
+            summarise_cell(cell, columns, recognitions.get((cell.mask, cell.method)), results.verdicts)
+            for cell, columns in results.cells.items()
+        ],
         "rows_over_masks": summarise_over_masks(results),
-        "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
-        "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
-        "near_duplicates": near_duplicates(results),
+        **(_against_originals(results) if not results.degraded else {}),
+        "recognition": [recognition.row() for recognition in recognitions.values()],
         "alone": alone(results),
         "verdicts": count_verdicts(results),
         "iterations": summarise_iterations(results),
@@ -48,6 +53,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "settings": plan["settings"],
         "iterate": plan["iterate"],
         "noise_std": plan["noise_std"],
+        "degraded": results.degraded,
         "seconds": sum(session["seconds"] or 0 for session in description["sessions"]),
         "plan": plan,
         "sessions": description["sessions"],
@@ -59,15 +65,36 @@ def summarise(results: Results) -> dict[str, Any]:
     return summary
 
 
-def summarise_cell(cell: Cell, columns: Columns) -> dict[str, Any]:
-    """The row of a cell: rates are shares of its images, with 95 % confidence intervals; mean PSNR in dB, of estimates
-    clipped to [0, 1]."""
+def _against_originals(results: Results) -> dict[str, Any]:
+    """What can be said of errors alone."""
     return {
-        **dataclasses.asdict(cell),
-        "images": len(columns["index"]),
-        **_rate("accurate", columns["accurate"]),
-        **_rate("approximate", columns["approximate"]),
-        "mean_psnr": float(columns["psnr"].mean()),
+        "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
+        "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
+        "near_duplicates": near_duplicates(results),
+    }
+
+
+def summarise_cell(
+    cell: Cell, columns: Columns, recognition: Recognition | None, verdicts: Sequence[str]
+) -> dict[str, Any]:
+    """The row of a cell: rates are shares of its images, with 95 % confidence intervals; mean PSNR in dB, of estimates
+    clipped to [0, 1]; how many are recognized, and for how many that is what the comparison with the original says.
+
+    recognition: None where the method has none. verdicts: of `Results.verdicts`.
+    """
+    known = recognition is not None
+    recognized = scores(columns) < (recognition.calibration.threshold if recognition is not None else 0.0)
+    said = {**columns, "recognized": recognized}
+    row = {**dataclasses.asdict(cell), "images": len(recognized)}
+    for verdict in verdicts:
+        row |= _rate(verdict, said[verdict])
+    if "approximate" in verdicts:
+        row |= {
+            "recognized_rate": float(recognized.mean()) if known else None,
+            "agreement": float((recognized == columns["approximate"]).mean()) if known else None,
+            "mean_psnr": float(columns["psnr"].mean()),
+        }
+    return row | {
         "mean_evaluations": float(columns["evaluations"].mean()),
         "diverged": int(columns["diverged"].sum()),
     }
@@ -78,13 +105,13 @@ def summarise_over_masks(results: Results) -> list[dict[str, Any]]:
     rows = []
     for split in results.splits:
         outcomes = gather_outcomes(results, split)
-        back = {verdict: outcomes.came_back(verdict) for verdict in VERDICTS}
+        back = {verdict: outcomes.came_back(verdict) for verdict in results.verdicts}
         for number, method in enumerate(results.methods):
             tried = outcomes.tried[number].any(axis=0)
             if not tried.any():
                 continue
             row: dict[str, Any] = {"split": split, "method": method, "images": int(tried.sum())}
-            for verdict in VERDICTS:
+            for verdict in results.verdicts:
                 row |= {verdict: int(back[verdict][number].sum()), **_rate(verdict, back[verdict][number, tried])}
             rows.append(row)
     return rows

@@ -14,6 +14,34 @@ from memrecon_fast.audit.report.thresholds import NAMES
 
 def make_table(summary: Mapping[str, Any]) -> Table:
     """One line for each mask and method; members beside controls where there are any. summary: of `summarise`."""
+    return _table_without_originals(summary) if summary["degraded"] else _table_against_originals(summary)
+
+
+def _table_without_originals(summary: Mapping[str, Any]) -> Table:
+    rows = {(row["method"], row["split"]): row for row in summary["rows"]}
+    caption = "Originals unknown. Recognized: a score below the threshold."
+    if "controls" in summary["images"]:
+        caption += " False positives: with 95 % confidence."
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column("method", no_wrap=True)
+    for heading in ("recognized", "evals", "controls", "threshold", "false positives"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in summary["recognition"]:
+        image, control = (rows.get((one["method"], split)) for split in ("members", "controls"))
+        bound = one["false_positive_bound"]
+        cells = [
+            one["method"],
+            f"{image['recognized_rate']:.1%}" if image else "–",
+            f"{image['mean_evaluations']:.0f}" if image else "–",
+            f"{control['recognized_rate']:.1%}" if control else "–",
+            f"{one['threshold']:.0e}",
+            "unknown" if bound is None else f"≤ {bound:.1%}",
+        ]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"]}
     with_controls = "controls" in summary["images"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(with_controls), caption_justify="left")

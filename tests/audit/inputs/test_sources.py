@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from memrecon_fast.audit.inputs.sources import Source, from_array, from_iterable, open_source
+from memrecon_fast.audit.inputs.sources import NOISY_PIXEL_RANGE, Source, from_array, from_iterable, open_source
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), np.uint8)  # (N, H, W, C)
 
@@ -158,6 +158,18 @@ def test_a_wrong_pixel_belongs_to_its_image(tmp_path: Path, value: float, kind: 
     )
     with pytest.raises(ValueError, match=message):
         source.read(2)
+
+
+def test_noisy_pixels_may_leave_the_range_where_that_is_said(tmp_path: Path) -> None:
+    array = np.linspace(-0.9, 1.9, 300, dtype=np.float32).reshape(4, 3, 5, 5)
+    array[2, 1, 3, 4] = 2.5
+    for name, save in (("a.npy", np.save), ("a.npz", np.savez)):
+        save(tmp_path / name, array)
+        source = open_source(tmp_path / name, NOISY_PIXEL_RANGE)
+        for one in (source, pickle.loads(pickle.dumps(source))):
+            np.testing.assert_array_equal(one.read(3), array[3].transpose(1, 2, 0))
+            with pytest.raises(ValueError, match=r"^it has a pixel of 2\.5; float32 pixels must lie in \[-1, 2\]"):
+                one.read(2)
 
 
 @pytest.mark.parametrize(

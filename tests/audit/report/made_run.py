@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from memrecon_fast.audit.report.results import Results, read_results
 from memrecon_fast.audit.run import choose_shown
 
 SHAPE = (3, 8, 8)
+UNKNOWN: dict[str, Any] = dict.fromkeys(("mse", "psnr", "accurate", "approximate", "wrong_mask_share"))
 
 
 def make_images(names: Sequence[str], problems: Mapping[int, str], shape: tuple[int, int, int] = SHAPE) -> Images:
@@ -45,10 +48,13 @@ def make_run(
     model: str = "model.safetensors",
     shape: tuple[int, int, int] = SHAPE,
     picture: NDArray[np.uint8] | None = None,
+    degraded: bool = False,
+    noise_std: float = 0.0,
 ) -> Results:
     """Write a run and read it.
 
-    errors: the MSE of each image of each cell; NaN: not done; infinite: diverged. problems, near_duplicates: as
+    errors: the MSE of each image of each cell, 0.3 of which is its score; NaN: not done; infinite: diverged. degraded:
+        the originals are unknown, so that no record has an MSE; the mask is "given". problems, near_duplicates: as
     `write_images` has them. unfinished: these cells stay in part files. picture: (4, C, H, W), that of every image.
     """
     splits = list(dict.fromkeys(cell.split for cell in errors))
@@ -60,6 +66,8 @@ def make_run(
         splits=images,
         masks={mask: torch.ones(shape, dtype=torch.bool) for mask in masks},
         methods=tuple(dict.fromkeys(cell.method for cell in errors)),
+        degraded=degraded,
+        noise_std=noise_std,
     )
     path.mkdir(parents=True, exist_ok=True)
     description = describe(audit, torch.nn.Identity(), "cpu", model, dict.fromkeys(splits, "somewhere"), None)
@@ -77,6 +85,8 @@ def make_run(
         if not len(done):
             continue
         rows = [make_row(cell, images[cell.split], int(index), float(mse[index]), picture) for index in done]
+        if degraded:
+            rows = [Row(dataclasses.replace(row.record, **UNKNOWN), row.picture) for row in rows]
         folder.parts.write(cell, rows[::-1])
         if cell not in unfinished:
             chosen = Cell(cell.split, cell.mask, audit.headline)  # whose pictures all methods keep, if they have them
@@ -105,5 +115,12 @@ def make_row(cell: Cell, images: Images, index: int, mse: float, picture: NDArra
         evaluations=39 * (1 + index % 7),
         residual=1e-10,
         wrong_mask_share=0.25 if cell.method == "paper" else None,
+        fixed_point_mse=0.2 * mse,
+        misfit=0.1 * mse,
+        gamma=None if cell.method == "iterate" else 0.5,
+        attempts=2,
+        accepted=5,
+        rejected=1,
+        mask_changes=4,
     )
     return Row(record, picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from memrecon_fast.audit.records import Cell, Columns
-from memrecon_fast.audit.report import charts, histograms
+from memrecon_fast.audit.report import charts, histograms, scores
 from memrecon_fast.audit.report.comparisons import Comparison
+from memrecon_fast.audit.report.recognitions import gather_recognitions
 from memrecon_fast.audit.statistics import roc
+from tests.audit.report.made_run import make_run
 
 MEMBERS, CONTROLS = Cell("members", "half", "paper"), Cell("controls", "half", "paper")
 
@@ -26,6 +29,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(charts, "to_svg", keep)
     monkeypatch.setattr(histograms, "to_svg", keep)
+    monkeypatch.setattr(scores, "to_svg", keep)
     return drawn
 
 
@@ -143,3 +147,43 @@ def test_the_roc_shows_small_rates_where_there_are_controls_enough(figures: list
         np.testing.assert_allclose(np.asarray(line.get_ydata()), 100 * true)
         np.testing.assert_allclose(np.asarray(line.get_xdata()), (100 * false).clip(axes.get_xlim()[0]))
         assert [label.get_text() for label in axes.get_xticklabels()][-1] == "100"
+
+
+def bars_of(figure: Figure) -> list[dict[str, dict[float, float]]]:
+    """Of each panel, by label: the height of each bar that has one, by the power of ten of its middle."""
+    panels = []
+    for axes in figure.axes:
+        containers: Any = axes.containers
+        panels.append(
+            {
+                container.get_label(): {
+                    round(float(np.log10(bar.get_x() + bar.get_width() / 2)), 1): bar.get_height()
+                    for bar in container
+                    if bar.get_height()
+                }
+                for container in containers
+            }
+        )
+    return panels
+
+
+@pytest.mark.parametrize("degraded", [False, True])
+def test_scores_are_divided_by_what_came_back_where_that_is_known(
+    figures: list[Figure], tmp_path: Path, degraded: bool
+) -> None:
+    mask = "given" if degraded else "half"
+    errors = {
+        Cell("members", mask, "paper"): [5e-9, 5e-9, 1.0, np.inf],
+        Cell("controls", mask, "paper"): [1.0, 5e-9, 1e-5],
+    }
+    results = make_run(tmp_path, errors, near_duplicates={1: 0}, degraded=degraded)
+    scores.draw_scores(results, gather_recognitions(results))
+    (panel,) = bars_of(figures[0])
+    controls = panel.pop("controls")
+    if degraded:
+        assert panel == {"images": {-8.8: 50.0, -0.5: 25.0, -0.1: 25.0}}
+    else:
+        assert panel == {"members, recovered": {-8.8: 50.0}, "members, not recovered": {-0.5: 25.0, -0.1: 25.0}}
+        assert controls == {-5.5: 50.0, -0.5: 50.0}
+    (line,) = figures[0].axes[0].lines
+    assert float(np.asarray(line.get_xdata())[0]) == pytest.approx(1.5e-6)  # half of the lowest control

@@ -35,7 +35,7 @@ from tests.audit.report.made_run import make_run
 from tests.memorised import Memorised
 
 EVIL = "<b onclick=x>&\"'{{ 7*7 }}$x_1$.png"
-CHARTS = 5
+CHARTS = 6
 SHOWN = len(GROUPS) * IN_EACH_GROUP
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LOST, UNDONE = np.inf, np.nan
@@ -317,6 +317,61 @@ def test_images_of_one_method_alone_and_unusable_ones_are_listed(tmp_path: Path)
     assert "iterate, accurate: none" in text
     assert "1 images could not be used" in text
     assert "members-2.png it is empty" in text.replace("members-2.pngit", "members-2.png it")
+
+
+def test_what_is_recognized_without_the_originals_is_said(page: Page, folder: Path) -> None:
+    recognition = summarise(read_results(folder))["recognition"]
+    assert len(recognition) == 2 * 2  # masks × methods, but for "iterate"
+    text = page.text.split("Recognized without the original")[1].split("Recovered by one method alone")[0]
+    for row in recognition:
+        assert f"{row['threshold']:.1e}" in text
+        assert f"{row['lowest_control']:.1e}" in text
+        assert f"{row['auc']:.4f}" in text
+        assert f"≤ {100 * row['false_positive_bound']:.1f}" in text
+    assert "iterate" not in text
+
+
+def test_without_controls_no_false_positives_are_spoken_of(tmp_path: Path) -> None:
+    page = Page(report_of(make_run(tmp_path, {Cell("members", "half", "paper"): [A, N]})))
+    text = page.text.split("Recognized without the original")[1].split("Distribution")[0]
+    assert "There are no controls" in text
+    assert "50.0 %" in text
+    assert "≤" not in text
+
+
+def test_the_report_of_degraded_images_says_that_their_originals_are_unknown(tmp_path: Path) -> None:
+    picture = np.stack([np.full((3, 8, 8), level, np.uint8) for level in (10, 20, 30, 255)])
+    errors = {
+        Cell("members", "given", "accelerated"): [A, P, N, LOST],
+        Cell("controls", "given", "accelerated"): [N, N, 5e-4],
+    }
+    names = {"members": ["a.png", "b.png", "c.png", "d.png"], "controls": ["e.png", "f.png", "g.png"]}
+    page = Page(report_of(make_run(tmp_path, errors, names=names, picture=picture, degraded=True)))
+    text = words(page)
+    assert "2 of 4 degraded images were recognized as recovered. The originals are unknown" in text
+    assert "Of the 3 controls, degraded images that the model was not trained on, none was recognized" in text
+    assert "≤ 63.2 %" in text
+    assert "7.5e-05" in text
+    for absent in ("dB", "accurate", "members", "training images", "Near-duplicates"):
+        assert absent not in text
+    gallery = text.split("Gallery")[1]
+    assert "score 3.0e-09recognized" in gallery
+    assert "score 3.0e-03not recognized" in gallery
+    assert "diverged" in gallery
+    shown = [one for one in page.all("img") if "a.png" in (one["alt"] or "")]
+    levels = {one["alt"]: int(pixels_of(one["src"])[0, 0, 0]) for one in shown}
+    assert levels == {
+        "given image a.png": 20,
+        "a.png as recovered by accelerated": 30,
+        "mask of a.png as estimated by accelerated": 255,
+    }
+
+
+def test_degraded_images_without_controls(tmp_path: Path) -> None:
+    text = words(Page(report_of(make_run(tmp_path, {Cell("members", "given", "known-mask"): [A]}, degraded=True))))
+    assert "1 of 1 degraded images was recognized" in text
+    assert "There are no controls, so nothing is known of the rate of false positives" in text
+    assert "≤" not in text
 
 
 def test_many_large_pictures_are_shown_with_fewer_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import memrecon_fast as mf
+from memrecon_fast.audit.recognition import noise_floor
 from memrecon_fast.audit.records import RECORDS, Cell
 from memrecon_fast.audit.report.notable import MOST_NAMED
 from memrecon_fast.audit.report.results import Results, read_results
@@ -73,7 +74,7 @@ def test_the_rows_are_those_of_the_parquet_files(finished: Path) -> None:
     for row in summary["rows"]:
         assert set(row) == {
             "mask", "method", "split", "images", "accurate_rate", "approximate_rate", "mean_psnr", "mean_evaluations",
-            "diverged", "accurate_interval", "approximate_interval",
+            "diverged", "accurate_interval", "approximate_interval", "recognized_rate", "agreement",
         }  # fmt: skip
         ours = [one for one in table if all(one[key] == row[key] for key in ("mask", "method", "split"))]
         assert row["images"] == len(ours) == 16
@@ -93,6 +94,8 @@ def test_the_csv_has_the_same_rows(finished: Path) -> None:
         for name, value in row.items():
             if name.endswith("_interval"):
                 assert [float(line[f"{name}_low"]), float(line[f"{name}_high"])] == value
+            elif value is None:
+                assert line[name] == ""
             else:
                 assert line[name] == value if isinstance(value, str) else float(line[name]) == value
 
@@ -283,6 +286,130 @@ def test_lists_are_short(tmp_path: Path) -> None:
     for found in (summary["unusable"]["members"], summary["near_duplicates"], alone):
         assert (found["count"], len(found["first"])) == (count, MOST_NAMED)
     assert summary["comparisons"] == summary["comparisons_over_masks"] == []  # no control is left
+
+
+def recognition_of(path: Path, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of `half` and `paper`, the row of the members and that of the recognition. Scores are 0.3 of the errors."""
+    cells = {
+        Cell("members", "half", "paper"): [A, P, 2e-4, 4e-4, 1e-3, N, LOST, UNDONE],
+        Cell("controls", "half", "paper"): [5e-4, N, N, LOST, A],
+        Cell("members", "half", "iterate"): [A] * 8,
+    }
+    unfinished = [Cell("members", "half", "paper")]
+    summary = summarise(make_run(path, cells, unfinished=unfinished, near_duplicates={4: 0}, **changes))
+    (recognition,) = summary["recognition"]  # nothing can be said of "iterate"
+    return next(row for row in summary["rows"] if row["method"] == "paper"), recognition
+
+
+def test_what_is_recognized_without_the_originals(tmp_path: Path) -> None:
+    row, recognition = recognition_of(tmp_path)
+    bound = recognition.pop("false_positive_bound")
+    assert bound == pytest.approx(1 - 0.05 ** (1 / 4))
+    lower = 4 * 4 + 3 + (1 + 2 / 2) + 1 / 2  # by member, of pairs with the four controls; equal ones count half
+    assert recognition.pop("auc") == lower / 28
+    assert recognition == {
+        "mask": "half",
+        "method": "paper",
+        "threshold": pytest.approx(7.5e-5),  # half of the lowest control, but for the near-duplicate
+        "limit": 1e-4,
+        "controls": 4,
+        "controls_below_limit": 0,
+        "lowest_control": pytest.approx(1.5e-4),
+    }
+    assert row["approximate_rate"] == 4 / 7
+    assert row["recognized_rate"] == 3 / 7
+    assert row["agreement"] == 6 / 7
+    lines = read_csv(tmp_path / "verdicts.csv")
+    assert [line["paper_recognized"] for line in lines[:8]] == ["1", "1", "1", "0", "0", "0", "0", "0"]
+    assert [line["best_score"] for line in lines[:2]] == ["3e-09", "3e-06"]
+    assert [line["best_score"] for line in lines[6:8]] == ["", ""]  # it diverged, it was not done
+    assert lines[12]["paper_recognized"] == "1"  # the near-duplicate
+    assert "iterate_recognized" not in lines[0]
+    (line,) = [line for line in read_csv(tmp_path / "summary.csv") if line["method"] == "iterate"]
+    assert line["recognized_rate"] == line["agreement"] == ""
+
+
+def test_what_noise_adds_to_every_score_is_allowed_for(tmp_path: Path) -> None:
+    """All entries of the made masks are kept; 0.3 of the lowest control's error is 1.5e-4."""
+    floor = noise_floor(0.005, 192, 192)
+    _, recognition = recognition_of(tmp_path, noise_std=0.005)
+    assert recognition["limit"] == floor + 1e-4
+    assert recognition["threshold"] == pytest.approx((1.5e-4 + floor) / 2)
+
+
+def test_without_controls_nothing_is_said_of_false_positives(tmp_path: Path) -> None:
+    (recognition,) = summarise(make_run(tmp_path, {Cell("members", "half", "paper"): [A, N]}))["recognition"]
+    assert (recognition["threshold"], recognition["controls"]) == (1e-4, 0)
+    assert recognition["false_positive_bound"] is recognition["auc"] is recognition["lowest_control"] is None
+
+
+def test_recognition_is_that_of_the_parquet_files(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, methods=("accelerated", "known-mask"), noise_std=0.01)
+    run(audit, memorised.autoencoder, tmp_path)
+    table = records_of(tmp_path)
+    summary = summarise(read_results(tmp_path))
+    assert summary["headline"] == "accelerated"
+    thresholds = {(row["mask"], row["method"]): row["threshold"] for row in summary["recognition"]}
+    kept = {name: int(mask.sum()) for name, mask in audit.masks.items()}
+    for row in summary["rows"]:
+        ours = [one for one in table if all(one[key] == row[key] for key in ("mask", "method", "split"))]
+        noisy = 192 if row["method"] == "accelerated" else kept[row["mask"]]
+        threshold = thresholds[row["mask"], row["method"]]
+        assert threshold == noise_floor(0.01, noisy, 192) + 1e-4
+        recognized = [one["fixed_point_mse"] + one["misfit"] < threshold for one in ours]
+        assert row["recognized_rate"] == sum(recognized) / 16 == (row["split"] == "members")
+        assert row["agreement"] == 1.0
+
+
+def degraded_run(path: Path, **changes: Any) -> Results:
+    errors = {
+        Cell("members", "given", "accelerated"): [A, P, 1e-3, LOST, UNDONE],
+        Cell("controls", "given", "accelerated"): [N, 5e-4, N],
+        Cell("members", "given", "paper"): [P, 1e-3, 1e-3, LOST, UNDONE],
+        Cell("controls", "given", "paper"): [N, N, N],
+    }
+    return make_run(path, errors, unfinished=list(errors), degraded=True, **changes)
+
+
+def test_of_degraded_images_nothing_is_said_of_errors(tmp_path: Path) -> None:
+    summary = summarise(degraded_run(tmp_path))
+    assert read_json(tmp_path / "summary.json") == summary
+    for absent in ("comparisons", "comparisons_over_masks", "near_duplicates"):
+        assert absent not in summary
+    row = next(row for row in summary["rows"] if (row["split"], row["method"]) == ("members", "accelerated"))
+    low, high = rate_interval(2, 4)
+    assert row == {
+        "split": "members",
+        "mask": "given",
+        "method": "accelerated",
+        "images": 4,
+        "recognized_rate": 0.5,
+        "recognized_interval": [low, high],
+        "mean_evaluations": 39 * 2.5,
+        "diverged": 1,
+    }
+    assert [row["threshold"] for row in summary["recognition"]] == [pytest.approx(7.5e-5), 1e-4]
+    assert summary["verdicts"] == {
+        "members": {"recognized": 2, "not recognized": 1, "diverged": 1, "not done": 1},
+        "controls": {"not recognized": 3},
+    }
+    assert [row["recognized"] for row in summary["rows_over_masks"]] == [2, 1, 0, 0]
+    assert [(row["method"], row["first"]) for row in summary["alone"]] == [
+        ("accelerated", ["members-1.png"]),
+        ("paper", []),
+    ]
+    lines = read_csv(tmp_path / "verdicts.csv")
+    assert list(lines[0]) == [
+        "split", "index", "name", "sha256", "problem", "near_duplicate_of", "verdict", "best_score", "only_recognized",
+        "accelerated_tried", "accelerated_recognized", "accelerated_diverged", "paper_tried", "paper_recognized",
+        "paper_diverged",
+    ]  # fmt: skip
+    assert [line["verdict"] for line in lines[:5]] == [
+        "recognized", "recognized", "not recognized", "diverged", "not done",
+    ]  # fmt: skip
+    assert [line["best_score"] for line in lines[:5]] == ["3e-09", "3e-06", "0.0003", "", ""]
+    assert [line["only_recognized"] for line in lines[:3]] == ["", "accelerated", ""]
+    assert len(read_csv(tmp_path / "summary.csv")) == 4
 
 
 def test_one_image_that_diverged_everywhere(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""What of a run is recognized as recovered without a look at the originals, and how well that tells."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memrecon_fast.audit.methods import BLIND, RECOGNIZED
+from memrecon_fast.audit.recognition import Calibration, auc, calibrate, noise_floor
+from memrecon_fast.audit.records import Cell
+from memrecon_fast.audit.report.results import Results
+from memrecon_fast.audit.statistics import scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognition:
+    """The scores of a mask and method, and the threshold that its controls calibrate."""
+
+    mask: str
+    method: str
+    calibration: Calibration
+    members: NDArray[np.float64]
+    """Scores of the members that were tried."""
+    controls: NDArray[np.float64]
+    """Of the controls that were tried, without near-duplicates of members."""
+
+    def row(self) -> dict[str, Any]:
+        """For `summary.json`; None for what nothing is known of."""
+        lowest = float(self.controls.min(initial=np.inf))
+        both = len(self.members) and len(self.controls)
+        return {
+            "mask": self.mask,
+            "method": self.method,
+            "threshold": self.calibration.threshold,
+            "limit": self.calibration.limit,
+            "controls": len(self.controls),
+            "controls_below_limit": int((self.controls < self.calibration.limit).sum()),
+            "lowest_control": lowest if np.isfinite(lowest) else None,
+            "false_positive_bound": self.calibration.false_positive_bound,
+            "auc": auc(self.members, self.controls) if both else None,
+        }
+
+
+def gather_recognitions(results: Results) -> dict[tuple[str, str], Recognition]:
+    """By mask and method, for the methods whose estimates can be recognized."""
+    gathered = {}
+    for method in results.methods:
+        for mask in results.masks:
+            members, controls = (results.cells.get(Cell(split, mask, method)) for split in ("members", "controls"))
+            if method not in RECOGNIZED or (members is None and controls is None):
+                continue
+            of_members = np.empty(0) if members is None else scores(members)
+            of_controls = np.empty(0)
+            if controls is not None:
+                of_controls = scores(controls)[~results.near_duplicates("controls")[controls["index"]]]
+            pixels = int(np.prod(results.description["plan"]["image_shape"]))
+            noisy = pixels if method in BLIND else results.description["kept"][mask]
+            floor = noise_floor(results.description["plan"]["noise_std"], noisy, pixels)
+            calibration = calibrate(of_controls, floor)
+            gathered[mask, method] = Recognition(mask, method, calibration, of_members, of_controls)
+    return gathered

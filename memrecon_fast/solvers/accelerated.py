@@ -1,0 +1,224 @@
+"""The accelerated solver: ADMM keeps its state while the mask is re-estimated, and extrapolates once that holds still.
+
+A block is `mask_period` applications of f, and ends with an estimate of the image and the mask. See `ops/anderson`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from memrecon_fast.ops import Ops
+from memrecon_fast.ops.anderson import Anderson
+from memrecon_fast.prox import Prox
+from memrecon_fast.settings import RUNNING, Settings, Status
+from memrecon_fast.solvers.attempts import begin, count_attempts, gamma_rows
+from memrecon_fast.solvers.samples import Results, Sample, Staged
+from memrecon_fast.solvers.slots import Slots, upload
+
+_VECTORS = {
+    **dict.fromkeys(("residual", "score", "best_score", "gamma"), torch.float32),
+    **dict.fromkeys(("changed", "extrapolated"), torch.bool),
+    **dict.fromkeys(("head", "filled", "base", "held", "below", "iterations"), torch.int32),
+    **dict.fromkeys(("accepted", "rejected", "mask_changes"), torch.int32),
+    "status": torch.int8,
+}
+"""One entry for every slot."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceleratedSlots(Slots):
+    """18 + 8q bytes per pixel, with q = memory + 1; `ops/anderson/plain.py` says what the tensors are."""
+
+    s: Tensor
+    y: Tensor
+    mask: Tensor
+    best: Tensor
+    best_mask: Tensor
+    steps: Tensor
+    residuals: Tensor
+    gram: Tensor
+    weights: Tensor
+    coefficients: Tensor
+    gamma: Tensor
+    score: Tensor
+    best_score: Tensor
+    changed: Tensor
+    extrapolated: Tensor
+    head: Tensor
+    filled: Tensor
+    base: Tensor
+    held: Tensor
+    accepted: Tensor
+    rejected: Tensor
+    mask_changes: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class AcceleratedSolver:
+    """Advances slots by `mask_period` applications of f, and an estimate of the image and the mask."""
+
+    prox: Prox
+    ops: Ops
+    anderson: Anderson
+    backend: str
+    """The name of `ops` and `anderson`."""
+    settings: Settings
+    known_masks: bool
+    hands_over: bool = False
+    """Whether what comes of the images is the next input of f, for another solver to go on from, instead of the
+    estimates."""
+    early: AcceleratedSolver | None = None
+    """The solver that the images begin with: progressive precision."""
+
+    finishes_at_load = False
+
+    @property
+    def attempts(self) -> int:
+        """Pairs of γ and initial mask."""
+        return count_attempts(self.settings, self.known_masks)
+
+    @property
+    def recognized_below(self) -> float:
+        """See `Settings`."""
+        return self.settings.recognized_below
+
+    def allocate(self, slots: int) -> AcceleratedSlots:
+        """Empty slots."""
+        pixels, device, places = self.prox.pixels, self.prox.device, self.settings.memory + 1
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(slots, *shape, dtype=dtype, device=device)
+
+        return AcceleratedSlots(
+            **{name: zeros(dtype=dtype) for name, dtype in _VECTORS.items()},
+            **{name: zeros(pixels) for name in ("x", "s", "y", "best")},
+            **{name: zeros(pixels, dtype=torch.bool) for name in ("mask", "best_mask")},
+            **{name: zeros(places, pixels) for name in ("steps", "residuals")},
+            gram=zeros(places, places, dtype=torch.float64),
+            weights=zeros(places),
+            coefficients=zeros(3),
+        )
+
+    def stage(self, sample: Sample) -> Staged:
+        """What `load` needs of a sample."""
+        gamma, mask = begin(sample, self.settings, self.prox.image_shape, self.known_masks)
+        images = {"y": sample.degraded, "mask": mask}
+        if sample.initial_state is not None:
+            images["s"] = sample.initial_state
+        rows = {name: self.prox.to_rows(image.cpu()[None])[0] for name, image in images.items()}
+        return Staged(sample, rows | gamma_rows(gamma))
+
+    def load(self, slots: AcceleratedSlots, staged: Sequence[Staged]) -> None:
+        """Begin with these samples, one for each of the slots."""
+        for name in (*_VECTORS, "x", "best"):
+            getattr(slots, name).zero_()
+        slots.best_score.fill_(torch.inf)
+        slots.status.fill_(RUNNING)
+        if self.known_masks:
+            slots.held.fill_(self.settings.settle)
+        for name in ("y", "mask", "coefficients", "gamma"):
+            upload([one.rows[name] for one in staged], getattr(slots, name))
+        slots.best_mask.copy_(slots.mask)
+        self.ops.start(slots.s, slots.y, slots.mask, slots.coefficients)
+        for row, one in enumerate(staged):
+            if "s" in one.rows:
+                upload([one.rows["s"]], slots.s[row : row + 1])
+
+    def advance(self, slots: AcceleratedSlots) -> None:
+        """One block."""
+        for evaluation in range(1, self.settings.mask_period + 1):
+            v = self.prox(slots.s)
+            self._measure(slots, v)
+            if evaluation == self.settings.mask_period:
+                self._estimate(slots, v)
+            self._go_on(slots)
+
+    def results(self, slots: AcceleratedSlots) -> Results:
+        """The estimates: the last one where the image converged, otherwise the one with the lowest score."""
+        converged = (slots.status == int(Status.CONVERGED))[:, None]
+        images = torch.where(converged, slots.x, slots.best)
+        masks = torch.where(converged, slots.mask, slots.best_mask)
+        if self.settings.restore_known_pixels:
+            images = torch.where(masks, slots.y, images)
+        return Results(
+            images=slots.s if self.hands_over else images,
+            masks=slots.mask if self.hands_over else masks,
+            outer_iterations=slots.iterations,
+            evaluations=slots.iterations * self.settings.mask_period,
+            status=slots.status,
+            residual=slots.residual,
+            gamma=slots.gamma,
+            accepted=slots.accepted,
+            rejected=slots.rejected,
+            mask_changes=slots.mask_changes,
+        )
+
+    def _measure(self, slots: AcceleratedSlots, v: Tensor) -> None:
+        self.anderson.measure(
+            slots.s,
+            v,
+            slots.y,
+            slots.mask,
+            slots.steps,
+            slots.residuals,
+            slots.gram,
+            slots.head,
+            slots.filled,
+            slots.status,
+            slots.coefficients,
+        )
+
+    def _estimate(self, slots: AcceleratedSlots, v: Tensor) -> None:
+        self.anderson.estimate(
+            slots.s,
+            v,
+            slots.y,
+            slots.mask,
+            slots.x,
+            slots.best,
+            slots.best_mask,
+            slots.residual,
+            slots.score,
+            slots.best_score,
+            slots.changed,
+            slots.status,
+            slots.coefficients,
+            estimate_mask=not self.known_masks,
+        )
+        self.anderson.assess(
+            slots.residual,
+            slots.changed,
+            slots.gram,
+            slots.head,
+            slots.filled,
+            slots.extrapolated,
+            slots.held,
+            slots.mask_changes,
+            slots.iterations,
+            slots.below,
+            slots.status,
+            tolerance=self.settings.tolerance,
+            patience=self.settings.patience,
+            limit=self.settings.outer_limit,
+            size=self.prox.pixels,
+        )
+
+    def _go_on(self, slots: AcceleratedSlots) -> None:
+        self.anderson.weigh(
+            slots.gram,
+            slots.head,
+            slots.filled,
+            slots.extrapolated,
+            slots.base,
+            slots.weights,
+            slots.held,
+            slots.accepted,
+            slots.rejected,
+            slots.status,
+            settle=self.settings.settle,
+        )
+        self.anderson.mix(slots.s, slots.steps, slots.base, slots.weights, slots.status)

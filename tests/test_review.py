@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import memrecon_fast as mf
+from memrecon_fast import Settings, Status, degradation
+from memrecon_fast.inflight import InFlight
+from memrecon_fast.recovery import prepare_iterate, prepare_recover
+from memrecon_fast.review import Review, score
+from memrecon_fast.solvers.protocol import AnySolver
+from memrecon_fast.solvers.samples import Finished, Sample
+from tests.memorised import Memorised
+
+SHAPE = (3, 8, 8)
+BACKENDS = [name for name, state in mf.backends().items() if state == "available"]
+COUNTERS = ("evaluations", "attempts")
+
+
+def pairs(count: int, known: bool) -> list[tuple[Sample, Finished]]:
+    """Anything: estimates beyond [0, 1], noise, pixels left of what is known to be erased."""
+    generator = torch.Generator().manual_seed(count)
+    made = []
+    for i in range(count):
+        image, y = torch.randn(2, *SHAPE, generator=generator)
+        mask = torch.rand(SHAPE, generator=generator) < 0.5
+        finished = Finished(i, image, mask, 3, 9, Status.CONVERGED, 1e-10)
+        made.append((Sample(i, y, mask if known else None), finished))
+    return made
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 17])
+def test_scores_are_those_of_float64_and_the_same_bits_in_any_batch(
+    memorised: Memorised, backend: str, known: bool, count: int
+) -> None:
+    solver = prepare_recover(memorised.autoencoder, SHAPE, known_masks=known, backend=backend)
+    some = pairs(count, known)
+    scored = score(solver.prox, solver.ops, some)
+    for (sample, before), one in zip(some, scored, strict=True):
+        x, y = before.image, sample.degraded.double()
+        with torch.inference_mode():
+            v = memorised.autoencoder(x[None])[0]
+        if known:
+            y = y.masked_fill(~before.mask, 0)
+        # forward passes of one row and of many differ in the last bits; sums are in float64, results float32
+        assert one.fixed_point_mse == pytest.approx((v - x).double().square().mean().item(), rel=1e-5)
+        assert one.misfit == pytest.approx((y - before.mask * x.double()).square().mean().item(), rel=1e-6)
+        assert one.score == one.fixed_point_mse + one.misfit
+        assert dataclasses.replace(one, fixed_point_mse=0.0, misfit=0.0) == dataclasses.replace(
+            before, fixed_point_mse=0.0, misfit=0.0
+        )
+        assert score(solver.prox, solver.ops, [(sample, before)]) == [one]
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("solver", ["paper", "accelerated"])
+def test_the_scores_of_a_recovery_are_those_of_what_it_returns(memorised: Memorised, solver: str, known: bool) -> None:
+    images = torch.cat([memorised.members[:5], memorised.controls[:5]])
+    degraded = degradation.erase(images, mask := degradation.make_mask("random-50", SHAPE))
+    settings = Settings(solver=solver, gamma=0.5, max_outer_iterations=12)
+    got = mf.recover(memorised.autoencoder, degraded, mask if known else None, settings)
+    with torch.inference_mode():
+        v = memorised.autoencoder(got.images)
+    expected = (v - got.images).double().square().flatten(1).mean(1)
+    # at a fixed point the difference is of the size of what rounding does to it
+    torch.testing.assert_close(got.fixed_point_mse.double(), expected, rtol=1e-3, atol=1e-12)
+    misfit = (degraded - got.masks * got.images).double().square().flatten(1).mean(1)
+    torch.testing.assert_close(got.misfit.double(), misfit, rtol=1e-6, atol=1e-15)
+    assert (got.fixed_point_mse[:5] < 1e-7).all()
+    assert (got.fixed_point_mse[5:] + got.misfit[5:] > settings.recognized_below).all()
+
+
+def test_iterates_are_scored_too(memorised: Memorised) -> None:
+    degraded = degradation.erase(memorised.members[:4], degradation.make_mask("stripes", SHAPE))
+    got = mf.iterate(memorised.autoencoder, degraded, max_iterations=5)
+    misfit = (degraded - got.images).double().square().flatten(1).mean(1)
+    torch.testing.assert_close(got.misfit.double(), misfit, rtol=1e-6, atol=0)
+    assert got.gamma.isnan().all()
+    assert got.attempts.tolist() == [1] * 4
+
+
+def test_the_score_of_what_is_not_finite_is_nan_and_touches_no_other(memorised: Memorised) -> None:
+    solver = prepare_recover(memorised.autoencoder, SHAPE)
+    some = pairs(5, known=False)
+    expected = score(solver.prox, solver.ops, some)
+    some[2][1].image[0, 0, 0] = torch.nan
+    got = score(solver.prox, solver.ops, some)
+    assert math.isnan(got[2].score)
+    assert [one for i, one in enumerate(got) if i != 2] == [one for i, one in enumerate(expected) if i != 2]
+
+
+def test_estimates_are_scored_in_the_order_of_their_coming_as_many_as_are_asked_for(memorised: Memorised) -> None:
+    review = Review(prepare_iterate(memorised.autoencoder, SHAPE))
+    for sample, finished in pairs(7, known=False):
+        review.add(sample, finished)
+    assert [one.index for _, one in review.settle(3).done] == [0, 1, 2]
+    assert review.waiting == 4
+    assert [one.index for _, one in review.settle(10).done] == [3, 4, 5, 6]
+    assert review.waiting == 0
+    assert review.settle(10).done == []
+    assert not review.tries_again
+
+
+def test_what_cannot_be_scored_still_waits(memorised: Memorised) -> None:
+    fails = False
+
+    def f(x: Tensor) -> Tensor:
+        if fails:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return memorised.autoencoder(x)  # type: ignore[no-any-return]
+
+    review = Review(prepare_iterate(f, SHAPE))
+    for sample, finished in pairs(7, known=False):
+        review.add(sample, finished)
+    fails = True
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        review.settle(7)
+    fails = False
+    assert [one.index for _, one in review.settle(7).done] == list(range(7))
+
+
+class Scripted:
+    """A review of attempts whose scores are given; f(x) = 0, so that the score of a grey image is its square."""
+
+    def __init__(self, gammas: int, starts: int, recognized_below: float) -> None:
+        gamma = tuple(0.1 * (i + 1) for i in range(gammas))
+        self.settings = Settings(gamma=gamma, starts=starts, recognized_below=recognized_below)
+        self.review = Review(self.solver())
+
+    def solver(self) -> AnySolver:
+        return prepare_recover(lambda x: torch.zeros_like(x), (2, 2), self.settings)
+
+    def attempt(self, sample: Sample, grey: float, evaluations: int) -> tuple[list[Finished], list[Sample]]:
+        image, mask = torch.full((2, 2), grey), torch.zeros(2, 2, dtype=torch.bool)
+        gamma = 0.1 * (sample.attempt + 1)
+        self.review.add(sample, Finished(sample.index, image, mask, 1, evaluations, Status.CONVERGED, 0.0, gamma))
+        reviewed = self.review.settle(1)
+        return [finished for _, finished in reviewed.done], reviewed.again
+
+
+@pytest.mark.parametrize(
+    ("greys", "tried", "best"),
+    [
+        ([0.5, 0.3, 0.4, 0.2, 0.6, 0.7], 6, 3),  # all are tried; the lowest
+        ([0.5, 0.3, 0.05, 0.0, 0.0, 0.0], 3, 2),  # recognised: no more
+        ([0.05, 0.0, 0.0, 0.0, 0.0, 0.0], 1, 0),
+        ([0.1, 0.3, 0.3, 0.3, 0.3, 0.3], 6, 0),  # 0.1² is not below the threshold
+        ([math.nan, 0.3, 0.5, math.nan, math.inf, 0.4], 6, 1),
+        ([math.nan] * 6, 6, 5),
+        ([0.3] * 6, 6, 0),  # of equal ones the first
+    ],
+)
+def test_an_image_is_tried_until_it_is_recognised_and_its_best_estimate_kept(
+    greys: list[float], tried: int, best: int
+) -> None:
+    scripted = Scripted(gammas=3, starts=2, recognized_below=torch.tensor(0.1).square().item())
+    first = Sample(7, torch.zeros(2, 2), initial_mask=torch.ones(2, 2) > 0, iterations_before=4, evaluations_before=8)
+    sample, done = dataclasses.replace(first, initial_state=torch.zeros(2, 2), label="kept"), list[Finished]()
+    for number, grey in enumerate(greys[:tried]):
+        done, again = scripted.attempt(sample, grey, evaluations=10 + number)
+        assert bool(done) == (number == tried - 1)
+        if again:
+            (sample,) = again
+            assert (sample.attempt, sample.index, sample.label) == (number + 1, 7, "kept")
+            assert sample.initial_mask is None  # each attempt begins anew
+            assert sample.initial_state is None
+            assert sample.iterations_before == sample.evaluations_before == 0
+    (finished,) = done
+    assert finished.attempts == tried
+    assert finished.evaluations == sum(10 + number for number in range(tried))
+    assert finished.gamma == pytest.approx(0.1 * (best + 1))
+    assert finished.image[0, 0].item() == pytest.approx(greys[best], nan_ok=True)
+
+
+def in_flight(f: Callable[[Tensor], Tensor], settings: Settings, y: Tensor) -> list[Finished]:
+    solver = prepare_recover(f, SHAPE, settings)
+    return sorted(InFlight(solver, 16).stream(Sample(i, one) for i, one in enumerate(y)), key=lambda one: one.index)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"solver": "accelerated"}, {"solver": "accelerated", "starts": 2}, {"solver": "paper"}]
+)
+def test_several_attempts_are_the_single_runs_until_one_is_recognised(
+    memorised: Memorised, choice: dict[str, Any]
+) -> None:
+    """The result is that of the run with the lowest score, and counts what all those before it cost."""
+    images = torch.cat([memorised.members[:6], memorised.controls[:4]])
+    degraded = degradation.erase(images, degradation.make_mask("corner", SHAPE))
+    settings = Settings(**choice, gamma=(1.0, 0.2), max_outer_iterations=12, recognized_below=1e-10)
+    tried = in_flight(memorised.autoencoder, settings, degraded)
+    recovery = mf.recover(memorised.autoencoder, degraded, settings=settings)
+    single: list[list[Finished]] = []
+    for attempt in range(2 * settings.starts):
+        solver = prepare_recover(memorised.autoencoder, SHAPE, settings)
+        samples = [Sample(i, y, attempt=attempt) for i, y in enumerate(degraded)]
+        alone = {one.index: one for one in InFlight(solver, 16, reviewed=False).stream(samples)}
+        single.append(score(solver.prox, solver.ops, [(sample, alone[sample.index]) for sample in samples]))
+    for i, one in enumerate(tried):
+        runs = [each[i] for each in single]
+        recognised = [run.score < settings.recognized_below for run in runs]
+        count = recognised.index(True) + 1 if any(recognised) else len(runs)
+        best = min(runs[:count], key=lambda run: run.score)
+        assert one.attempts == count
+        assert one.evaluations == sum(run.evaluations for run in runs[:count])
+        assert torch.equal(one.image, best.image)
+        for name in ("gamma", "outer_iterations", "status", "accepted", "rejected", "mask_changes", "score"):
+            assert getattr(one, name) == getattr(best, name), name
+        assert torch.equal(recovery.images[i], one.image)
+        for name in (*COUNTERS, "gamma", "outer_iterations", "accepted", "fixed_point_mse", "misfit"):
+            assert getattr(recovery, name)[i].item() == getattr(one, name), name
+    assert len({one.attempts for one in tried}) > 1
+    assert len({one.gamma for one in tried}) > 1
+
+
+def test_the_shared_first_iteration_of_the_paper_is_that_of_every_gamma(memorised: Memorised) -> None:
+    """From an all-zeros mask it depends on no γ: two γ in one run, and each alone."""
+    degraded = degradation.erase(memorised.members, degradation.make_mask("center", SHAPE))
+    settings = Settings(initial_mask="zeros", gamma=(0.1, 1.0), recognized_below=0.0, max_outer_iterations=12)
+    both = mf.recover(memorised.autoencoder, degraded, settings=settings)
+    alone = [
+        mf.recover(memorised.autoencoder, degraded, settings=dataclasses.replace(settings, gamma=gamma))
+        for gamma in (0.1, 1.0)
+    ]
+    scores = torch.stack([one.fixed_point_mse + one.misfit for one in alone])
+    assert torch.equal(both.fixed_point_mse + both.misfit, scores.amin(dim=0))
+    assert torch.equal(both.evaluations, alone[0].evaluations + alone[1].evaluations)
+    assert both.attempts.tolist() == [2] * 16
