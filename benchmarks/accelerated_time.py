@@ -48,13 +48,14 @@ class Task:
     threads: int = 2
 
 
+PAPER = Settings(solver="paper")
 QUICK = Task(members=8, controls=8, size=8, width=64, depth=4, steps=300)
 WAYS = {
     "accelerated": Settings(solver="accelerated"),
     "accelerated, progressive": Settings(solver="accelerated", precision="progressive"),
     "accelerated, γ = 0.2": Settings(solver="accelerated", gamma=0.2),
     "accelerated, γ = 0.2, progressive": Settings(solver="accelerated", gamma=0.2, precision="progressive"),
-    "paper, this library": Settings(),
+    "paper, this library": PAPER,
 }
 
 
@@ -107,7 +108,7 @@ def _degraded(images: Tensor) -> Iterator[Tensor]:
 
 
 def _reference(model: nn.Module, degraded: Tensor) -> tuple[Tensor, Tensor]:
-    parts = [mf.reference.recover(model, batch, settings=Settings()) for batch in degraded.split(BATCH)]
+    parts = [mf.reference.recover(model, batch, settings=PAPER) for batch in degraded.split(BATCH)]
     return torch.cat([part.images for part in parts]), torch.cat([part.evaluations for part in parts])
 
 
@@ -130,9 +131,9 @@ def render(results: dict[str, Any]) -> str:
         "",
         f"Written by `python -m benchmarks.accelerated_time`: {task['members']} members and {task['controls']} "
         f"controls, {task['size']}×{task['size']}×3, under six masks, blind; fully connected, "
-        f"{task['depth']} × {task['width']}, train loss {results['loss']:.1e}. {about['processor']}, {task['threads']} threads, torch {about['torch']}, "
-        f"commit {about['commit']}, {about['date']}. Each way ran once, with {SLOTS} slots; the reference "
-        f"(`mf.reference.recover`, γ = 0.5) with {BATCH} images at a time.",
+        f"{task['depth']} × {task['width']}, train loss {results['loss']:.1e}. {about['processor']}, "
+        f"{task['threads']} threads, torch {about['torch']}, commit {about['commit']}, {about['date']}. Each way ran "
+        f"once, with {SLOTS} slots; the reference (`mf.reference.recover`, γ = 0.5) with {BATCH} images at a time.",
         "",
         f"| | seconds | times as fast as the reference | members recovered accurately, of {6 * task['members']} "
         "| approximately | controls, approximately | evaluations of a member, mean | of a control |",

@@ -69,7 +69,7 @@ class Task:
     @property
     def settings(self) -> Settings:
         """Of the recoveries."""
-        return Settings(gamma=self.gamma, max_outer_iterations=self.outer_iterations)
+        return Settings(solver="paper", gamma=self.gamma, max_outer_iterations=self.outer_iterations)
 
     @property
     def passes_of_an_image(self) -> int:

@@ -155,7 +155,8 @@ class Watch:
         return watched
 
     def _watched(self, solver: AnySolver) -> AnySolver:
-        return dataclasses.replace(solver, ops=cast(Ops, _TimedOps(solver.ops, self)))
+        timed: AnySolver = dataclasses.replace(cast(Any, solver), ops=cast(Ops, _TimedOps(solver.ops, self)))
+        return timed
 
     def _waited_for(self, read_ahead: Prefetch) -> Prefetch:
         """Images are read, checked and degraded by another thread; what is counted is that there was none ready."""

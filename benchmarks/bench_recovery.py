@@ -33,7 +33,8 @@ def test_recover_against_its_forward_passes(compare: Compare, depth: int, images
     """Nothing can be faster than the forward passes alone; the plain loop is the reference, which makes 40, not 39."""
     autoencoder = large_autoencoder(depth)
     degraded = torch.rand(images, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    settings = Settings(gamma=GAMMA, max_outer_iterations=OUTER, tolerance=0.0)  # else a repetition is not computed
+    # with a tolerance a repetition would not be computed
+    settings = Settings(solver="paper", gamma=GAMMA, max_outer_iterations=OUTER, tolerance=0.0)
     passes = (settings.inner_iterations - 1) * OUTER
 
     def recover() -> mf.Recovery:
@@ -72,7 +73,7 @@ def memorised() -> tuple[nn.Module, Tensor]:
 def blind_task() -> tuple[nn.Module, Tensor, Tensor, Settings]:
     autoencoder, images = memorised()
     degraded = degradation.erase(images, degradation.make_mask("center", (3, 16, 16)))
-    return autoencoder, images, degraded, Settings(gamma=0.1, max_outer_iterations=40)
+    return autoencoder, images, degraded, Settings(solver="paper", gamma=0.1, max_outer_iterations=40)
 
 
 def test_blind_recovery_of_photographs(compare: Compare) -> None:
@@ -111,7 +112,7 @@ def test_known_mask_against_deepinv(compare: Compare, depth: int, images: int) -
     originals = torch.rand(images, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     mask = degradation.make_mask("center", (3, 64, 64))
     degraded = degradation.erase(originals, mask)
-    settings = Settings(gamma=GAMMA, restore_known_pixels=False)
+    settings = Settings(solver="paper", gamma=GAMMA, restore_known_pixels=False)
     theirs = deepinv_admm(autoencoder, degraded, mask, settings)
     torch.testing.assert_close(theirs(), last_v(autoencoder, degraded, mask, settings), rtol=1e-3, atol=1e-3)
     ours = mf.recover(autoencoder, degraded, mask, settings, backend="cpp")
@@ -141,7 +142,7 @@ def deepinv_admm(autoencoder: nn.Module, y: Tensor, mask: Tensor, settings: Sett
     solver = deepinv.optim.ADMM(
         data_fidelity=deepinv.optim.L2(),
         prior=deepinv.optim.PnP(denoiser=lambda x, _sigma: autoencoder(x)),
-        stepsize=2 / settings.gamma,
+        stepsize=2 / settings.gammas[0],
         sigma_denoiser=0.0,
         max_iter=settings.inner_iterations,
         early_stop=False,
@@ -169,10 +170,11 @@ def import_deepinv() -> Any:
 
 def last_v(autoencoder: nn.Module, y: Tensor, mask: Tensor, settings: Settings) -> Tensor:
     """v after the last iteration of Algorithm 1, which deepinv returns in place of ξ."""
+    g = settings.gammas[0] / 2
     with torch.inference_mode():
         v, u = torch.zeros_like(y), torch.zeros_like(y)
         for _ in range(settings.inner_iterations):
-            xi = torch.where(mask, (y + settings.gamma / 2 * (v - u)) / (1 + settings.gamma / 2), v - u)
+            xi = torch.where(mask, (y + g * (v - u)) / (1 + g), v - u)
             v = autoencoder(xi + u)
             u = u + (xi - v)
     return v

@@ -24,7 +24,7 @@ from memrecon_fast.autoencoders import FullyConnected, train
 from memrecon_fast.cuda_graph import Graphs
 from memrecon_fast.inflight import InFlight
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.solvers.paper import PaperSolver
+from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample
 
 
@@ -201,12 +201,15 @@ def measure_audit(device: Device, share: Share, task: Task) -> dict[str, Any]:
     return {"rows": rows, "about": task.about}
 
 
-def _solver(device: Device, task: Task, precision: str) -> PaperSolver:
-    settings = Settings(inner_iterations=task.sizes.inner, max_outer_iterations=task.sizes.outer, precision=precision)
+def _solver(device: Device, task: Task, precision: str) -> AnySolver:
+    sizes = task.sizes
+    settings = Settings(
+        solver="paper", inner_iterations=sizes.inner, max_outer_iterations=sizes.outer, precision=precision
+    )
     return prepare_recover(task.model, task.pool.shape[1:], settings, backend="triton", device=device.torch)
 
 
-def _in_flight(device: Device, task: Task, solver: PaperSolver) -> InFlight:
+def _in_flight(device: Device, task: Task, solver: AnySolver) -> InFlight:
     slots = task.sizes.slots or inflight.slots_by_default(solver)
     return InFlight(solver, slots, device.schedule(slots))
 

@@ -181,7 +181,7 @@ class _Task:
         self.sizes = sizes
         self.images = images
         self.shape = tuple(images.shape[1:])
-        self.settings = Settings(inner_iterations=sizes.inner, max_outer_iterations=sizes.outer)
+        self.settings = Settings(solver="paper", inner_iterations=sizes.inner, max_outer_iterations=sizes.outer)
         self.model = autoencoders.FullyConnected(self.shape, sizes.width, sizes.depth).eval().to(device.torch)
 
     def train(self) -> str:

@@ -23,7 +23,8 @@ from memrecon_fast.ops import triton as kernels
 from memrecon_fast.precision import in_format
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.settings import MOST_ITERATIONS, RUNNING
-from memrecon_fast.solvers.paper import PaperSlots, PaperSolver
+from memrecon_fast.solvers.paper import PaperSlots
+from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Sample
 
 BYTES_PER_PIXEL = {"start": 9, "step": 17, "close": 27, "advance": 12}
@@ -258,10 +259,12 @@ class _Cell:
         self.device = device
         self.model = model
         self.passes = inner - 1
-        endless = Settings(tolerance=0.0, max_outer_iterations=MOST_ITERATIONS, inner_iterations=inner)
+        self.settings = Settings(
+            solver="paper", tolerance=0.0, max_outer_iterations=MOST_ITERATIONS, inner_iterations=inner
+        )
         self.solvers = {
             name: prepare_recover(
-                model, shape, dataclasses.replace(endless, precision=name), backend="triton", device=device.torch
+                model, shape, dataclasses.replace(self.settings, precision=name), backend="triton", device=device.torch
             )
             for name in device.formats
         }
@@ -290,7 +293,7 @@ class _Cell:
             if number_format == exact:
                 variants["eager"] = functools.partial(_pass, self.model, first, self.passes)
                 y, theta = (solver.prox.to_images(rows) for rows in (slots.y, slots.mask))
-                arguments = (self.model, y, theta, solver.settings.gamma, self.passes + 1)
+                arguments = (self.model, y, theta, self.settings.gammas[0], self.passes + 1)
                 _finite(reference.admm(*arguments))
                 variants["plain loop"] = functools.partial(_without_result, reference.admm, arguments)
         times = compare(self.device, variants, seconds * 0.6)  # the rest goes into loading, warming up and captures
@@ -325,7 +328,7 @@ class _Cell:
         return row
 
 
-def _block(solver: PaperSolver, slots: PaperSlots) -> None:
+def _block(solver: AnySolver, slots: PaperSlots) -> None:
     """A block in which every image takes part: one that is done would be passed over. The two fills count as ours."""
     slots.status.fill_(RUNNING)
     slots.iterations.zero_()

@@ -26,7 +26,7 @@ SHAPE = (3, 16, 16)
 IMAGES = 30
 NETS = (("leaky_relu", 6, 1e-9), ("prelu", 6, 1e-7), ("leaky_relu", 10, 1e-9))
 GAMMAS = (0.1, 0.5)
-SETTINGS = Settings(max_outer_iterations=60)
+SETTINGS = Settings(solver="paper", max_outer_iterations=60)
 OTHERS = ("progressive", "bfloat16")
 
 

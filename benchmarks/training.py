@@ -167,7 +167,10 @@ def _recovery(row: Row, model: nn.Module, members: Tensor, controls: Tensor, mas
     rates: dict[str, Any] = {"mask": mask_name}
     for gamma in row.gammas:
         settings = mf.Settings(
-            gamma=gamma, initial_mask="zeros" if row.widths else "random", max_outer_iterations=20 if row.widths else 60
+            solver="paper",
+            gamma=gamma,
+            initial_mask="zeros" if row.widths else "random",
+            max_outer_iterations=20 if row.widths else 60,
         )
         for split, images in (("members", members), ("controls", controls)):
             recovered = mf.recover(model, mf.degradation.erase(images, mask), settings=settings).images

@@ -27,11 +27,11 @@ EARLY_OUTER_ITERATIONS = 8
 LEAST_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
 """... and none where fewer than this are allowed in all."""
 EARLY_ESTIMATES = 6
-"""Progressive precision of the accelerated solver: so many estimates in bfloat16, and none where fewer than three times
-as many are allowed in all."""
+"""Progressive precision of the accelerated solver: so many estimates in bfloat16, before those that are allowed."""
 ITERATIONS_PER_BLOCK_ON_GPU = 16
 """Of `iterate`: the host looks at the images only after so many, or a GPU would wait for it most of the time."""
 CPU = torch.device("cpu")
+_NUMBERS = ("residual", "fixed_point_mse", "misfit", "explained", "gamma")
 _COUNTERS = ("outer_iterations", "evaluations", "attempts", "accepted", "rejected", "mask_changes")
 
 
@@ -51,8 +51,9 @@ def recover(
     mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
     settings: the default is `Settings()`.
     backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
-    slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (18 bytes per pixel and
-        slot, and the autoencoder's own) and does not change the result.
+    slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (per pixel and
+        slot 18 bytes, and 8 · (memory + 1) with "accelerated"; and the autoencoder's own) and does not change the
+        result.
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).
 
@@ -131,11 +132,10 @@ def _make_accelerated(
 ) -> AcceleratedSolver:
     anderson = ops.anderson.load(backend)
     early = None
-    if settings.precision == "progressive" and settings.outer_limit >= 3 * EARLY_ESTIMATES:
+    if settings.precision == "progressive":
         prox = make_prox(autoencoder, image_shape, device, "bfloat16")
         first = dataclasses.replace(settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0)
         early = AcceleratedSolver(prox, functions, anderson, backend, first, known_masks, hands_over=True)
-        settings = dataclasses.replace(settings, max_outer_iterations=settings.outer_limit - EARLY_ESTIMATES)
     number_format = "float32" if settings.precision == "progressive" else settings.precision
     prox = make_prox(autoencoder, image_shape, device, number_format)
     return AcceleratedSolver(prox, functions, anderson, backend, settings, known_masks, early=early)
@@ -232,7 +232,10 @@ def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -
         images=images.to(device),
         masks=masks.to(device),
         status=column("status", torch.int8),
-        **{name: column(name, torch.float32) for name in ("residual", "fixed_point_mse", "misfit", "gamma")},
+        **{
+            name: column(name, torch.float32)
+            for name in ("residual", "fixed_point_mse", "misfit", "explained", "gamma")
+        },
         **{name: column(name, torch.int32) for name in _COUNTERS},
         backend=in_flight.solver.backend,
         execution=in_flight.execution,

@@ -55,7 +55,7 @@ def recover(
             for gamma in settings.gammas:
                 again = torch.arange(len(degraded), device=degraded.device)
                 if best is not None:
-                    again = again[~(best.fixed_point_mse + best.misfit < settings.recognized_below)]
+                    again = again[~(best.score < settings.recognized_below)]
                 now = _attempt(autoencoder, degraded, known, settings, gamma, start, again.tolist())
                 best = now if best is None else _better(best, now, again)
     assert best is not None
@@ -89,13 +89,15 @@ def _attempt(
     x, theta = columns["images"], columns["masks"]
     given = y if known is None else torch.where(theta, y, 0)
     fixed_point_mse = _mse(autoencoder(x), x) if len(x) else torch.zeros(0, device=y.device)
+    misfit, energy = _mse(torch.where(theta, x, 0), given), _mse(given, torch.zeros_like(given))
     zeros = torch.zeros(len(y), dtype=torch.int32, device=y.device)
     counters = {name: columns.pop(name, zeros.clone()) for name in ("accepted", "rejected", "mask_changes")}
     return Recovery(
         **columns,
         **counters,
         fixed_point_mse=fixed_point_mse,
-        misfit=_mse(torch.where(theta, x, 0), given),
+        misfit=misfit,
+        explained=torch.where(energy > 0, 1 - misfit / energy, 0),
         gamma=torch.full((len(y),), gamma, device=y.device),
         attempts=zeros + 1,
         backend="reference",
@@ -107,8 +109,8 @@ def _better(before: Recovery, now: Recovery, again: Tensor) -> Recovery:
     columns: dict[str, Any] = {name: value for name, value in vars(before).items() if isinstance(value, Tensor)}
     spent = columns["evaluations"][again] + now.evaluations
     attempts = columns["attempts"][again] + 1
-    score = (before.fixed_point_mse + before.misfit)[again]
-    chosen = (now.fixed_point_mse + now.misfit < score) | score.isnan()
+    score = before.score[again]
+    chosen = (now.score < score) | score.isnan()
     for name, value in columns.items():
         columns[name] = value.index_copy(0, again[chosen], getattr(now, name)[chosen])
     columns["evaluations"] = columns["evaluations"].index_copy(0, again, spent)

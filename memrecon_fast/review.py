@@ -1,7 +1,7 @@
 """What is done with an estimate before it is handed out: it is scored, and bad ones are tried again another way.
 
 A training image is a fixed point of the autoencoder f and explains what was given of it. Neither takes the original to
-be seen: ‖f(x) − x‖²/d, and the misfit ‖y − Hx‖²/d to the degraded image y under the mask H.
+be seen: ‖f(x) − x‖²/d, and the misfit ‖y − Hx‖²/d to the degraded image y under the mask H. See `settings.score_of`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.settings import RUNNING, score_of
 from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample
 
@@ -66,7 +66,7 @@ class Review:
 
 
 def score(prox: Prox, ops: Ops, pairs: list[Pair]) -> list[Finished]:
-    """The estimates with `fixed_point_mse` and `misfit`; one application of f to each."""
+    """The estimates with what their scores are made of; one application of f to each."""
     given = torch.stack([_known_pixels(sample).cpu() for sample, _ in pairs])
     images = torch.stack([finished.image for _, finished in pairs])
     masks = torch.stack([finished.mask for _, finished in pairs])
@@ -77,11 +77,16 @@ def score(prox: Prox, ops: Ops, pairs: list[Pair]) -> list[Finished]:
         v = prox(x)
         y = x.clone()
         y[:rows].copy_(prox.to_rows(given))
-        explained = torch.zeros_like(x)
-        explained[:rows].copy_(prox.to_rows(images.masked_fill(~masks, 0.0)))
-        fixed_point_mse, misfit = (_mean_squares(ops, a, b)[:rows].tolist() for a, b in ((x, v), (y, explained)))
+        model_of_y = torch.zeros_like(x)
+        model_of_y[:rows].copy_(prox.to_rows(images.masked_fill(~masks, 0.0)))
+        energy = _mean_squares(ops, torch.zeros_like(x), y)[:rows].cpu()
+        fixed_point_mse, misfit = (_mean_squares(ops, a, b)[:rows].cpu() for a, b in ((x, v), (y, model_of_y)))
+    explained = torch.where(energy > 0, 1 - misfit / energy, 0)
+    scores = score_of(fixed_point_mse, misfit, explained)
+    columns = {"fixed_point_mse": fixed_point_mse, "misfit": misfit, "explained": explained, "score": scores}
+    values = {name: column.tolist() for name, column in columns.items()}
     return [
-        dataclasses.replace(finished, fixed_point_mse=fixed_point_mse[i], misfit=misfit[i])
+        dataclasses.replace(finished, **{name: column[i] for name, column in values.items()})
         for i, (_, finished) in enumerate(pairs)
     ]
 

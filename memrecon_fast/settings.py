@@ -24,6 +24,9 @@ DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
 some of those that it does not, and most on U-Nets (benchmarks/results/accelerated.md)."""
 DEFAULT_OUTER_LIMITS = {"paper": 200, "accelerated": 40}
 """Outer iterations. Of the images that "accelerated" recovers, more than 97 in a hundred are done within 40."""
+LEAST_EXPLAINED = 0.9
+"""Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
+of zeros explains them away, and any fixed point of the autoencoder would do."""
 MOST_MEMORY = 32
 PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
 
@@ -50,8 +53,8 @@ class Settings:
         with PReLU, for 20 layers, and for noisy images; 1 for U-Nets. Several are tried one after the other, until an
         image is recognised as recovered (`recognized_below`). None: `DEFAULT_GAMMAS` of the solver.
     starts: each γ is tried with so many initial masks, ≥ 1; the further ones are random, whatever `initial_mask` says.
-    recognized_below: no more is tried for an image once the score of its best estimate, `Recovery.fixed_point_mse` +
-        `Recovery.misfit`, is below this, ≥ 0; if all was tried, the estimate with the lowest score is taken.
+    recognized_below: no more is tried for an image once the `Recovery.score` of its best estimate is below this, ≥ 0;
+        if all was tried, the estimate with the lowest score is taken.
     solver: "paper", or "accelerated": ADMM goes on where it was when the mask is estimated again, and extrapolates
         once the mask has held still.
     inner_iterations: "paper": K ≥ 2 ADMM iterations between two estimates of the mask (published: 40).
@@ -68,7 +71,9 @@ class Settings:
         "accelerated" where it is estimated; right only where they carry no noise.
     precision: the number format of the autoencoder's forward passes; all else is float32. "float32"; "tf32", on NVIDIA
         GPUs; "bfloat16"; or "progressive": the masks are estimated in bfloat16 first, and from there on everything is
-        float32, the images and every decision that work on an image ends ("paper" with a known mask: all of it).
+        float32, the images and every decision that work on an image ends ("paper" with a known mask: all of it). With
+        "accelerated" six outer iterations in bfloat16 come before the others, and an image that is not recognised after
+        that is begun again in float32.
     seed: of the random initial masks, 0 ≤ seed < 2⁶⁴.
 
     Raises TypeError or ValueError for a value outside its range.
@@ -81,11 +86,11 @@ class Settings:
     max_outer_iterations: int | None = None
     initial_mask: str = "random"
     restore_known_pixels: bool = True
-    solver: str = "paper"
+    solver: str = "accelerated"
     precision: str = "float32"
     seed: int = 42
     starts: int = 1
-    recognized_below: float = 1e-4
+    recognized_below: float = 1e-5
     mask_period: int = 3
     memory: int = 5
     settle: int = 2
@@ -169,6 +174,8 @@ class Recovery:
     """float32 (B,): ‖f(x) − x‖²/d of the estimate x: a training image is a fixed point of the autoencoder."""
     misfit: torch.Tensor
     """float32 (B,): ‖y − Hx‖²/d, with y = `degraded` and H = `masks`: a recovered image explains what was given."""
+    explained: torch.Tensor
+    """float32 (B,): 1 − ‖y − Hx‖²/‖y‖², the share of what was given that the estimate explains; 0 where y is 0."""
     gamma: torch.Tensor
     """float32 (B,): the γ of this estimate; NaN from `iterate`."""
     attempts: torch.Tensor
@@ -183,6 +190,16 @@ class Recovery:
     """What computed it: "torch", "cpp", "triton", or "reference"."""
     execution: str = "eager"
     """How it ran: "eager", "CUDA graph", or "eager: " and why the autoencoder could not be captured in a graph."""
+
+    @property
+    def score(self) -> torch.Tensor:
+        """float32 (B,): `score_of` each estimate, by which a recovered image is recognised without the original."""
+        return score_of(self.fixed_point_mse, self.misfit, self.explained)
+
+
+def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: torch.Tensor) -> torch.Tensor:
+    """‖f(x) − x‖²/d + ‖y − Hx‖²/d; infinite where less than `LEAST_EXPLAINED` of ‖y‖² is explained."""
+    return (fixed_point_mse + misfit).masked_fill(explained < LEAST_EXPLAINED, torch.inf)
 
 
 def keyed_random(purpose: str, seed: int, index: int) -> np.random.Generator:

@@ -15,9 +15,9 @@ SHAPE = (3, 8, 8)
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(max_outer_iterations=6),
-        Settings(gamma=0.1, initial_mask="zeros", max_outer_iterations=4),
-        Settings(precision="progressive", max_outer_iterations=24),
+        Settings(solver="paper", max_outer_iterations=6),
+        Settings(solver="paper", gamma=0.1, initial_mask="zeros", max_outer_iterations=4),
+        Settings(solver="paper", precision="progressive", max_outer_iterations=24),
     ],
 )
 def test_all_backends_give_the_same_images_and_verdicts(memorised: Memorised, settings: Settings) -> None:

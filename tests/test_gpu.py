@@ -20,7 +20,7 @@ from tests.memorised import Memorised
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 SHAPE = (3, 8, 8)
-SETTINGS = Settings(max_outer_iterations=30)
+SETTINGS = Settings(solver="paper", max_outer_iterations=30)
 ACCELERATED = Settings(solver="accelerated", max_outer_iterations=60)
 
 
@@ -135,7 +135,7 @@ def test_a_graph_gives_what_eager_execution_gives(on_gpu: nn.Module, images: Ten
     if architecture == "U-Net":
         torch.manual_seed(0)
         on_gpu = autoencoders.UNet(SHAPE, (8, 16), "leaky_relu").eval().cuda()
-        settings = Settings(gamma=1.0, initial_mask="zeros", max_outer_iterations=6)
+        settings = Settings(solver="paper", gamma=1.0, initial_mask="zeros", max_outer_iterations=6)
     solver = prepare_recover(on_gpu, SHAPE, settings)
     samples = [Sample(i, y) for i, y in enumerate(degrade(images))]
     schedule = make_schedule(solver.prox.device, 32)
@@ -166,7 +166,7 @@ def test_groups_and_late_flags_change_no_verdict(
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(max_outer_iterations=1),
+        Settings(solver="paper", max_outer_iterations=1),
         Settings(solver="accelerated", gamma=0.5, tolerance=0.0, max_outer_iterations=8),
     ],
 )

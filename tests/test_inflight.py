@@ -54,7 +54,7 @@ def test_slots_do_the_work_that_the_images_need_and_little_more() -> None:
     codebook = Codebook(1000, restless=10)
     shuffled = torch.randperm(1000, generator=torch.Generator().manual_seed(1))
     degraded = degradation.erase(codebook.codes, degradation.make_mask("center", SHAPE))[shuffled]
-    result = mf.recover(codebook, degraded, settings=Settings(max_outer_iterations=40), slots=64)
+    result = mf.recover(codebook, degraded, settings=Settings(solver="paper", max_outer_iterations=40), slots=64)
     endless = result.status == Status.MAX_ITERATIONS
     assert endless[codebook.restless[shuffled]].all()
     assert 10 <= endless.sum() <= 20  # an image of another code may end at a restless one
@@ -79,13 +79,13 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
     architecture, initial_mask = kind.split(", ")
     if architecture == "U-Net":  # untrained: what is tested are its convolutions
         autoencoder: nn.Module = autoencoders.UNet(shape, (8, 16), "softplus").eval()
-        settings = Settings(gamma=1.0, max_outer_iterations=6, initial_mask=initial_mask)
+        settings = Settings(solver="paper", gamma=1.0, max_outer_iterations=6, initial_mask=initial_mask)
     elif architecture == "odd fully connected":  # its Softplus has left-overs unless rows are a multiple of 16
         autoencoder = autoencoders.FullyConnected(shape, 51, 4, "softplus").eval()
-        settings = Settings(gamma=0.5, max_outer_iterations=6, initial_mask=initial_mask)
+        settings = Settings(solver="paper", gamma=0.5, max_outer_iterations=6, initial_mask=initial_mask)
     else:
         autoencoder = memorised.autoencoder
-        settings = Settings(gamma=0.1, max_outer_iterations=12, initial_mask=initial_mask)
+        settings = Settings(solver="paper", gamma=0.1, max_outer_iterations=12, initial_mask=initial_mask)
     solver = prepare_recover(autoencoder, shape, settings, backend=backend)
 
     def run(samples: list[Sample], slots: int) -> dict[int, Finished]:
@@ -317,7 +317,7 @@ def test_images_that_are_done_are_handed_out_before_an_error_of_the_source(sched
             yield Sample(index, image)
         raise OSError("image 40 cannot be read")
 
-    settings = Settings(max_outer_iterations=1)  # so that all images in slots are done after a block
+    settings = Settings(solver="paper", max_outer_iterations=1)  # so that all images in slots are done after a block
     stream = InFlight(prepare_recover(codebook, SHAPE, settings), 16, schedule).stream(samples())
     done: list[Finished] = []
     with pytest.raises(OSError, match="image 40 cannot be read"):
@@ -416,7 +416,7 @@ def test_two_streams_cannot_use_the_same_slots_at_once() -> None:
 )
 def test_an_autoencoder_that_was_changed_is_noticed(change: Any, message: str) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 48), nn.Unflatten(1, SHAPE)).eval()
-    in_flight = InFlight(prepare_recover(net, SHAPE, Settings(max_outer_iterations=2)), 16)
+    in_flight = InFlight(prepare_recover(net, SHAPE, Settings(solver="paper", max_outer_iterations=2)), 16)
     sample = Sample(0, torch.zeros(SHAPE))
     for _ in range(2):
         list(in_flight.stream([sample]))
@@ -427,7 +427,7 @@ def test_an_autoencoder_that_was_changed_is_noticed(change: Any, message: str) -
 
 def test_a_compiled_autoencoder_works(memorised: Memorised) -> None:
     degraded = degradation.erase(memorised.members, degradation.make_mask("center", (3, 8, 8)))
-    settings = Settings(max_outer_iterations=3)
+    settings = Settings(solver="paper", max_outer_iterations=3)
     got = mf.recover(torch.compile(memorised.autoencoder), degraded, settings=settings)
     expected = mf.recover(memorised.autoencoder, degraded, settings=settings)
     # the compiler may sum in another order: 117 steps near attractors
@@ -454,10 +454,11 @@ def test_an_image_that_turns_nan_is_retired_and_touches_no_other() -> None:
     def f(x: Tensor) -> Tensor:
         return torch.where(x[:, :1, :1, :1] > 1.5, math.nan, torch.full_like(x, 0.5))
 
-    result = mf.recover(f, degraded, slots=4)
+    settings = Settings(solver="paper")
+    result = mf.recover(f, degraded, settings=settings, slots=4)
     assert result.status[3] == Status.DIVERGED
     assert result.images[3].isnan().any()
-    expected = mf.recover(lambda x: torch.full_like(x, 0.5), degraded, slots=4)
+    expected = mf.recover(lambda x: torch.full_like(x, 0.5), degraded, settings=settings, slots=4)
     assert result.outer_iterations[3] < expected.outer_iterations[3]
     others = torch.arange(10) != 3
     assert torch.equal(result.images[others], expected.images[others])
@@ -507,7 +508,9 @@ def test_the_state_is_allocated_once() -> None:
 def test_images_done_before_the_first_block_leave_at_once() -> None:
     """From an all-zeros mask the first outer iteration is shared: with one allowed, no image needs another pass."""
     codebook = Codebook(10)
-    result = mf.recover(codebook, codebook.codes, settings=Settings(initial_mask="zeros", max_outer_iterations=1))
+    result = mf.recover(
+        codebook, codebook.codes, settings=Settings(solver="paper", initial_mask="zeros", max_outer_iterations=1)
+    )
     shared_probe_and_scores = 16 * 39 + 16 + 16
     assert codebook.rows == shared_probe_and_scores
     assert result.outer_iterations.tolist() == [1] * 10
@@ -538,7 +541,7 @@ def test_an_autoencoder_may_answer_in_memory_that_it_uses_again() -> None:
         return buffers.setdefault(len(x), torch.empty(x.shape)).copy_(0.5 * x + 0.5 * codebook(x))
 
     for iterations in (7, 40):  # an odd and an even number of applications
-        settings = Settings(initial_mask="zeros", inner_iterations=iterations)
+        settings = Settings(solver="paper", initial_mask="zeros", inner_iterations=iterations)
         got = mf.recover(f, codebook.codes, settings=settings, slots=16)
         expected = mf.recover(lambda x: f(x).clone(), codebook.codes, settings=settings, slots=16)
         assert torch.equal(got.images, expected.images)

@@ -95,7 +95,7 @@ def test_a_module_that_cannot_be_copied_or_not_be_rounded_is_rounded_in_every_ca
     old_spectral_norm = nn.utils.spectral_norm(nn.Linear(8, 8))
     for autoencoder in (Uncopyable().eval(), nn.Sequential(old_spectral_norm).eval()):
         images = torch.rand(16, 8)
-        settings = Settings(precision="bfloat16", max_outer_iterations=2)
+        settings = Settings(solver="paper", precision="bfloat16", max_outer_iterations=2)
         assert mf.recover(autoencoder, images, settings=settings).images.isfinite().all()
 
 
@@ -106,7 +106,7 @@ def test_float32_on_a_cpu_is_the_autoencoder_itself() -> None:
 
 def test_tf32_is_refused_on_a_cpu() -> None:
     with pytest.raises(ValueError, match="'tf32' is a format of NVIDIA GPUs; the autoencoder is on cpu"):
-        mf.recover(nn.Linear(4, 4).eval(), torch.zeros(1, 4), settings=Settings(precision="tf32"))
+        mf.recover(nn.Linear(4, 4).eval(), torch.zeros(1, 4), settings=Settings(solver="paper", precision="tf32"))
 
 
 @pytest.mark.parametrize("activation", [nn.LeakyReLU(), nn.PReLU(), nn.Softplus(), nn.LayerNorm(8)])
@@ -158,7 +158,7 @@ def test_progressive_precision_gives_the_verdicts_of_float32(
 ) -> None:
     images = torch.cat([memorised.members, memorised.controls])
     degraded = degradation.erase(images, degradation.make_mask(name, SHAPE))
-    settings = Settings(gamma=0.5, initial_mask=initial_mask, max_outer_iterations=40)
+    settings = Settings(solver="paper", gamma=0.5, initial_mask=initial_mask, max_outer_iterations=40)
     progressive = dataclasses.replace(settings, precision="progressive")
     exact, got = (mf.recover(memorised.autoencoder, degraded, settings=one) for one in (settings, progressive))
     for threshold in (metrics.ACCURATE_MSE, metrics.APPROXIMATE_MSE):
@@ -190,9 +190,9 @@ def test_progressive_precision_of_the_accelerated_solver_gives_the_verdicts_of_f
         assert (verdicts[0] != verdicts[1]).sum() <= borderline
         assert verdicts[0][:16].sum() >= (6 if borderline else 15)
         assert not verdicts[0][16:].any()
-    recognized = [one.fixed_point_mse + one.misfit < settings.recognized_below for one in (got, exact)]
-    assert (recognized[0] != recognized[1]).sum() <= borderline
-    assert (got.outer_iterations <= 60).all()
+    recognized = [one.score < settings.recognized_below for one in (got, exact)]
+    assert (recognized[0] | ~recognized[1]).all()  # what is not is begun again in float32: none is lost
+    assert (got.outer_iterations <= 60 + EARLY_ESTIMATES).all()
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -245,17 +245,17 @@ def test_progressive_precision_spends_little_in_float32(memorised: Memorised) ->
             in_float32 += 0 if torch.is_autocast_enabled("cpu") else len(x)
             return self.autoencoder(x)  # type: ignore[no-any-return]
 
-    settings = Settings(precision="progressive")
+    settings = Settings(solver="paper", precision="progressive")
     mf.recover(Counting().eval(), degraded, settings=settings)
-    exact = mf.recover(memorised.autoencoder, degraded)
+    exact = mf.recover(memorised.autoencoder, degraded, settings=Settings(solver="paper"))
     assert in_float32 < 0.7 * int(exact.evaluations.sum())
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_outer_iterations": 5}, {"known": True}, {"solver": "accelerated", "max_outer_iterations": 17}],
+    [{"max_outer_iterations": 5}, {"known": True}],
 )
 def test_where_there_is_nothing_to_gain_all_is_float32(memorised: Memorised, settings: dict[str, object]) -> None:
     known = bool(settings.pop("known", False))
-    chosen = Settings(precision="progressive", **settings)  # type: ignore[arg-type]
+    chosen = Settings(solver="paper", precision="progressive", **settings)  # type: ignore[arg-type]
     assert prepare_recover(memorised.autoencoder, SHAPE, chosen, known_masks=known).early is None

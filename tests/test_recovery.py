@@ -56,7 +56,7 @@ def assert_same_recovery(got: Recovery, oracles: tuple[Recovery, Recovery], orig
 def test_blind_recovery_agrees_with_the_reference(memorised: Memorised, initial_mask: str, name: str) -> None:
     images = torch.cat([memorised.members, memorised.controls])
     degraded = degradation.erase(images, degradation.make_mask(name, SHAPE))
-    settings = Settings(gamma=0.1, max_outer_iterations=25, initial_mask=initial_mask)
+    settings = Settings(solver="paper", gamma=0.1, max_outer_iterations=25, initial_mask=initial_mask)
     oracles = literal(memorised, degraded, settings)
     shared = int(initial_mask == "zeros")
     for backend in BACKENDS:
@@ -71,7 +71,7 @@ def test_blind_recovery_agrees_with_the_reference(memorised: Memorised, initial_
 def test_noisy_images_agree_with_the_reference(memorised: Memorised) -> None:
     degraded = degradation.erase(memorised.members, degradation.make_mask("center", SHAPE), noise_std=0.02, seed=1)
     assert (degraded < 0).any()
-    settings = Settings(gamma=0.1, max_outer_iterations=25)
+    settings = Settings(solver="paper", gamma=0.1, max_outer_iterations=25)
     oracles = literal(memorised, degraded, settings)
     for backend in BACKENDS:
         got = mf.recover(memorised.autoencoder, degraded, settings=settings, backend=backend)
@@ -85,7 +85,7 @@ def test_known_masks_agree_with_the_reference(memorised: Memorised, backend: str
     images = memorised.members
     masks = torch.stack([degradation.make_mask("random-50", SHAPE, seed) for seed in range(len(images))])
     degraded = degradation.erase(images, masks)
-    settings = Settings(gamma=0.1, restore_known_pixels=restore)
+    settings = Settings(solver="paper", gamma=0.1, restore_known_pixels=restore)
     oracle = reference.recover(memorised.autoencoder, degraded, masks, settings)
     got = mf.recover(memorised.autoencoder, degraded, masks, settings, backend=backend, slots=4)
     torch.testing.assert_close(got.images, oracle.images, rtol=0, atol=1e-4)
@@ -101,7 +101,7 @@ def test_members_are_recovered_and_controls_are_not(memorised: Memorised, backen
     rates = []
     for images in (memorised.members, memorised.controls):
         degraded = degradation.erase(images, degradation.make_mask("center", SHAPE))
-        got = mf.recover(memorised.autoencoder, degraded, settings=Settings(gamma=0.1), backend=backend)
+        got = mf.recover(memorised.autoencoder, degraded, settings=Settings(solver="paper", gamma=0.1), backend=backend)
         rates.append(metrics.recovery_rate(metrics.mse(got.images, images), metrics.APPROXIMATE_MSE))
     assert rates[0] > 0.8
     assert rates[1] == 0
@@ -133,7 +133,7 @@ def test_convolutional_autoencoders_and_greyscale_images(memorised: Memorised) -
     torch.manual_seed(0)
     autoencoder = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Sigmoid(), nn.Conv2d(8, 1, 3, padding=1)).eval()
     images = memorised.members[:, :1]
-    settings = Settings(gamma=1.0, max_outer_iterations=4, initial_mask="zeros")
+    settings = Settings(solver="paper", gamma=1.0, max_outer_iterations=4, initial_mask="zeros")
     oracle = reference.recover(autoencoder, images, settings=settings)
     for backend in BACKENDS:
         got = mf.recover(autoencoder, images, settings=settings, backend=backend)
@@ -145,8 +145,10 @@ def test_convolutional_autoencoders_and_greyscale_images(memorised: Memorised) -
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_all_backends_give_bit_identical_images(memorised: Memorised, backend: str) -> None:
     degraded = degradation.erase(memorised.members, degradation.make_mask("half", SHAPE))
-    expected = mf.recover(memorised.autoencoder, degraded, settings=Settings(gamma=0.3), backend="torch")
-    got = mf.recover(memorised.autoencoder, degraded, settings=Settings(gamma=0.3), backend=backend)
+    expected = mf.recover(
+        memorised.autoencoder, degraded, settings=Settings(solver="paper", gamma=0.3), backend="torch"
+    )
+    got = mf.recover(memorised.autoencoder, degraded, settings=Settings(solver="paper", gamma=0.3), backend=backend)
     assert torch.equal(got.images, expected.images)
     assert torch.equal(got.masks, expected.masks)
 
@@ -160,10 +162,11 @@ def test_results_can_be_used_with_autograd_and_inputs_stay_as_they_were(memorise
     degraded = degradation.erase(memorised.members[:5], degradation.make_mask("half", SHAPE))
     odd_layout = degraded.to(memory_format=torch.channels_last)
     before = degraded.clone()
-    got = mf.recover(memorised.autoencoder, odd_layout, settings=Settings(max_outer_iterations=2))
+    got = mf.recover(memorised.autoencoder, odd_layout, settings=Settings(solver="paper", max_outer_iterations=2))
     assert torch.equal(odd_layout, before)
     assert torch.equal(
-        got.images, mf.recover(memorised.autoencoder, degraded, settings=Settings(max_outer_iterations=2)).images
+        got.images,
+        mf.recover(memorised.autoencoder, degraded, settings=Settings(solver="paper", max_outer_iterations=2)).images,
     )
     weight = torch.ones((), requires_grad=True)
     (got.images * weight).sum().backward()  # an inference tensor would raise
@@ -230,7 +233,9 @@ def test_a_fallback_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memrecon_fast.ops._why_no_cpp", lambda: "no compiler")
     assert mf.backends()["cpp"] == "no compiler"
     with pytest.warns(RuntimeWarning, match=r"compiled kernels are not available \(no compiler\); using torch"):
-        got = mf.recover(nn.Identity().eval(), torch.zeros(2, 4), settings=Settings(max_outer_iterations=1))
+        got = mf.recover(
+            nn.Identity().eval(), torch.zeros(2, 4), settings=Settings(solver="paper", max_outer_iterations=1)
+        )
     assert got.backend == "torch"
     with pytest.raises(ValueError, match="backend 'cpp' is not available: no compiler"):
         mf.recover(nn.Identity().eval(), torch.zeros(2, 4), backend="cpp")

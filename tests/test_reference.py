@@ -8,6 +8,8 @@ from torch import Tensor
 
 from memrecon_fast import Settings, Status, degradation, metrics, reference
 
+PAPER = Settings(solver="paper")
+
 
 def test_admm_is_algorithm_1_entry_by_entry() -> None:
     """Against a scalar transcription of Algorithm 1 with f(x)ᵢ = 0.9xᵢ² + 0.1, in float64."""
@@ -45,7 +47,7 @@ def project(image: Tensor) -> reference.Autoencoder:
 def test_an_image_that_f_always_returns_is_recovered_and_the_iterations_are_counted() -> None:
     image = torch.rand(1, 1, 6, 6) * 0.8 + 0.1
     mask = degradation.make_mask("half", (1, 6, 6))
-    result = reference.recover(project(image), degradation.erase(image, mask))
+    result = reference.recover(project(image), degradation.erase(image, mask), settings=PAPER)
     # kept entries contract by 1/(1+γ/2) = 0.8 an iteration: 0.8⁴⁰ = 1.3e-4 from a start at most 1 away
     assert metrics.mse(result.images, image).item() < 1.3e-4**2
     assert torch.equal(result.masks[0], mask)
@@ -58,7 +60,7 @@ def test_patience_counts_comparisons_from_the_second_estimate_on() -> None:
     """A constant f and a mask that no longer changes make all estimates equal: 1 + patience outer iterations."""
     image = torch.zeros(1, 1, 2, 2)
     for patience in (1, 3):
-        result = reference.recover(project(image), image, settings=Settings(patience=patience))
+        result = reference.recover(project(image), image, settings=Settings(solver="paper", patience=patience))
         assert result.outer_iterations.item() == 1 + patience
 
 
@@ -66,9 +68,9 @@ def test_known_mask_keeps_the_known_pixels_unless_told_otherwise() -> None:
     image = torch.rand(2, 1, 6, 6)
     mask = degradation.make_mask("stripes", (1, 6, 6))
     y = degradation.erase(image, mask, noise_std=0.1)
-    restored = reference.recover(project(image * 0), y, mask)
+    restored = reference.recover(project(image * 0), y, mask, PAPER)
     assert torch.equal(restored.images[:, mask], y[:, mask])
-    left = reference.recover(project(image * 0), y, mask, Settings(restore_known_pixels=False))
+    left = reference.recover(project(image * 0), y, mask, Settings(solver="paper", restore_known_pixels=False))
     assert not torch.equal(left.images[:, mask], y[:, mask])
     assert torch.equal(left.images[:, ~mask], restored.images[:, ~mask])
     assert restored.status.tolist() == [Status.MAX_ITERATIONS] * 2
@@ -83,6 +85,6 @@ def test_a_diverging_image_stops_and_touches_no_other() -> None:
         return torch.where(explode[:, None, None, None], math.nan, image.expand_as(x))
 
     y = torch.cat([image, torch.full_like(image, 30.0)])
-    result = reference.recover(f, y)
+    result = reference.recover(f, y, settings=PAPER)
     assert result.status.tolist() == [Status.CONVERGED, Status.DIVERGED]
-    assert torch.equal(result.images[0], reference.recover(f, image).images[0])
+    assert torch.equal(result.images[0], reference.recover(f, image, settings=PAPER).images[0])

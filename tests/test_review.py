@@ -53,9 +53,12 @@ def test_scores_are_those_of_float64_and_the_same_bits_in_any_batch(
         # forward passes of one row and of many differ in the last bits; sums are in float64, results float32
         assert one.fixed_point_mse == pytest.approx((v - x).double().square().mean().item(), rel=1e-5)
         assert one.misfit == pytest.approx((y - before.mask * x.double()).square().mean().item(), rel=1e-6)
-        assert one.score == one.fixed_point_mse + one.misfit
-        assert dataclasses.replace(one, fixed_point_mse=0.0, misfit=0.0) == dataclasses.replace(
-            before, fixed_point_mse=0.0, misfit=0.0
+        assert one.explained == pytest.approx(1 - one.misfit / y.square().mean().item(), abs=1e-6)
+        assert one.score == math.inf  # estimates that explain next to nothing of what was given
+        neutral = dict.fromkeys(("fixed_point_mse", "misfit", "explained", "score"), 0.0)
+        assert dataclasses.replace(one, **neutral) == dataclasses.replace(  # type: ignore[arg-type]
+            before,
+            **neutral,  # type: ignore[arg-type]
         )
         assert score(solver.prox, solver.ops, [(sample, before)]) == [one]
 
@@ -75,7 +78,8 @@ def test_the_scores_of_a_recovery_are_those_of_what_it_returns(memorised: Memori
     misfit = (degraded - got.masks * got.images).double().square().flatten(1).mean(1)
     torch.testing.assert_close(got.misfit.double(), misfit, rtol=1e-6, atol=1e-15)
     assert (got.fixed_point_mse[:5] < 1e-7).all()
-    assert (got.fixed_point_mse[5:] + got.misfit[5:] > settings.recognized_below).all()
+    torch.testing.assert_close(got.score[:5], got.fixed_point_mse[:5] + got.misfit[:5])
+    assert (got.score[5:] > settings.recognized_below).all()
 
 
 def test_iterates_are_scored_too(memorised: Memorised) -> None:
@@ -127,8 +131,16 @@ def test_what_cannot_be_scored_still_waits(memorised: Memorised) -> None:
     assert [one.index for _, one in review.settle(7).done] == list(range(7))
 
 
+KEPT = torch.tensor([[True, False], [False, False]])
+
+
+def score_of_grey(grey: float) -> float:
+    return torch.tensor([0.0, grey, grey, grey]).double().square().mean().float().item()
+
+
 class Scripted:
-    """A review of attempts whose scores are given; f(x) = 0, so that the score of a grey image is its square."""
+    """A review of attempts whose scores are given: f(x) is 0 but for one pixel, the one that was kept, which is right in
+    all estimates. So the score of an image that is grey elsewhere is that of `score_of_grey`."""
 
     def __init__(self, gammas: int, starts: int, recognized_below: float) -> None:
         gamma = tuple(0.1 * (i + 1) for i in range(gammas))
@@ -136,10 +148,10 @@ class Scripted:
         self.review = Review(self.solver())
 
     def solver(self) -> AnySolver:
-        return prepare_recover(lambda x: torch.zeros_like(x), (2, 2), self.settings)
+        return prepare_recover(lambda x: KEPT.float().expand_as(x).clone(), (2, 2), self.settings)
 
     def attempt(self, sample: Sample, grey: float, evaluations: int) -> tuple[list[Finished], list[Sample]]:
-        image, mask = torch.full((2, 2), grey), torch.zeros(2, 2, dtype=torch.bool)
+        image, mask = torch.full((2, 2), grey).masked_fill(KEPT, 1.0), KEPT
         gamma = 0.1 * (sample.attempt + 1)
         self.review.add(sample, Finished(sample.index, image, mask, 1, evaluations, Status.CONVERGED, 0.0, gamma))
         reviewed = self.review.settle(1)
@@ -152,7 +164,7 @@ class Scripted:
         ([0.5, 0.3, 0.4, 0.2, 0.6, 0.7], 6, 3),  # all are tried; the lowest
         ([0.5, 0.3, 0.05, 0.0, 0.0, 0.0], 3, 2),  # recognised: no more
         ([0.05, 0.0, 0.0, 0.0, 0.0, 0.0], 1, 0),
-        ([0.1, 0.3, 0.3, 0.3, 0.3, 0.3], 6, 0),  # 0.1² is not below the threshold
+        ([0.1, 0.3, 0.3, 0.3, 0.3, 0.3], 6, 0),  # the score of 0.1 is the threshold, not below it
         ([math.nan, 0.3, 0.5, math.nan, math.inf, 0.4], 6, 1),
         ([math.nan] * 6, 6, 5),
         ([0.3] * 6, 6, 0),  # of equal ones the first
@@ -161,8 +173,8 @@ class Scripted:
 def test_an_image_is_tried_until_it_is_recognised_and_its_best_estimate_kept(
     greys: list[float], tried: int, best: int
 ) -> None:
-    scripted = Scripted(gammas=3, starts=2, recognized_below=torch.tensor(0.1).square().item())
-    first = Sample(7, torch.zeros(2, 2), initial_mask=torch.ones(2, 2) > 0, iterations_before=4, evaluations_before=8)
+    scripted = Scripted(gammas=3, starts=2, recognized_below=score_of_grey(0.1))
+    first = Sample(7, KEPT.float(), initial_mask=torch.ones(2, 2) > 0, iterations_before=4, evaluations_before=8)
     sample, done = dataclasses.replace(first, initial_state=torch.zeros(2, 2), label="kept"), list[Finished]()
     for number, grey in enumerate(greys[:tried]):
         done, again = scripted.attempt(sample, grey, evaluations=10 + number)
@@ -178,6 +190,25 @@ def test_an_image_is_tried_until_it_is_recognised_and_its_best_estimate_kept(
     assert finished.evaluations == sum(10 + number for number in range(tried))
     assert finished.gamma == pytest.approx(0.1 * (best + 1))
     assert finished.image[0, 0].item() == pytest.approx(greys[best], nan_ok=True)
+
+
+def test_an_estimate_that_explains_nothing_of_what_was_given_has_no_score(memorised: Memorised) -> None:
+    """Where hardly a kept pixel is lighter than black, a mask of zeros explains them away, and any member would do."""
+    member = memorised.members[0]
+    mask = degradation.make_mask("corner", SHAPE)
+    dark = degradation.erase(memorised.members[1:2], mask)[0] * 1e-4
+    nothing = torch.zeros(SHAPE, dtype=torch.bool)
+    solver = prepare_recover(memorised.autoencoder, SHAPE)
+    (one,) = score(
+        solver.prox, solver.ops, [(Sample(0, dark), Finished(0, member, nothing, 3, 9, Status.CONVERGED, 1e-10))]
+    )
+    assert one.fixed_point_mse + one.misfit < 1e-4
+    assert one.explained == 0
+    assert one.score == math.inf
+    (black,) = score(
+        solver.prox, solver.ops, [(Sample(0, 0 * dark), Finished(0, member, nothing, 3, 9, Status.CONVERGED, 1e-10))]
+    )
+    assert black.score == math.inf
 
 
 def in_flight(f: Callable[[Tensor], Tensor], settings: Settings, y: Tensor) -> list[Finished]:
@@ -223,13 +254,15 @@ def test_several_attempts_are_the_single_runs_until_one_is_recognised(
 def test_the_shared_first_iteration_of_the_paper_is_that_of_every_gamma(memorised: Memorised) -> None:
     """From an all-zeros mask it depends on no γ: two γ in one run, and each alone."""
     degraded = degradation.erase(memorised.members, degradation.make_mask("center", SHAPE))
-    settings = Settings(initial_mask="zeros", gamma=(0.1, 1.0), recognized_below=0.0, max_outer_iterations=12)
+    settings = Settings(
+        solver="paper", initial_mask="zeros", gamma=(0.1, 1.0), recognized_below=0.0, max_outer_iterations=12
+    )
     both = mf.recover(memorised.autoencoder, degraded, settings=settings)
     alone = [
         mf.recover(memorised.autoencoder, degraded, settings=dataclasses.replace(settings, gamma=gamma))
         for gamma in (0.1, 1.0)
     ]
-    scores = torch.stack([one.fixed_point_mse + one.misfit for one in alone])
-    assert torch.equal(both.fixed_point_mse + both.misfit, scores.amin(dim=0))
+    scores = torch.stack([one.score for one in alone])
+    assert torch.equal(both.score, scores.amin(dim=0))
     assert torch.equal(both.evaluations, alone[0].evaluations + alone[1].evaluations)
     assert both.attempts.tolist() == [2] * 16

@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from memrecon_fast.audit.recognition import RECOGNIZED_BELOW
 from memrecon_fast.audit.records import Cell, Record
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -50,12 +51,14 @@ class AuditProgress:
     def show(self, record: Record) -> None:
         """One more image is done."""
         cell = Cell(record.split, record.mask, record.method)
+        word, came_back = "recovered", record.approximate
+        if came_back is None:  # the original is unknown, and the threshold not calibrated yet
+            word, came_back = "recognized", not record.diverged and record.score < RECOGNIZED_BELOW
         done_in_cell, recovered = self._counts.get(cell, (0, 0))
-        done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + record.came_back
+        done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + came_back
         self.done += 1
         now = time.monotonic()
         pace = _pace(self.done - self._before, self._total - self.done, now - self._started)
-        word = "recognized" if record.approximate is None else "recovered"
         so_far = f"{cell.split}, {cell.mask}, {cell.method}: {recovered} of {done_in_cell} {word}"
         self._bar.update(self._task, completed=self.done, description=so_far, pace=pace)
         if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:

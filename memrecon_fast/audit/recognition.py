@@ -1,8 +1,8 @@
 """The verdict without the original: whether an image was recovered, told by the score of its estimate alone.
 
-The score is ‖f(x) − x‖²/d + ‖y − Hx‖²/d: a training image is a fixed point x of the autoencoder f and, under the mask
-H, explains the degraded image y. Measured on fully connected nets at train losses up to 1e-6 and on U-Nets at 1e-4: at
-most 2e-4 where an image was recovered approximately (4e-6 at a loss of 1e-7), and above that where it was not.
+The score is `settings.score_of` it, ‖f(x) − x‖²/d + ‖y − Hx‖²/d: a training image is a fixed point x of the autoencoder
+f and, under the mask H, explains the degraded image y. Measured on fully connected nets at train losses up to 1e-6 and
+on U-Nets at 1e-4: at most 2e-4 where an image was recovered approximately (4e-6 at a loss of 1e-7), more where not.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.statistics import CONFIDENCE
-from memrecon_fast.settings import Settings
 
-RECOGNIZED_BELOW = Settings.recognized_below
+RECOGNIZED_BELOW = 1e-4
 """The highest threshold, above what noise leaves: half of the lowest score that was measured of what did not come back.
-Controls never raise it: a few of them need not hold the one that comes closest."""
+Controls never raise it: a few of them need not hold the one that comes closest. (`Settings.recognized_below` is lower:
+a recovery that can be recognized may still be made more exact.)"""
 MARGIN = 2.0
 """The lowest score of a control is so many times the threshold at least, both above what noise leaves."""
 

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from memrecon_fast.replacing import replacing
-from memrecon_fast.settings import Settings
 
 RECORDS = "records"
 _LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
@@ -80,6 +79,10 @@ class Record:
     """Mean squared change by one application of the autoencoder to the estimate; NaN or infinite where it diverged."""
     misfit: float
     """Mean squared difference of the degraded image and the estimate under its mask; NaN or infinite as above."""
+    explained: float
+    """Share of the squares of the degraded image that the estimate explains under its mask."""
+    score: float
+    """`settings.score_of` the three before: by it an image is recognized, see `recognition`."""
     gamma: float | None
     """The penalty γ of the estimate; None where the method has none."""
     attempts: int
@@ -90,13 +93,6 @@ class Record:
     """Extrapolations that were taken back."""
     mask_changes: int
     """Estimates of the mask that changed it, of the accelerated solver."""
-
-    @property
-    def came_back(self) -> bool:
-        """Whether it is approximate or, where that is unknown, recognized, see `recognition`; not yet calibrated."""
-        if self.approximate is None:
-            return not self.diverged and self.fixed_point_mse + self.misfit < Settings.recognized_below
-        return self.approximate
 
 
 _OPTIONAL = " | None"

@@ -29,9 +29,8 @@ def errors(columns: Columns) -> NDArray[np.float64]:
 
 
 def scores(columns: Columns) -> NDArray[np.float64]:
-    """‖f(x) − x‖²/d + ‖y − Hx‖²/d of each estimate x, see `recognition`; infinite where it diverged."""
-    found = columns["fixed_point_mse"] + columns["misfit"]
-    return np.where(np.isfinite(found) & ~columns["diverged"].astype(bool), found, np.inf).astype(np.float64)
+    """`settings.score_of` each estimate, see `recognition`; infinite where it diverged."""
+    return np.where(columns["diverged"].astype(bool), np.inf, columns["score"]).astype(np.float64)
 
 
 def extremes(errors: NDArray[np.float64], count: int) -> set[int]:

@@ -163,7 +163,7 @@ class Saver:
     def _drop_pixels(self, cell: Cell) -> None:
         """Of images that others of the cell are preferred to."""
         done = sorted(self._done[cell], key=lambda one: one.record.index)
-        names = ("mse", "fixed_point_mse", "misfit", "diverged")
+        names = ("mse", "score", "diverged")
         found = errors({name: np.array([getattr(one.record, name) for one in done], np.float64) for name in names})
         kept = extremes(found, self._keep_images)
         if self._wanted is None:
@@ -252,6 +252,8 @@ def _record(job: _Job, one: Finished) -> Record:
         wrong_mask_share=wrong_mask_share,
         fixed_point_mse=one.fixed_point_mse,
         misfit=one.misfit,
+        explained=one.explained,
+        score=one.score,
         gamma=None if math.isnan(one.gamma) else one.gamma,
         attempts=one.attempts,
         accepted=one.accepted,

@@ -78,8 +78,8 @@ class AcceleratedSolver:
 
     @property
     def attempts(self) -> int:
-        """Pairs of γ and initial mask."""
-        return count_attempts(self.settings, self.known_masks)
+        """Pairs of γ and initial mask; the first one twice, where it begins with another solver."""
+        return count_attempts(self.settings, self.known_masks, first_twice=self.early is not None)
 
     @property
     def recognized_below(self) -> float:
@@ -105,7 +105,8 @@ class AcceleratedSolver:
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        gamma, mask = begin(sample, self.settings, self.prox.image_shape, self.known_masks)
+        first_twice = self.early is not None
+        gamma, mask = begin(sample, self.settings, self.prox.image_shape, self.known_masks, first_twice)
         images = {"y": sample.degraded, "mask": mask}
         if sample.initial_state is not None:
             images["s"] = sample.initial_state

@@ -12,15 +12,21 @@ from memrecon_fast.settings import Settings
 from memrecon_fast.solvers.samples import Sample
 
 
-def count_attempts(settings: Settings, known_masks: bool) -> int:
-    """How many there are; a known mask leaves no choice but γ."""
-    return len(settings.gammas) * (1 if known_masks else settings.starts)
+def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = False) -> int:
+    """How many there are; a known mask leaves no choice but γ.
+
+    first_twice: the first one is made once more. It was begun in another number format, and no image is to be lost by
+    that.
+    """
+    return len(settings.gammas) * (1 if known_masks else settings.starts) + first_twice
 
 
-def begin(sample: Sample, settings: Settings, image_shape: Sequence[int], known_masks: bool) -> tuple[float, Tensor]:
+def begin(
+    sample: Sample, settings: Settings, image_shape: Sequence[int], known_masks: bool, first_twice: bool = False
+) -> tuple[float, Tensor]:
     """γ and the first mask, bool image_shape, of the attempt that the sample asks for: all γ with the first initial
     mask come first. Raises ValueError where a known mask is missing."""
-    start, which = divmod(sample.attempt, len(settings.gammas))
+    start, which = divmod(max(0, sample.attempt - first_twice), len(settings.gammas))
     if known_masks:
         if sample.mask is None:
             raise ValueError(f"image {sample.index} comes without its mask")

@@ -67,13 +67,11 @@ class Finished:
     fixed_point_mse: float = math.nan
     """NaN until it is measured."""
     misfit: float = math.nan
+    explained: float = math.nan
+    score: float = math.nan
+    """`settings.score_of` the three before."""
     label: Any = None
     """That of the sample."""
-
-    @property
-    def score(self) -> float:
-        """By which an image is recognised: below what controls reach, where it was recovered."""
-        return self.fixed_point_mse + self.misfit
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 MASKS = ("center", "random-50")
-SETTINGS = mf.Settings(gamma=0.5, max_outer_iterations=12)
+SETTINGS = mf.Settings(gamma=0.5, max_outer_iterations=12, solver="paper")
 METHODS = ("paper", "known-mask", "iterate")
 NEVER = 1e9
 """Seconds between parts: what is done is written at the end alone."""
@@ -100,6 +100,8 @@ def make_record(cell: Cell, index: int, **changes: Any) -> Record:
         wrong_mask_share=0.125,
         fixed_point_mse=2e-6,
         misfit=1e-6,
+        explained=0.99,
+        score=3e-6,
         gamma=0.5,
         attempts=2,
         accepted=5,

@@ -37,7 +37,7 @@ def test_an_audit_from_python_of_any_iterable(memorised: Memorised, tmp_path: Pa
     (row,) = [row for row in summary["rows"] if row["method"] == "paper"]
     assert row["approximate_rate"] == rate > 0.3
     carry_out(audit, memorised.autoencoder, tmp_path / "run", console=console)
-    assert "48 of 48 recoveries were done before" in console.export_text()
+    assert "64 of 64 recoveries were done before" in console.export_text()
     assert len(json.loads((tmp_path / "run" / "summary.json").read_text())["sessions"]) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import Any
 
@@ -105,9 +106,9 @@ def test_progress_of_degraded_images_counts_those_that_are_recognized(monkeypatc
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     stream = io.StringIO()
     with AuditProgress(6, 0, Console(file=stream, width=200)) as shown:
-        for index, changes in enumerate(({}, {"misfit": 1e-3}, {"diverged": True})):
-            record = make_record(Cell("members", "given", "paper"), index, mse=None, approximate=None, **changes)
-            shown.show(record)
+        for score, diverged in ((1e-6, False), (1e-3, False), (1e-6, True)):
+            unknown = make_record(Cell("members", "given", "paper"), 0, mse=None, approximate=None)
+            shown.show(dataclasses.replace(unknown, score=score, diverged=diverged))
     assert stream.getvalue().splitlines()[-1].endswith("members, given, paper: 1 of 3 recognized")
 
 

@@ -18,7 +18,7 @@ from memrecon_fast.audit.opening import IMAGES, check_run_folder, open_run
 from memrecon_fast.audit.parts import Row
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.records import RECORDS, Cell
-from tests.audit.auditing import SETTINGS, SHAPE, make_record, run, small_audit
+from tests.audit.auditing import METHODS, SETTINGS, SHAPE, make_record, run, small_audit
 from tests.memorised import Memorised
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8), np.uint8)
@@ -40,7 +40,7 @@ def model(slope: float = 0.01, weight: float = 0.5) -> nn.Module:
 
 def make_audit(**changes: object) -> Audit:
     splits = {"members": named_images("abcd"), "controls": named_images("efg")}
-    audit = Audit(splits=splits, masks={"center": MASK}, settings=SETTINGS, backend="torch")
+    audit = Audit(splits=splits, masks={"center": MASK}, methods=METHODS, settings=SETTINGS, backend="torch")
     return dataclasses.replace(audit, **changes)  # type: ignore[arg-type]
 
 

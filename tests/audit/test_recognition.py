@@ -70,13 +70,13 @@ def test_members_are_recognized_and_controls_are_not(memorised: Memorised, noise
         degraded = mf.degradation.erase(images, mask, noise_std)
         recovery = mf.recover(memorised.autoencoder, degraded, mask if known else None, settings, "torch")
         back = mf.metrics.mse(recovery.images, images) < mf.metrics.APPROXIMATE_MSE
-        found[split] = (recovery.fixed_point_mse + recovery.misfit).double().numpy(), back.numpy()
+        found[split] = recovery.score.double().numpy(), back.numpy()
     pixels = math.prod(SHAPE)
     floor = noise_floor(noise_std, int(mask.sum()) if known else pixels, pixels)
     calibration = calibrate(found["controls"][0], floor)
     assert calibration.threshold == calibration.limit  # no control comes near
-    for scores, back in found.values():
-        np.testing.assert_array_equal(scores < calibration.threshold, back)
+    for scores, came_back in found.values():
+        np.testing.assert_array_equal(scores < calibration.threshold, came_back)
     assert found["members"][1].sum() >= 15
 
 

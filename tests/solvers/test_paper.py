@@ -32,7 +32,7 @@ def load_members(memorised: Memorised, settings: Settings, count: int = 8) -> tu
 
 
 def test_a_block_is_an_outer_iteration_of_the_literal_form(memorised: Memorised) -> None:
-    settings = Settings(gamma=0.1)
+    settings = Settings(solver="paper", gamma=0.1)
     solver = prepare_recover(memorised.autoencoder, SHAPE, settings)
     degraded, samples = load_members(memorised, settings)
     slots = solver.allocate(8)
@@ -49,10 +49,10 @@ def test_a_block_is_an_outer_iteration_of_the_literal_form(memorised: Memorised)
 
 def test_the_shared_first_iteration_is_what_every_image_would_compute(memorised: Memorised) -> None:
     """Bit for bit: loading from the shared state against a block from an all-zeros mask."""
-    shared = prepare(memorised, Settings(gamma=0.1, initial_mask="zeros"))
+    shared = prepare(memorised, Settings(solver="paper", gamma=0.1, initial_mask="zeros"))
     _, samples = load_members(memorised, shared.settings)
     masked = [Sample(s.index, s.degraded, torch.zeros(SHAPE, dtype=torch.bool)) for s in samples]
-    known = prepare_recover(memorised.autoencoder, SHAPE, Settings(gamma=0.1), known_masks=True)
+    known = prepare_recover(memorised.autoencoder, SHAPE, Settings(solver="paper", gamma=0.1), known_masks=True)
     a, b = shared.allocate(8), known.allocate(8)
     with torch.inference_mode():
         shared.load(a, [shared.stage(sample) for sample in samples])
@@ -91,7 +91,7 @@ class AllComputed(SimpleNamespace):
 def test_what_is_not_computed_is_what_would_have_come(
     memorised: Memorised, initial_mask: str, limits: dict[str, Any]
 ) -> None:
-    settings = Settings(**{"initial_mask": initial_mask, "max_outer_iterations": 40, **limits})
+    settings = Settings(**{"solver": "paper", "initial_mask": initial_mask, "max_outer_iterations": 40, **limits})
     images = torch.cat([memorised.members, memorised.controls])
     degraded = degradation.erase(images, degradation.make_mask("random-80", SHAPE))
     solver = prepare(memorised, settings)
@@ -113,7 +113,7 @@ def test_what_is_not_computed_is_what_would_have_come(
 
 def test_an_image_that_never_stops_costs_little(memorised: Memorised) -> None:
     degraded = degradation.erase(memorised.controls, degradation.make_mask("corner", SHAPE))
-    settings = Settings(gamma=0.1, max_outer_iterations=10_000)
+    settings = Settings(solver="paper", gamma=0.1, max_outer_iterations=10_000)
     result = mf.recover(memorised.autoencoder, degraded, settings=settings)
     endless = result.status == Status.MAX_ITERATIONS
     assert endless.sum() >= 2

@@ -3,7 +3,7 @@
 Of one evaluation, everything comes out as from plain.py, bit for bit, but for what is a sum over pixels: gram, residual
 and score may differ in the last places, since they are summed in another order, and an estimate whose score is that
 close to the best one may be taken for better here alone. The order is the same for every instruction set and any number
-of threads. Of the same gram, `weigh` makes the same bits.
+of threads. Of the same gram, `weigh` makes the same bits, but where a square root of torch's is off by the last one.
 
 Errors, threads and autograd are as in `memrecon_fast.ops.cpu`; there are at most 33 places in the ring. That `head` and
 `base` are places of it is not looked at. `assess` is plain.py's own: its vectors have one entry per row, too few to be

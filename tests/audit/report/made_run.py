@@ -117,6 +117,8 @@ def make_row(cell: Cell, images: Images, index: int, mse: float, picture: NDArra
         wrong_mask_share=0.25 if cell.method == "paper" else None,
         fixed_point_mse=0.2 * mse,
         misfit=0.1 * mse,
+        explained=0.99,
+        score=0.3 * mse,
         gamma=None if cell.method == "iterate" else 0.5,
         attempts=2,
         accepted=5,

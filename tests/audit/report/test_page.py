@@ -36,6 +36,7 @@ from tests.memorised import Memorised
 
 EVIL = "<b onclick=x>&\"'{{ 7*7 }}$x_1$.png"
 CHARTS = 6
+SIX_ITERATIONS = mf.Settings(max_outer_iterations=6, solver="paper")
 SHOWN = len(GROUPS) * IN_EACH_GROUP
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 LOST, UNDONE = np.inf, np.nan
@@ -87,7 +88,7 @@ def folder(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Pa
         memorised,
         splits={"members": members, "controls": images_of(memorised.controls)},
         masks={name: mf.degradation.make_mask("half", SHAPE) for name in ("half", EVIL)},
-        settings=mf.Settings(max_outer_iterations=6),
+        settings=SIX_ITERATIONS,
     )
     run(audit, memorised.autoencoder, path)
     return path
@@ -153,7 +154,7 @@ def test_what_users_named_is_text_in_lists_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_gallery_shows_the_images(folder: Path, page: Page, memorised: Memorised, group: str) -> None:
     degraded = mf.degradation.erase(memorised.members, mf.degradation.make_mask("half", SHAPE))
-    recovered = mf.recover(memorised.autoencoder, degraded, None, mf.Settings(max_outer_iterations=6), "torch")
+    recovered = mf.recover(memorised.autoencoder, degraded, None, SIX_ITERATIONS, "torch")
     errors = mf.metrics.mse(recovered.images, memorised.members)
     order = errors.argsort().tolist()
     logarithms = [abs(math.log(mse / limit)) for mse in errors.tolist() for limit in (1e-7, 5e-4)]

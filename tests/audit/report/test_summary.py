@@ -356,7 +356,7 @@ def test_recognition_is_that_of_the_parquet_files(memorised: Memorised, tmp_path
         noisy = 192 if row["method"] == "accelerated" else kept[row["mask"]]
         threshold = thresholds[row["mask"], row["method"]]
         assert threshold == noise_floor(0.01, noisy, 192) + 1e-4
-        recognized = [one["fixed_point_mse"] + one["misfit"] < threshold for one in ours]
+        recognized = [one["score"] < threshold for one in ours]
         assert row["recognized_rate"] == sum(recognized) / 16 == (row["split"] == "members")
         assert row["agreement"] == 1.0
 
