@@ -139,8 +139,8 @@ def score_of_grey(grey: float) -> float:
 
 
 class Scripted:
-    """A review of attempts whose scores are given: f(x) is 0 but for one pixel, the one that was kept, which is right in
-    all estimates. So the score of an image that is grey elsewhere is that of `score_of_grey`."""
+    """A review of attempts whose scores are given: f(x) is 0 but for one pixel, the one that was kept, which is right
+    in all estimates. So the score of an image that is grey elsewhere is that of `score_of_grey`."""
 
     def __init__(self, gammas: int, starts: int, recognized_below: float) -> None:
         gamma = tuple(0.1 * (i + 1) for i in range(gammas))
@@ -189,7 +189,7 @@ def test_an_image_is_tried_until_it_is_recognised_and_its_best_estimate_kept(
     assert finished.attempts == tried
     assert finished.evaluations == sum(10 + number for number in range(tried))
     assert finished.gamma == pytest.approx(0.1 * (best + 1))
-    assert finished.image[0, 0].item() == pytest.approx(greys[best], nan_ok=True)
+    assert finished.image[0, 1].item() == pytest.approx(greys[best], nan_ok=True)
 
 
 def test_an_estimate_that_explains_nothing_of_what_was_given_has_no_score(memorised: Memorised) -> None:
