@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,8 +189,8 @@ def _summary(result: mf.Recovery, originals: Tensor, part: slice, method: Method
         "rejected": int(result.rejected[part].sum()),
     }
     if method.name in SCORED:
-        scores = {"fixed_point_mse": result.fixed_point_mse[part], "misfit": result.misfit[part]}
-        row |= {name: _rounded(values) for name, values in ({"mse": mse} | scores).items()}
+        columns = {"mse": mse, "score": result.score[part]}
+        row |= {name: _rounded(values) for name, values in columns.items()}
     return row
 
 
@@ -198,7 +199,7 @@ def _middle_and_mean(counts: Tensor) -> list[float]:
 
 
 def _rounded(values: Tensor) -> list[float | None]:
-    return [float(f"{value:.3g}") if value == value else None for value in values.tolist()]
+    return [float(f"{value:.3g}") if math.isfinite(value) else None for value in values.tolist()]
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def draw(run: Path, out: Path) -> None:
 
     figure, axes = pyplot.subplots(5, len(MASKS), figsize=(1.35 * len(MASKS) + 1.6, 6.9))
     for column, mask in enumerate(MASKS):
-        ours, iterated = picture(mask, "paper"), picture(mask, "iterate")
+        ours, iterated = picture(mask, "accelerated"), picture(mask, "iterate")
         rows = {
             "training image": ours.original,
             "degraded copy": ours.degraded,
