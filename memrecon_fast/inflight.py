@@ -99,6 +99,11 @@ class InFlight:
             self._schedule = dataclasses.replace(self._schedule, ahead=0)
 
     @property
+    def _batch(self) -> int:
+        """So many estimates are reviewed at a time."""
+        return min(self.slots, ARRIVALS)
+
+    @property
     def execution(self) -> str:
         """How the blocks were run: "eager", "CUDA graph", or "eager: " and why they were not captured."""
         groups = self._groups + (self._early._groups if self._early is not None else [])
@@ -189,12 +194,12 @@ class InFlight:
             return
         for sample, finished in passing.arrived(wait):
             review.add(sample, finished)
-        # as many at a time as there are slots; fewer, where a slot waits for one that is tried again, or at the end
+        # many at a time; fewer, where a slot waits for one that is tried again, or at the end
         last = passing.source.exhausted and (wait or review.tries_again)
-        while review.waiting >= self.slots or (last and review.waiting):
-            reviewed = review.settle(self.slots)
-            passing.source.put_back([self._stage(sample) for sample in reviewed.again])
+        while review.waiting >= self._batch or (last and review.waiting):
+            reviewed = review.settle(self._batch)
             yield from reviewed.done
+            passing.source.put_back([self._stage(sample) for sample in reviewed.again])
 
     def _all_done(self, passing: _Passing) -> Iterator[Pair]:
         """After an error: the images that are done, as far as they can be reviewed."""
@@ -208,11 +213,12 @@ class InFlight:
             return
         for sample, finished in arrived:
             passing.review.add(sample, finished)
-        try:
-            reviewed = passing.review.settle(passing.review.waiting)
-        except Exception:  # the autoencoder fails for good, which the error that ended the work says
-            return
-        yield from reviewed.done
+        while passing.review.waiting:
+            try:
+                reviewed = passing.review.settle(self._batch)
+            except Exception:  # the autoencoder fails for good, which the error that ended the work says
+                return
+            yield from reviewed.done
 
     def _halve(self, source: _Source) -> None:
         source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])

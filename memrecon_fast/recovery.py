@@ -232,10 +232,7 @@ def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -
         images=images.to(device),
         masks=masks.to(device),
         status=column("status", torch.int8),
-        **{
-            name: column(name, torch.float32)
-            for name in ("residual", "fixed_point_mse", "misfit", "explained", "gamma")
-        },
+        **{name: column(name, torch.float32) for name in _NUMBERS},
         **{name: column(name, torch.int32) for name in _COUNTERS},
         backend=in_flight.solver.backend,
         execution=in_flight.execution,

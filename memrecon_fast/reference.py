@@ -223,7 +223,7 @@ def _accelerate(
                     status = Status.DIVERGED
                 elif below >= settings.patience:
                     status = Status.CONVERGED
-                if status != Status.MAX_ITERATIONS or t == settings.max_outer_iterations:
+                if status != Status.MAX_ITERATIONS or t == settings.outer_limit:
                     break
             if extrapolated and not _mean(residual) <= _mean(history[-1][1]):  # worse: back to the plain step
                 rejected += 1

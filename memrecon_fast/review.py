@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
-from memrecon_fast.settings import RUNNING, score_of
+from memrecon_fast.settings import RUNNING, Status, score_of
 from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample
 
@@ -83,6 +83,7 @@ def score(prox: Prox, ops: Ops, pairs: list[Pair]) -> list[Finished]:
         fixed_point_mse, misfit = (_mean_squares(ops, a, b)[:rows].cpu() for a, b in ((x, v), (y, model_of_y)))
     explained = torch.where(energy > 0, 1 - misfit / energy, 0)
     scores = score_of(fixed_point_mse, misfit, explained)
+    scores[[finished.status == Status.DIVERGED for _, finished in pairs]] = torch.inf
     columns = {"fixed_point_mse": fixed_point_mse, "misfit": misfit, "explained": explained, "score": scores}
     values = {name: column.tolist() for name, column in columns.items()}
     return [

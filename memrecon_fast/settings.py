@@ -41,7 +41,7 @@ class Status(enum.IntEnum):
     """All the iterations that were allowed were made; with "paper" and a known mask always so: its one inner loop has
     no stopping rule."""
     DIVERGED = 2
-    """The estimate is NaN, infinite, or so large that its MSE is."""
+    """The last estimate was NaN, infinite, or so large that its MSE is; "accelerated" returns the best one of before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Settings:
         γ and one initial mask, ≥ 1. None: 200 for "paper", 40 for "accelerated".
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
     restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
-        "accelerated" where it is estimated; right only where they carry no noise.
+        "accelerated" where it is estimated; right only where they carry no noise: with noise, set it to False.
     precision: the number format of the autoencoder's forward passes; all else is float32. "float32"; "tf32", on NVIDIA
         GPUs; "bfloat16"; or "progressive": the masks are estimated in bfloat16 first, and from there on everything is
         float32, the images and every decision that work on an image ends ("paper" with a known mask: all of it). With
@@ -96,6 +96,8 @@ class Settings:
     settle: int = 2
 
     def __post_init__(self) -> None:
+        if isinstance(self.gamma, list):
+            raise TypeError(f"several gamma must be a tuple, not {self.gamma!r}")
         if isinstance(self.gamma, tuple) and (not self.gamma or len(set(self.gamma)) < len(self.gamma)):
             raise ValueError(f"gamma must be one number or several different ones, not {self.gamma!r}")
         check_choice("solver", self.solver, SOLVERS)
@@ -193,8 +195,10 @@ class Recovery:
 
     @property
     def score(self) -> torch.Tensor:
-        """float32 (B,): `score_of` each estimate, by which a recovered image is recognised without the original."""
-        return score_of(self.fixed_point_mse, self.misfit, self.explained)
+        """float32 (B,): `score_of` each estimate, by which a recovered image is recognised without the original;
+        infinite where it diverged."""
+        diverged = self.status == int(Status.DIVERGED)
+        return score_of(self.fixed_point_mse, self.misfit, self.explained).masked_fill(diverged, torch.inf)
 
 
 def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import memrecon_fast as mf
 from memrecon_fast import Settings, degradation, metrics
 from tests.memorised import Memorised
 
+PAPER = Settings(solver="paper")
 SHAPE = (3, 8, 8)
 
 
@@ -54,7 +55,7 @@ def test_the_accelerated_solver_recovers_the_same_images(memorised: Memorised, k
 def test_known_masks_and_iterate(memorised: Memorised) -> None:
     degraded = degradation.erase(memorised.members[:5], mask := degradation.make_mask("half", SHAPE))
     for recovered in (
-        [mf.recover(memorised.autoencoder, degraded, mask, backend=name) for name in ("torch", "triton")],
+        [mf.recover(memorised.autoencoder, degraded, mask, PAPER, backend=name) for name in ("torch", "triton")],
         [mf.iterate(memorised.autoencoder, degraded, 20, backend=name) for name in ("torch", "triton")],
     ):
         assert torch.equal(recovered[0].images, recovered[1].images)

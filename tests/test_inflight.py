@@ -165,11 +165,13 @@ def test_the_schedule_of_a_gpu_changes_no_result(memorised: Memorised, schedule:
         solver = prepare_iterate(memorised.autoencoder, shape, max_iterations=40)
     else:
         choices: dict[str, dict[str, Any]] = {
-            "progressive": {"precision": "progressive"},
+            "random": {"solver": "paper"},
+            "zeros": {"solver": "paper", "initial_mask": "zeros"},
+            "progressive": {"solver": "paper", "precision": "progressive"},
             "accelerated": {"solver": "accelerated", "gamma": 0.5, "precision": "progressive"},
             "tried again": {"solver": "accelerated", "gamma": (0.5, 1.0), "recognized_below": 1e-12},
         }
-        settings = Settings(**choices.get(kind, {"initial_mask": kind}), max_outer_iterations=24)
+        settings = Settings(**choices[kind], max_outer_iterations=24)
         solver = prepare_recover(memorised.autoencoder, shape, settings)
     expected = {one.index: one for one in InFlight(solver, 12).stream(samples)}
     in_flight = InFlight(solver, 12, schedule)
@@ -199,7 +201,7 @@ def test_a_slot_whose_image_is_done_stays_as_it_is(memorised: Memorised) -> None
     ]
     shape = (3, 8, 8)
     solvers: list[Any] = [
-        prepare_recover(memorised.autoencoder, shape),
+        prepare_recover(memorised.autoencoder, shape, Settings(solver="paper")),
         prepare_iterate(memorised.autoencoder, shape, max_iterations=9),
         prepare_recover(memorised.autoencoder, shape, Settings(solver="accelerated", gamma=0.5)),
     ]
@@ -494,7 +496,7 @@ def test_the_state_is_allocated_once() -> None:
 
     solvers = [
         prepare_iterate(f, SHAPE, max_iterations=3),
-        prepare_recover(f, SHAPE),
+        prepare_recover(f, SHAPE, Settings(solver="paper")),
         prepare_recover(f, SHAPE, Settings(solver="accelerated", gamma=0.5)),
     ]
     for solver in solvers:

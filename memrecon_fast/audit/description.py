@@ -26,7 +26,7 @@ from memrecon_fast.audit.records import RECORDS, Cell
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.replacing import replacing
 
-_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "kept": dict, "plan": dict, "sessions": list}
+_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
 _PLAN = (
     "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "degraded", "keep_images",
     "device", "parts",
@@ -110,7 +110,7 @@ def read_description(run: Path) -> dict[str, Any]:
         isinstance(description.get(key), kind) for key, kind in _KINDS.items()
     ):
         raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(_KINDS)}")
-    if not description["plan"].keys() >= set(_PLAN):
+    if "kept" not in description or not description["plan"].keys() >= set(_PLAN):
         raise ValueError(f"{path} does not describe a run of this version: its plan must have {', '.join(_PLAN)}")
     return description
 

@@ -69,7 +69,7 @@ class AcceleratedSolver:
     settings: Settings
     known_masks: bool
     hands_over: bool = False
-    """Whether what comes of the images is the next input of f, for another solver to go on from, instead of the
+    """Whether what comes of the images is the last input of f, for another solver to go on from, instead of the
     estimates."""
     early: AcceleratedSolver | None = None
     """The solver that the images begin with: progressive precision."""

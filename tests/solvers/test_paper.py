@@ -64,7 +64,7 @@ def test_the_shared_first_iteration_is_what_every_image_would_compute(memorised:
 
 
 def test_a_sample_without_its_mask_is_named(memorised: Memorised) -> None:
-    solver = prepare_recover(memorised.autoencoder, SHAPE, known_masks=True)
+    solver = prepare_recover(memorised.autoencoder, SHAPE, Settings(solver="paper"), known_masks=True)
     with pytest.raises(ValueError, match="image 17 comes without its mask"):
         solver.stage(Sample(17, torch.zeros(SHAPE)))
 

@@ -144,7 +144,8 @@ def assess(
 
     A comparison is passed where the MSE to the estimate before (`residual`), and the fixed-point residual ‖r‖²/d of the
     evaluation at `head` (d = `size`), are below the tolerance. The first estimate has none before it: its `residual`
-    becomes NaN. Where the mask changed, what was evaluated under the one before is forgotten.
+    becomes NaN. Where the mask changed, what was evaluated before is forgotten; the step of this
+    evaluation, made under the mask before, is gone on from.
     """
     running = status == RUNNING
     finite = residual.isfinite()
