@@ -41,7 +41,7 @@ class Status(enum.IntEnum):
     """All the iterations that were allowed were made; with "paper" and a known mask always so: its one inner loop has
     no stopping rule."""
     DIVERGED = 2
-    """The last estimate was NaN, infinite, or so large that its MSE is; "accelerated" returns the best one of before."""
+    """The last estimate was NaN, infinite, or so large that its MSE is. "accelerated" returns the best one before."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from memrecon_fast.audit.statistics import CONFIDENCE
 
 RECOGNIZED_BELOW = 1e-4
 """The highest threshold, above what noise leaves. The lowest score of a control that was measured was 1.4e-4. Controls
-never raise it: a few of them need not hold the one that comes closest. (`Settings.recognized_below` is lower: a recovery
-that can be recognized may still be made more exact.)"""
+never raise it: a few of them need not hold the one that comes closest. (`Settings.recognized_below` is lower: what can
+be recognized may still be made more exact.)"""
 MARGIN = 2.0
 """The lowest score of a control is so many times the threshold at least, both above what noise leaves."""
 
