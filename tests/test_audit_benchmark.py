@@ -55,8 +55,9 @@ def test_every_part_is_there(results: dict[str, Any]) -> None:
 def test_passes_rows_and_images_are_counted(results: dict[str, Any], name: str, images: int) -> None:
     part = results["parts"][name]
     assert part["images"] == images
-    assert part["rows"] == part["evaluations"] == images * 2 * 39  # full batches: no row is for nobody
-    assert part["forward passes"] == -(-images // 64) * 2 * 39
+    assert part["evaluations"] == images * 2 * 39
+    assert part["rows"] == part["evaluations"] + images  # full batches: no row is for nobody; one scores the estimate
+    assert part["forward passes"] == -(-images // 64) * (2 * 39 + 1)
     assert part["rows used"] == part["rows used, to the end"] == 1
     assert part["slots busy"] == min(1, images / 64)
 
@@ -110,6 +111,6 @@ def test_one_worker_against_two(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "quick.json").read_text())
     part = results["parts"]["workers"]
     assert [row["workers"] for row in part["rounds"]] == [1, 2]
-    assert all(sum(row["rows"]) == part["images"] * 2 * 39 for row in part["rounds"])
+    assert all(sum(row["rows"]) == part["images"] * (2 * 39 + 1) for row in part["rounds"])
     assert part["records are equal"]
     assert results["targets"][3]["value"] == part["ratio"] > 0
