@@ -20,10 +20,10 @@ RUNNING = -1
 INITIAL_MASKS = ("random", "zeros")
 SOLVERS = ("paper", "accelerated")
 DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
-"""The γ that each solver tries. Of "accelerated" the first recovers the most on fully connected nets; the others get
-some of those that it does not, and most on U-Nets (benchmarks/results/accelerated.md)."""
+"""The γ that each solver tries. Those of "accelerated" together recover more than each alone, from which the best one
+differs from net to net (benchmarks/results/accelerated.md)."""
 DEFAULT_OUTER_LIMITS = {"paper": 200, "accelerated": 40}
-"""Outer iterations. Of the images that "accelerated" recovers, more than 97 in a hundred are done within 40."""
+"""Outer iterations: of "accelerated" 120 evaluations for each γ."""
 LEAST_EXPLAINED = 0.9
 """Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
 of zeros explains them away, and any fixed point of the autoencoder would do."""

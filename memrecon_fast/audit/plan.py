@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from memrecon_fast.audit.inputs.images import Images
 from memrecon_fast.audit.methods import METHODS, RECOGNIZED, headline_of, prepare_method
+from memrecon_fast.audit.recognition import noise_floor
 from memrecon_fast.audit.records import Cell
 from memrecon_fast.precision import Autoencoder
 from memrecon_fast.settings import Settings, check_choice, check_integer, check_number
@@ -30,7 +32,7 @@ class Audit:
     masks: bool (C, H, W), True = kept, by name.
     methods: of `METHODS`.
     settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
-        `restore_known_pixels` is then False, whatever was given.
+        `restore_known_pixels` is then False, whatever was given, and `recognized_below` above what noise leaves.
     noise_std: standard deviation of the noise on the degraded images, at most 1.
     keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
     backend, slots: as for `recover`.
@@ -63,7 +65,7 @@ class Audit:
         if self.noise_std > 1:
             raise ValueError(f"noise_std must be at most 1, as pixels lie in [0, 1], not {self.noise_std!r}")
         if self.noise_std > 0:  # here, so that what describes an audit describes what runs
-            object.__setattr__(self, "settings", dataclasses.replace(self.settings, restore_known_pixels=False))
+            object.__setattr__(self, "settings", self._settings_for_noise())
         check_integer("keep_images", self.keep_images, low=0)
         if self.slots is not None:
             check_integer("slots", self.slots, low=1)
@@ -72,6 +74,12 @@ class Audit:
         for split, images in self.splits.items():
             if images.image_shape != self.image_shape:
                 raise ValueError(f"the {split} are of shape {images.image_shape}, the members of {self.image_shape}")
+
+    def _settings_for_noise(self) -> Settings:
+        pixels = math.prod(self.image_shape)
+        floor = noise_floor(self.noise_std, pixels, pixels)
+        below = self.settings.recognized_below + floor
+        return dataclasses.replace(self.settings, restore_known_pixels=False, recognized_below=below)
 
     def _check_degraded(self) -> None:
         wrong = [method for method in self.methods if method not in RECOGNIZED]

@@ -52,8 +52,7 @@ def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
 
 def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
     """One ADMM iteration, (17), (16) and (14): s ← the next input of f, from v = f(s)."""
-    _, c, weight = _columns(coefficients)
-    s.copy_(torch.where(mask, (y + s + c * v) * weight, v))
+    s.copy_(next_input(s, v, y, mask, coefficients))
 
 
 def close(
@@ -77,15 +76,11 @@ def close(
     anchor ← mask where it is to be renewed, mask ← (20) of x, settled and recurs ← whether that is the mask before and
     the anchor. A NaN in x counts as kept, as in (20). Else settled ← True, recurs ← False.
     """
-    g, _, weight = _columns(coefficients)
-    w = 2 * v - s
-    xi = torch.where(mask, (y + g * w) * weight, w)
-    advance(x, xi, residual, status)
+    advance(x, output(s, v, y, mask, coefficients), residual, status)
     running = status == RUNNING
     if estimate_mask:
         anchor.copy_(torch.where((running & renew)[:, None], mask, anchor))
-        erased = (x > (2 * y).clamp(min=0)) | (x < (2 * y).clamp(max=0))
-        kept = torch.where(running[:, None], ~erased, mask)
+        kept = torch.where(running[:, None], kept_entries(x, y), mask)
         settled.copy_(torch.where(running, (kept == mask).all(dim=1), settled))
         recurs.copy_(torch.where(running, (kept == anchor).all(dim=1), recurs))
         mask.copy_(kept)
@@ -153,6 +148,24 @@ def judge(
     renew.copy_(torch.where(running, power_of_two, renew))
     anchored.copy_(torch.where(running & (power_of_two | came_back), count, anchored))
     status.copy_(torch.where(running, verdict, status))
+
+
+def next_input(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+    """Θ ? (y + s + (g−1)v)/(1+g) : v, of an ADMM iteration."""
+    _, c, weight = _columns(coefficients)
+    return torch.where(mask, (y + s + c * v) * weight, v)
+
+
+def output(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+    """ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s, the estimate of the image."""
+    g, _, weight = _columns(coefficients)
+    w = 2 * v - s
+    return torch.where(mask, (y + g * w) * weight, w)
+
+
+def kept_entries(x: Tensor, y: Tensor) -> Tensor:
+    """The mask estimated from x: (20), and its mirror image where y < 0; a NaN counts as kept."""
+    return ~((x > (2 * y).clamp(min=0)) | (x < (2 * y).clamp(max=0)))
 
 
 def _first_input(y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:

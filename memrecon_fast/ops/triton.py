@@ -193,7 +193,7 @@ def _step(
     of_pixels = _coefficients_of_pixels(coefficients, first, lane, D)
     c = tl.load(of_pixels + 1, mask=inside, other=0.0)
     weight = tl.load(of_pixels + 2, mask=inside, other=0.0)
-    tl.store(s + first + lane, tl.where(kept, (image + entered + c * left) * weight, left), mask=inside)
+    tl.store(s + first + lane, next_input(entered, left, image, kept, c, weight), mask=inside)
 
 
 @triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
@@ -235,15 +235,12 @@ def _close(
         entered = tl.load(s + here + lane, mask=inside, other=0.0)
         left = tl.load(v + here + lane, mask=inside, other=0.0)
         before = tl.load(x + here + lane, mask=inside, other=0.0)
-        w = 2.0 * left - entered
-        xi = tl.where(kept, (image + g * w) * weight, w)
+        xi = output(entered, left, image, kept, g, weight)
         difference = (xi - before).to(tl.float64)
         total += difference * difference
         tl.store(x + here + lane, xi, mask=inside)
         if ESTIMATE_MASK:
-            # Comparisons and selections, no maximum: a NaN in y or ξ makes them all false, and the pixel kept.
-            double = 2.0 * image
-            erased = (xi > tl.where(double < 0.0, 0.0, double)) | (xi < tl.where(double > 0.0, 0.0, double))
+            erased = is_erased(xi, image)
             then = kept
             if renewed:
                 tl.store(anchor + here + lane, kept, mask=inside)
@@ -336,6 +333,26 @@ def _judge(
     tl.store(renew + row, power_of_two, mask=running)
     tl.store(anchored + row, tl.where(power_of_two | came_back, count, since), mask=running)
     tl.store(status + row, verdict.to(tl.int8), mask=running)
+
+
+@triton.jit
+def next_input(s: tl.tensor, v: tl.tensor, y: tl.tensor, kept: tl.tensor, c: tl.tensor, weight: tl.tensor) -> tl.tensor:
+    """`plain.next_input`."""
+    return tl.where(kept, (y + s + c * v) * weight, v)
+
+
+@triton.jit
+def output(s: tl.tensor, v: tl.tensor, y: tl.tensor, kept: tl.tensor, g: tl.tensor, weight: tl.tensor) -> tl.tensor:
+    """`plain.output`."""
+    w = 2.0 * v - s
+    return tl.where(kept, (y + g * w) * weight, w)
+
+
+@triton.jit
+def is_erased(x: tl.tensor, y: tl.tensor) -> tl.tensor:
+    """Not `plain.kept_entries`. Comparisons and selections, no maximum: a NaN makes them all false."""
+    double = 2.0 * y
+    return (x > tl.where(double < 0.0, 0.0, double)) | (x < tl.where(double > 0.0, 0.0, double))
 
 
 @triton.jit

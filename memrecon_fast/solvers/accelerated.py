@@ -15,12 +15,13 @@ from memrecon_fast.ops import Ops
 from memrecon_fast.ops.anderson import Anderson
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import RUNNING, Settings, Status
-from memrecon_fast.solvers.attempts import begin, count_attempts, gamma_rows
+from memrecon_fast.solvers.attempts import count_attempts, stage
 from memrecon_fast.solvers.samples import Results, Sample, Staged
 from memrecon_fast.solvers.slots import Slots, upload
 
 _VECTORS = {
-    **dict.fromkeys(("residual", "score", "best_score", "gamma"), torch.float32),
+    **dict.fromkeys(("residual", "score", "best_score"), torch.float32),
+    "gamma": torch.float64,
     **dict.fromkeys(("changed", "extrapolated"), torch.bool),
     **dict.fromkeys(("head", "filled", "base", "held", "below", "iterations"), torch.int32),
     **dict.fromkeys(("accepted", "rejected", "mask_changes"), torch.int32),
@@ -105,13 +106,7 @@ class AcceleratedSolver:
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        first_twice = self.early is not None
-        gamma, mask = begin(sample, self.settings, self.prox.image_shape, self.known_masks, first_twice)
-        images = {"y": sample.degraded, "mask": mask}
-        if sample.initial_state is not None:
-            images["s"] = sample.initial_state
-        rows = {name: self.prox.to_rows(image.cpu()[None])[0] for name, image in images.items()}
-        return Staged(sample, rows | gamma_rows(gamma))
+        return stage(sample, self.settings, self.prox, self.known_masks, first_twice=self.early is not None)
 
     def load(self, slots: AcceleratedSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops import plain
+from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
-from memrecon_fast.solvers.samples import Sample
+from memrecon_fast.solvers.samples import Sample, Staged
 
 
 def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = False) -> int:
@@ -21,24 +22,25 @@ def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = Fa
     return len(settings.gammas) * (1 if known_masks else settings.starts) + first_twice
 
 
-def begin(
-    sample: Sample, settings: Settings, image_shape: Sequence[int], known_masks: bool, first_twice: bool = False
-) -> tuple[float, Tensor]:
-    """γ and the first mask, bool image_shape, of the attempt that the sample asks for: all γ with the first initial
-    mask come first. Raises ValueError where a known mask is missing."""
+def stage(sample: Sample, settings: Settings, prox: Prox, known_masks: bool, first_twice: bool = False) -> Staged:
+    """The rows of the attempt that the sample asks for: all γ with the first initial mask come first. Raises ValueError
+    where a known mask is missing."""
     start, which = divmod(max(0, sample.attempt - first_twice), len(settings.gammas))
+    images = {"y": sample.degraded, "mask": _first_mask(sample, settings, prox.image_shape, known_masks, start)}
+    if sample.initial_state is not None:
+        images["s"] = sample.initial_state
+    gamma = torch.tensor([settings.gammas[which]], dtype=torch.float64, device="cpu")
+    rows = {name: prox.to_rows(image.cpu()[None])[0] for name, image in images.items()}
+    return Staged(sample, {**rows, "gamma": gamma[0], "coefficients": plain.coefficients(gamma)[0]})
+
+
+def _first_mask(
+    sample: Sample, settings: Settings, image_shape: Sequence[int], known_masks: bool, start: int
+) -> Tensor:
     if known_masks:
         if sample.mask is None:
             raise ValueError(f"image {sample.index} comes without its mask")
-        mask = sample.mask
-    elif sample.initial_mask is not None:
-        mask = sample.initial_mask
-    else:
-        mask = settings.draw_initial_mask(sample.index, image_shape, start)
-    return settings.gammas[which], mask
-
-
-def gamma_rows(gamma: float) -> dict[str, Tensor]:
-    """What is loaded into the slots' tensors `gamma` [S] and `coefficients` [S, 3]."""
-    exact = torch.tensor([gamma], dtype=torch.float64, device="cpu")
-    return {"gamma": exact[0].float(), "coefficients": plain.coefficients(exact)[0]}
+        return sample.mask
+    if sample.initial_mask is not None:
+        return sample.initial_mask
+    return settings.draw_initial_mask(sample.index, image_shape, start)

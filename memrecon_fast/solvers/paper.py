@@ -11,7 +11,7 @@ from torch import Tensor
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
-from memrecon_fast.solvers.attempts import begin, count_attempts, gamma_rows
+from memrecon_fast.solvers.attempts import count_attempts, stage
 from memrecon_fast.solvers.samples import Results, Sample, Staged
 from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, upload
 
@@ -31,7 +31,7 @@ class PaperSlots(JudgedSlots):
     coefficients: Tensor
     """float32 [S, 3]: what the operations need of γ."""
     gamma: Tensor
-    """float32 [S]."""
+    """float64 [S]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +87,12 @@ class PaperSolver:
             mask=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
             anchor=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
             coefficients=torch.zeros(slots, 3, dtype=torch.float32, device=device),
-            gamma=torch.zeros(slots, dtype=torch.float32, device=device),
+            gamma=torch.zeros(slots, dtype=torch.float64, device=device),
         )
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        gamma, mask = begin(sample, self.settings, self.prox.image_shape, self.known_masks)
-        images = {"y": sample.degraded, "mask": mask}
-        rows = {name: self.prox.to_rows(image.cpu()[None])[0] for name, image in images.items()}
-        return Staged(sample, rows | gamma_rows(gamma))
+        return stage(sample, self.settings, self.prox, self.known_masks)
 
     def load(self, slots: PaperSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""

@@ -91,7 +91,7 @@ class Results:
     residual: Tensor
     """float32 [S]."""
     gamma: Tensor | None = None
-    """float32 [S]."""
+    """float64 [S]."""
     accepted: Tensor | None = None
     """int32 [S]."""
     rejected: Tensor | None = None

@@ -12,6 +12,7 @@ import memrecon_fast as mf
 from memrecon_fast.audit.inputs.images import Images, scan
 from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.plan import GIVEN, Audit, stated_shape
+from memrecon_fast.audit.recognition import noise_floor
 from memrecon_fast.audit.records import Cell
 from tests.audit.auditing import SETTINGS, small_audit
 from tests.memorised import Memorised
@@ -60,7 +61,9 @@ def test_images_of_another_shape_are_refused(memorised: Memorised) -> None:
 def test_a_noisy_audit_does_not_put_the_kept_pixels_back(memorised: Memorised) -> None:
     assert small_audit(memorised).settings == SETTINGS
     noisy = small_audit(memorised, noise_std=0.02)
-    assert noisy.settings == dataclasses.replace(SETTINGS, restore_known_pixels=False)
+    pixels = 3 * 8 * 8
+    below = SETTINGS.recognized_below + noise_floor(0.02, pixels, pixels)  # or nothing would ever be recognised
+    assert noisy.settings == dataclasses.replace(SETTINGS, restore_known_pixels=False, recognized_below=below)
 
 
 def test_cells_are_in_the_order_of_methods_masks_and_splits(memorised: Memorised) -> None:

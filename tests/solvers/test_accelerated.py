@@ -58,7 +58,7 @@ def assert_same_recovery(got: Recovery, oracle: Recovery, originals: Tensor, set
     for threshold in (metrics.ACCURATE_MSE, metrics.APPROXIMATE_MSE):
         verdicts = [metrics.mse(result.images, originals) < threshold for result in (got, oracle)]
         assert torch.equal(*verdicts)
-    recognized = [result.fixed_point_mse + result.misfit < 1e-4 for result in (got, oracle)]
+    recognized = [result.score < 1e-4 for result in (got, oracle)]
     assert torch.equal(*recognized)
     recovered = recognized[0] & verdicts[0]
     assert recovered.sum() >= 4  # of 6 members or more
@@ -322,3 +322,16 @@ def test_a_sample_without_its_mask_is_named(memorised: Memorised) -> None:
     solver = prepare(memorised.autoencoder, SHAPE, accelerated(), known_masks=True)
     with pytest.raises(ValueError, match="image 17 comes without its mask"):
         solver.stage(Sample(17, torch.zeros(SHAPE)))
+
+
+def test_the_default_limit_of_the_literal_twin_is_as_one_that_is_given(memorised: Memorised) -> None:
+    degraded = degradation.erase(memorised.members[:1], degradation.make_mask("random-50", SHAPE))
+    settings = accelerated(gamma=0.5, tolerance=0.0)  # so that the image is never done
+    given = dataclasses.replace(settings, max_outer_iterations=settings.outer_limit)
+    by_default, expected = (
+        reference.recover(memorised.autoencoder, degraded, settings=one) for one in (settings, given)
+    )
+    assert expected.outer_iterations.item() == settings.outer_limit
+    assert expected.accepted.item() > 0
+    for name in ("accepted", "rejected", "mask_changes", "evaluations", "images"):
+        assert torch.equal(getattr(by_default, name), getattr(expected, name)), name

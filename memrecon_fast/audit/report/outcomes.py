@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.records import Cell
-from memrecon_fast.audit.report.recognitions import gather_recognitions
 from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.statistics import errors, scores
 
@@ -48,7 +47,7 @@ def gather_outcomes(results: Results, split: str) -> Outcomes:
     flags = {name: np.zeros(shape, bool) for name in ("tried", "accurate", "approximate", "diverged")}
     least, score, psnr = np.full(shape, np.inf), np.full(shape, np.inf), np.full(shape, np.nan)
     thresholds = np.zeros((*shape[:2], 1))
-    recognitions = gather_recognitions(results)
+    recognitions = results.recognitions
     for m, method in enumerate(results.methods):
         for k, mask in enumerate(results.masks):
             columns = results.cells.get(Cell(split, mask, method))

@@ -14,7 +14,6 @@ from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresho
 from memrecon_fast.audit.report.comparisons import compare_over_masks
 from memrecon_fast.audit.report.embedding import embed_svg
 from memrecon_fast.audit.report.histograms import MOST_LINEAR, draw_iterations, draw_psnr
-from memrecon_fast.audit.report.recognitions import gather_recognitions
 from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.report.scores import draw_scores
 from memrecon_fast.audit.report.showcase import make_showcase
@@ -50,7 +49,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     rows, masks, methods = summary["rows"], summary["masks"], summary["methods"]
-    recognitions = gather_recognitions(results)
+    recognitions = results.recognitions
     known = {} if results.degraded else _against_originals(results, summary)
     charts = {} if results.degraded else _charts_of_errors(results, summary)
     names = _DEGRADED_NAMES if results.degraded else _NAMES

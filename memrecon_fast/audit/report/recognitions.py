@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from memrecon_fast.audit.methods import BLIND, RECOGNIZED
 from memrecon_fast.audit.recognition import Calibration, auc, calibrate, noise_floor
 from memrecon_fast.audit.records import Cell
-from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.statistics import scores
+
+if TYPE_CHECKING:
+    from memrecon_fast.audit.report.results import Results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Recognition:
 
 
 def gather_recognitions(results: Results) -> dict[tuple[str, str], Recognition]:
-    """By mask and method, for the methods whose estimates can be recognized."""
+    """By mask and method, for the methods whose estimates can be recognized: see `Results.recognitions`."""
     gathered = {}
     for method in results.methods:
         for mask in results.masks:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from memrecon_fast.audit.methods import headline_of
 from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.report.recognitions import Recognition, gather_recognitions
 
 VERDICTS = ("accurate", "approximate")
 """An accurate recovery is an approximate one too."""
@@ -62,6 +65,11 @@ class Results:
     def headline(self) -> str:
         """The method that is spoken of first."""
         return headline_of(self.methods)
+
+    @functools.cached_property
+    def recognitions(self) -> Mapping[tuple[str, str], Recognition]:
+        """By mask and method, see `recognitions.gather_recognitions`."""
+        return gather_recognitions(self)
 
     def images_of(self, split: str) -> Columns:
         """The rows of `images` of a split, in the order of their indices, which are 0, 1, 2, …"""

@@ -11,7 +11,7 @@ from memrecon_fast.audit.gallery import GROUPS, Picture
 from memrecon_fast.audit.methods import BLIND
 from memrecon_fast.audit.records import Cell, Columns
 from memrecon_fast.audit.report.embedding import embed_image, embed_mask
-from memrecon_fast.audit.report.recognitions import Recognition, gather_recognitions
+from memrecon_fast.audit.report.recognitions import Recognition
 from memrecon_fast.audit.report.results import VERDICTS, Results
 from memrecon_fast.audit.run import choose_shown
 from memrecon_fast.audit.statistics import scores
@@ -25,7 +25,7 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
     """For each mask and split: the images that were chosen by the errors of the headline's method, and what every
     method made of them. Raises ValueError where pictures cannot be read."""
     sections = []
-    recognitions = gather_recognitions(results)
+    recognitions = results.recognitions
     names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
     for mask in results.masks:
         for split in results.splits:

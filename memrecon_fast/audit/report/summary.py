@@ -14,7 +14,7 @@ from memrecon_fast.audit.records import Cell, Columns
 from memrecon_fast.audit.report.comparisons import compare_by_mask, compare_over_masks
 from memrecon_fast.audit.report.notable import alone, near_duplicates, unusable
 from memrecon_fast.audit.report.outcomes import gather_outcomes
-from memrecon_fast.audit.report.recognitions import Recognition, gather_recognitions
+from memrecon_fast.audit.report.recognitions import Recognition
 from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.report.verdicts import count_verdicts, write_verdicts
@@ -29,7 +29,7 @@ def summarise(results: Results) -> dict[str, Any]:
     """Write `summary.json`, `summary.csv` and `verdicts.csv`; returns the content of the first."""
     description, plan = results.description, results.description["plan"]
     counts = description["counts"]
-    recognitions = gather_recognitions(results)
+    recognitions = results.recognitions
     summary = {
         "rows": [
             summarise_cell(cell, columns, recognitions.get((cell.mask, cell.method)), results.verdicts)

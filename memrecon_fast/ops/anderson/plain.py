@@ -39,6 +39,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memrecon_fast.ops.plain import kept_entries, next_input, output
 from memrecon_fast.settings import RUNNING, Status
 
 RIDGE = 1e-8
@@ -62,8 +63,7 @@ def measure(
 
     The products are summed in float64; those with residuals that are not among the last `filled` ones become 0.
     """
-    _, c, weight = coefficients.split(1, dim=1)
-    step = torch.where(mask, (y + s + c * v) * weight, v)
+    step = next_input(s, v, y, mask, coefficients)
     residual = step - s
     running = status == RUNNING
     here = _one_hot(head, gram.shape[1]) & running[:, None]
@@ -98,13 +98,10 @@ def estimate(
     over the kept entries and, where the mask is estimated, of y² over the erased ones: the data term of (5). Squares
     are summed in float64. Where the score is below the best one, best, best_mask and best_score become these.
     """
-    g, _, weight = coefficients.split(1, dim=1)
     running = status == RUNNING
-    w = 2 * v - s
-    xi = torch.where(mask, (y + g * w) * weight, w)
+    xi = output(s, v, y, mask, coefficients)
     if estimate_mask:
-        erased = (xi > (2 * y).clamp(min=0)) | (xi < (2 * y).clamp(max=0))
-        kept = torch.where(running[:, None], ~erased, mask)
+        kept = torch.where(running[:, None], kept_entries(xi, y), mask)
         changed.copy_(torch.where(running, (kept != mask).any(dim=1), changed))
         mask.copy_(kept)
         misfit = torch.where(mask, y - xi, y)

@@ -39,8 +39,11 @@ from memrecon_fast.ops.triton import (
     PIXELS_PER_WARP,
     RUNNING,
     check,
+    is_erased,
     launch,
     launch_rows,
+    next_input,
+    output,
     share_of,
     unit_of,
 )
@@ -249,7 +252,7 @@ def _measure(
         image = tl.load(y + here + lane, mask=inside, other=0.0)
         entered = tl.load(s + here + lane, mask=inside, other=0.0)
         left = tl.load(v + here + lane, mask=inside, other=0.0)
-        step = tl.where(kept, (image + entered + c * left) * weight, left)
+        step = next_input(entered, left, image, kept, c, weight)
         residual = step - entered
         wide = residual.to(tl.float64)
         sums = _add_to_first(sums, wide * wide, UNIT, BLOCK)  # then that for the next age is the first
@@ -309,13 +312,10 @@ def _estimate(
         entered = tl.load(s + here + lane, mask=inside, other=0.0)
         left = tl.load(v + here + lane, mask=inside, other=0.0)
         before = tl.load(x + here + lane, mask=inside, other=0.0)
-        w = 2.0 * left - entered
-        xi = tl.where(kept, (image + g * w) * weight, w)
+        xi = output(entered, left, image, kept, g, weight)
         tl.store(x + here + lane, xi, mask=inside)
         if ESTIMATE_MASK:
-            # Comparisons and selections, no maximum: a NaN in y or ξ makes them all false, and the pixel kept.
-            double = 2.0 * image
-            erased = (xi > tl.where(double < 0.0, 0.0, double)) | (xi < tl.where(double > 0.0, 0.0, double))
+            erased = is_erased(xi, image)
             differs |= tl.where(inside & (erased == kept), 1, 0)
             kept = ~erased
             tl.store(mask + here + lane, kept, mask=inside)

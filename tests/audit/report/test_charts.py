@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from memrecon_fast.audit.records import Cell, Columns
 from memrecon_fast.audit.report import charts, histograms, scores
 from memrecon_fast.audit.report.comparisons import Comparison
-from memrecon_fast.audit.report.recognitions import gather_recognitions
 from memrecon_fast.audit.statistics import roc
 from tests.audit.report.made_run import make_run
 
@@ -177,7 +176,7 @@ def test_scores_are_divided_by_what_came_back_where_that_is_known(
         Cell("controls", mask, "paper"): [1.0, 5e-9, 1e-5],
     }
     results = make_run(tmp_path, errors, near_duplicates={1: 0}, degraded=degraded)
-    scores.draw_scores(results, gather_recognitions(results))
+    scores.draw_scores(results, results.recognitions)
     (panel,) = bars_of(figures[0])
     controls = panel.pop("controls")
     if degraded:

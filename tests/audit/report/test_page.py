@@ -350,7 +350,7 @@ def test_the_report_of_degraded_images_says_that_their_originals_are_unknown(tmp
     page = Page(report_of(make_run(tmp_path, errors, names=names, picture=picture, degraded=True)))
     text = words(page)
     assert "2 of 4 degraded images were recognized as recovered. The originals are unknown" in text
-    assert "Of the 3 controls, degraded images that the model was not trained on, none was recognized" in text
+    assert "none of the 3 controls, degraded images that the model was not trained on, is recognized" in text
     assert "≤ 63.2 %" in text
     assert "7.5e-05" in text
     for absent in ("dB", "accurate", "members", "training images", "Near-duplicates"):
