@@ -31,7 +31,7 @@ EARLY_ESTIMATES = 6
 ITERATIONS_PER_BLOCK_ON_GPU = 16
 """Of `iterate`: the host looks at the images only after so many, or a GPU would wait for it most of the time."""
 CPU = torch.device("cpu")
-_NUMBERS = ("residual", "fixed_point_mse", "misfit", "explained", "gamma")
+_NUMBERS = ("residual", "fixed_point_mse", "misfit", "explained")
 _COUNTERS = ("outer_iterations", "evaluations", "attempts", "accepted", "rejected", "mask_changes")
 
 
@@ -232,6 +232,7 @@ def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -
         images=images.to(device),
         masks=masks.to(device),
         status=column("status", torch.int8),
+        gamma=column("gamma", torch.float64),
         **{name: column(name, torch.float32) for name in _NUMBERS},
         **{name: column(name, torch.int32) for name in _COUNTERS},
         backend=in_flight.solver.backend,

@@ -98,7 +98,7 @@ def _attempt(
         fixed_point_mse=fixed_point_mse,
         misfit=misfit,
         explained=torch.where(energy > 0, 1 - misfit / energy, 0),
-        gamma=torch.full((len(y),), gamma, device=y.device),
+        gamma=torch.full((len(y),), gamma, dtype=torch.float64, device=y.device),
         attempts=zeros + 1,
         backend="reference",
     )

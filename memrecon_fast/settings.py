@@ -179,7 +179,7 @@ class Recovery:
     explained: torch.Tensor
     """float32 (B,): 1 − ‖y − Hx‖²/‖y‖², the share of what was given that the estimate explains; 0 where y is 0."""
     gamma: torch.Tensor
-    """float32 (B,): the γ of this estimate; NaN from `iterate`."""
+    """float64 (B,): the γ of this estimate; NaN from `iterate`."""
     attempts: torch.Tensor
     """int32 (B,): how many pairs of γ and initial mask were tried."""
     accepted: torch.Tensor
