@@ -21,7 +21,6 @@ from memrecon_fast.errors import is_out_of_memory
 from memrecon_fast.ops import BACKENDS
 from memrecon_fast.settings import (
     DEFAULT_GAMMAS,
-    DEFAULT_OUTER_LIMITS,
     INITIAL_MASKS,
     PRECISIONS,
     Settings,
@@ -48,7 +47,6 @@ GAMMA_HELP = (
     "the penalty γ, published: 0.5 (LeakyReLU), 0.1 (PReLU, 20 layers, noise), 1 (U-Net); if repeated, one after the "
     f"other is tried until an image comes back [default: {_GAMMAS}]"
 )
-_OUTER_LIMITS = ", ".join(f"{limit} ({solver})" for solver, limit in DEFAULT_OUTER_LIMITS.items())
 MASKS_HELP = f"{', '.join(MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
 DEGRADED_HELP = (
     "IMAGES and --controls are degraded, their originals unknown: which ones come back is told without them; "
@@ -186,8 +184,8 @@ def audit(
         str, typer.Option(help=f"{' or '.join(INITIAL_MASKS)}; zeros for U-Nets")
     ] = DEFAULTS.initial_mask,
     max_outer_iterations: Annotated[
-        int | None, typer.Option(help=f"at most so many for an image, γ and initial mask [default: {_OUTER_LIMITS}]")
-    ] = None,
+        int, typer.Option(help="at most so many for an image, γ and initial mask")
+    ] = DEFAULTS.max_outer_iterations,
     weights: Annotated[Path | None, typer.Option(help="for a factory: its weights, .safetensors")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many members and controls")] = None,
     precision: Annotated[

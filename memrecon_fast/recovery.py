@@ -134,7 +134,9 @@ def _make_accelerated(
     early = None
     if settings.precision == "progressive":
         prox = make_prox(autoencoder, image_shape, device, "bfloat16")
-        first = dataclasses.replace(settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0)
+        first = dataclasses.replace(
+            settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0, stall=EARLY_ESTIMATES
+        )
         early = AcceleratedSolver(prox, functions, anderson, backend, first, known_masks, hands_over=True)
     number_format = "float32" if settings.precision == "progressive" else settings.precision
     prox = make_prox(autoencoder, image_shape, device, number_format)
@@ -154,11 +156,11 @@ def _make_paper(
         prox = make_prox(autoencoder, image_shape, device, settings.precision)
         return make_paper_solver(prox, functions, backend, settings, known_masks)
     prox = make_prox(autoencoder, image_shape, device)
-    if known_masks or settings.outer_limit < LEAST_OUTER_ITERATIONS:
+    if known_masks or settings.max_outer_iterations < LEAST_OUTER_ITERATIONS:
         return make_paper_solver(prox, functions, backend, settings, known_masks)
     early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
     early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
-    late = dataclasses.replace(settings, max_outer_iterations=settings.outer_limit - EARLY_OUTER_ITERATIONS)
+    late = dataclasses.replace(settings, max_outer_iterations=settings.max_outer_iterations - EARLY_OUTER_ITERATIONS)
     return PaperSolver(
         prox,
         functions,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import Recovery, Settings, Status
+from memrecon_fast.settings import PROGRESS, Recovery, Settings, Status
 
 Autoencoder = Callable[[Tensor], Tensor]
 RIDGE = 1e-8
@@ -147,7 +147,7 @@ def _recover_blind(
     below = torch.zeros_like(outer)
     status = torch.full((len(y),), int(Status.MAX_ITERATIONS), dtype=torch.int8, device=y.device)
     running = torch.arange(len(y), device=y.device)
-    for t in range(1, settings.outer_limit + 1):
+    for t in range(1, settings.max_outer_iterations + 1):
         if not len(running):
             break
         estimate = admm(autoencoder, y[running], masks[running], gamma, settings.inner_iterations)  # (6)
@@ -194,10 +194,10 @@ def _accelerate(
     history: list[tuple[Tensor, Tensor]] = []  # G(s) and G(s) − s of the last evaluations, the oldest first
     extrapolated = False
     held = settings.settle if known else 0
-    below = accepted = rejected = mask_changes = 0
-    mse = torch.nan
-    status = Status.MAX_ITERATIONS
-    for t in range(1, settings.outer_limit + 1):
+    below = accepted = rejected = mask_changes = stalled = 0
+    mse, milestone = torch.nan, torch.inf
+    status = None
+    for t in range(1, settings.max_outer_iterations + 1):
         for k in range(1, settings.mask_period + 1):
             v = autoencoder(s[None])[0]  # (16)
             u = s - v  # (14)
@@ -211,6 +211,8 @@ def _accelerate(
                 score = float((_mean(v - x) + _mean(data)).float())
                 if score < best_score:
                     best, best_mask, best_score = x, estimate, score
+                progress = score < PROGRESS * milestone
+                milestone, stalled = (score, 0) if progress else (milestone, stalled + 1)
                 changed = bool((estimate != theta).any())
                 theta = estimate
                 passed = t > 1 and mse < settings.tolerance and _mean(residual) < settings.tolerance
@@ -223,7 +225,11 @@ def _accelerate(
                     status = Status.DIVERGED
                 elif below >= settings.patience:
                     status = Status.CONVERGED
-                if status != Status.MAX_ITERATIONS or t == settings.outer_limit:
+                elif t == settings.max_outer_iterations:
+                    status = Status.MAX_ITERATIONS
+                elif stalled >= settings.stall:
+                    status = Status.STALLED
+                if status is not None:
                     break
             if extrapolated and not _mean(residual) <= _mean(history[-1][1]):  # worse: back to the plain step
                 rejected += 1
@@ -235,8 +241,9 @@ def _accelerate(
             combined = _anderson(history) if remembered else None
             extrapolated = combined is not None
             s = step if combined is None else combined
-        if status != Status.MAX_ITERATIONS:
+        if status is not None:
             break
+    assert status is not None
     if status != Status.CONVERGED:
         x, theta = best, best_mask
     if settings.restore_known_pixels:

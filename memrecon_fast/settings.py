@@ -22,8 +22,8 @@ SOLVERS = ("paper", "accelerated")
 DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
 """The γ that each solver tries. Those of "accelerated" together recover more than each alone, from which the best one
 differs from net to net (benchmarks/results/accelerated.md)."""
-DEFAULT_OUTER_LIMITS = {"paper": 200, "accelerated": 40}
-"""Outer iterations: of "accelerated" 120 evaluations for each γ."""
+PROGRESS = 0.875
+"""An estimate is progress where its score is below so much of the score of the last one that was."""
 LEAST_EXPLAINED = 0.9
 """Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
 of zeros explains them away, and any fixed point of the autoencoder would do."""
@@ -42,6 +42,8 @@ class Status(enum.IntEnum):
     no stopping rule."""
     DIVERGED = 2
     """The last estimate was NaN, infinite, or so large that its MSE is. "accelerated" returns the best one before."""
+    STALLED = 3
+    """The last `stall` estimates of "accelerated" were no progress."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Settings:
         between an input of the autoencoder and the next one) ...
     patience: ... for this many comparisons running, ≥ 1.
     max_outer_iterations: at most this many outer iterations, each ended by an estimate of the mask, for one image, one
-        γ and one initial mask, ≥ 1. None: 200 for "paper", 40 for "accelerated".
+        γ and one initial mask, ≥ 1.
+    stall: "accelerated": a γ and an initial mask are given up where so many estimates running were no progress, ≥ 1:
+        none of them had a score an eighth below that of the last one that was.
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
     restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
         "accelerated" where it is estimated; right only where they carry no noise: with noise, set it to False.
@@ -83,7 +87,7 @@ class Settings:
     inner_iterations: int = 40
     tolerance: float = 1e-9
     patience: int = 3
-    max_outer_iterations: int | None = None
+    max_outer_iterations: int = 200
     initial_mask: str = "random"
     restore_known_pixels: bool = True
     solver: str = "accelerated"
@@ -94,6 +98,7 @@ class Settings:
     mask_period: int = 3
     memory: int = 5
     settle: int = 2
+    stall: int = 10
 
     def __post_init__(self) -> None:
         if isinstance(self.gamma, list):
@@ -106,7 +111,7 @@ class Settings:
         check_integer("inner_iterations", self.inner_iterations, low=2, high=MOST_ITERATIONS)
         check_number("tolerance", self.tolerance, low=0)
         check_integer("patience", self.patience, low=1, high=MOST_ITERATIONS)
-        check_integer("max_outer_iterations", self.outer_limit, low=1, high=MOST_ITERATIONS)
+        check_integer("max_outer_iterations", self.max_outer_iterations, low=1, high=MOST_ITERATIONS)
         check_choice("initial_mask", self.initial_mask, INITIAL_MASKS)
         if not isinstance(self.restore_known_pixels, bool):
             raise TypeError(f"restore_known_pixels must be True or False, not {self.restore_known_pixels!r}")
@@ -117,6 +122,7 @@ class Settings:
         check_integer("mask_period", self.mask_period, low=1, high=MOST_ITERATIONS)
         check_integer("memory", self.memory, low=0, high=MOST_MEMORY)
         check_integer("settle", self.settle, low=0, high=MOST_ITERATIONS)
+        check_integer("stall", self.stall, low=1, high=MOST_ITERATIONS)
 
     @property
     def gammas(self) -> tuple[float, ...]:
@@ -124,11 +130,6 @@ class Settings:
         if self.gamma is None:
             return DEFAULT_GAMMAS[self.solver]
         return self.gamma if isinstance(self.gamma, tuple) else (self.gamma,)
-
-    @property
-    def outer_limit(self) -> int:
-        """`max_outer_iterations`, or the default of the solver."""
-        return DEFAULT_OUTER_LIMITS[self.solver] if self.max_outer_iterations is None else self.max_outer_iterations
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a plain dict, for JSON."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(1)  # at the sizes of these tests faster, and steadier; some tests set another number
+    # one thread is faster at the sizes of these tests, and steadier; some tests set another number
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests begin
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ _KINDS: dict[str, tuple[torch.dtype, tuple[int | str, ...]]] = {
     "gram": (torch.float64, ("rows", "q", "q")),
     "weights": (torch.float32, ("rows", "q")),
     "coefficients": (torch.float32, ("rows", 3)),
-    **dict.fromkeys(("residual", "score", "best_score"), (torch.float32, _PER_ROW)),
+    **dict.fromkeys(("residual", "score", "best_score", "milestone"), (torch.float32, _PER_ROW)),
     **dict.fromkeys(("settled", "recurs", "renew", "changed", "extrapolated"), (torch.bool, _PER_ROW)),
     **dict.fromkeys(("iterations", "blocks", "below", "anchored", "period"), (torch.int32, _PER_ROW)),
-    **dict.fromkeys(("head", "filled", "base", "held"), (torch.int32, _PER_ROW)),
+    **dict.fromkeys(("head", "filled", "base", "held", "stalled"), (torch.int32, _PER_ROW)),
     **dict.fromkeys(("accepted", "rejected", "mask_changes"), (torch.int32, _PER_ROW)),
     "status": (torch.int8, _PER_ROW),
 }

@@ -53,6 +53,7 @@ OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
 RUNNING = tl.constexpr(settings.RUNNING)
 CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
 MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
+STALLED = tl.constexpr(int(settings.Status.STALLED))
 DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
 
 PER_ROW = [

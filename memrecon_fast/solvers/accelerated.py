@@ -20,10 +20,10 @@ from memrecon_fast.solvers.samples import Results, Sample, Staged
 from memrecon_fast.solvers.slots import Slots, upload
 
 _VECTORS = {
-    **dict.fromkeys(("residual", "score", "best_score"), torch.float32),
+    **dict.fromkeys(("residual", "score", "best_score", "milestone"), torch.float32),
     "gamma": torch.float64,
     **dict.fromkeys(("changed", "extrapolated"), torch.bool),
-    **dict.fromkeys(("head", "filled", "base", "held", "below", "iterations"), torch.int32),
+    **dict.fromkeys(("head", "filled", "base", "held", "stalled", "below", "iterations"), torch.int32),
     **dict.fromkeys(("accepted", "rejected", "mask_changes"), torch.int32),
     "status": torch.int8,
 }
@@ -47,12 +47,14 @@ class AcceleratedSlots(Slots):
     gamma: Tensor
     score: Tensor
     best_score: Tensor
+    milestone: Tensor
     changed: Tensor
     extrapolated: Tensor
     head: Tensor
     filled: Tensor
     base: Tensor
     held: Tensor
+    stalled: Tensor
     accepted: Tensor
     rejected: Tensor
     mask_changes: Tensor
@@ -112,7 +114,8 @@ class AcceleratedSolver:
         """Begin with these samples, one for each of the slots."""
         for name in (*_VECTORS, "x", "best"):
             getattr(slots, name).zero_()
-        slots.best_score.fill_(torch.inf)
+        for score in (slots.best_score, slots.milestone):
+            score.fill_(torch.inf)
         slots.status.fill_(RUNNING)
         if self.known_masks:
             slots.held.fill_(self.settings.settle)
@@ -187,19 +190,23 @@ class AcceleratedSolver:
         )
         self.anderson.assess(
             slots.residual,
+            slots.score,
+            slots.milestone,
             slots.changed,
             slots.gram,
             slots.head,
             slots.filled,
             slots.extrapolated,
             slots.held,
+            slots.stalled,
             slots.mask_changes,
             slots.iterations,
             slots.below,
             slots.status,
             tolerance=self.settings.tolerance,
             patience=self.settings.patience,
-            limit=self.settings.outer_limit,
+            stall=self.settings.stall,
+            limit=self.settings.max_outer_iterations,
             size=self.prox.pixels,
         )
 

@@ -146,7 +146,7 @@ class PaperSolver:
             **judged(slots),
             tolerance=self.settings.tolerance,
             patience=self.settings.patience,
-            limit=1 if self.known_masks else self.settings.outer_limit,
+            limit=1 if self.known_masks else self.settings.max_outer_iterations,
             first_comparison=2,
         )
 

@@ -25,6 +25,8 @@ first two. State of a slot is one row of each buffer, beside those of `ops/plain
     score, best_score      float32 [rows]: of the last estimate, and of the best one: ‖v − x‖²/d, which is the primal
                            residual of ADMM, and the misfit to the degraded image
     changed                bool    [rows]: the last estimate of the mask differs from the one before
+    milestone              float32 [rows]: the score of the last estimate that was progress, infinite before
+    stalled                int32   [rows]: estimates running that were none
     held                   int32   [rows]: estimates of the mask running that changed nothing
     accepted, rejected     int32   [rows]: extrapolations that were gone on from, and that were not
     mask_changes           int32   [rows]: estimates of the mask that changed it
@@ -40,7 +42,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops.plain import kept_entries, next_input, output
-from memrecon_fast.settings import RUNNING, Status
+from memrecon_fast.settings import PROGRESS, RUNNING, Status
 
 RIDGE = 1e-8
 """Relative to the trace of the Gram matrix of the differences; an absolute one would break near the solution."""
@@ -122,18 +124,22 @@ def estimate(
 
 def assess(
     residual: Tensor,
+    score: Tensor,
+    milestone: Tensor,
     changed: Tensor,
     gram: Tensor,
     head: Tensor,
     filled: Tensor,
     extrapolated: Tensor,
     held: Tensor,
+    stalled: Tensor,
     mask_changes: Tensor,
     iterations: Tensor,
     below: Tensor,
     status: Tensor,
     tolerance: float,
     patience: int,
+    stall: int,
     limit: int,
     size: int,
 ) -> None:
@@ -141,8 +147,9 @@ def assess(
 
     A comparison is passed where the MSE to the estimate before (`residual`), and the fixed-point residual ‖r‖²/d of the
     evaluation at `head` (d = `size`), are below the tolerance. The first estimate has none before it: its `residual`
-    becomes NaN. Where the mask changed, what was evaluated before is forgotten; the step of this
-    evaluation, made under the mask before, is gone on from.
+    becomes NaN. `PROGRESS` says what progress is; after `stall` estimates without it the image is given up. Where the
+    mask changed, what was evaluated before is forgotten; the step of this evaluation, made under the mask before, is
+    gone on from.
     """
     running = status == RUNNING
     finite = residual.isfinite()
@@ -150,12 +157,17 @@ def assess(
     mse = residual.masked_fill(count < 2, torch.nan)
     newest = _at(torch.diagonal(gram, dim1=1, dim2=2), head)
     run = (below + 1).masked_fill(~((mse < tolerance) & (newest < tolerance * size)), 0)
+    progress = score < PROGRESS * milestone
+    without = (stalled + 1).masked_fill(progress, 0)
     verdict = torch.full_like(status, RUNNING)
+    verdict.masked_fill_(without >= stall, int(Status.STALLED))
     verdict.masked_fill_(count >= limit, int(Status.MAX_ITERATIONS))
     verdict.masked_fill_(run >= patience, int(Status.CONVERGED))
     verdict.masked_fill_(~finite, int(Status.DIVERGED))
     lost = running & changed
     residual.copy_(torch.where(running, mse, residual))
+    milestone.copy_(torch.where(running & progress, score, milestone))
+    stalled.copy_(torch.where(running, without, stalled))
     filled.masked_fill_(lost, 0)
     extrapolated.masked_fill_(lost, False)
     held.copy_(torch.where(running, (held + 1).masked_fill(changed, 0), held))

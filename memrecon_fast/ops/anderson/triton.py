@@ -38,6 +38,7 @@ from memrecon_fast.ops.triton import (
     PER_ROW,
     PIXELS_PER_WARP,
     RUNNING,
+    STALLED,
     check,
     is_erased,
     launch,
@@ -47,6 +48,7 @@ from memrecon_fast.ops.triton import (
     share_of,
     unit_of,
 )
+from memrecon_fast.settings import PROGRESS
 
 # `measure` has one block to a multiprocessor, and all of its 65,536 registers: a thread has a load under way and a sum
 # for each place. For so many places the threads that a row has elsewhere are enough; for more, half of them.
@@ -57,10 +59,11 @@ _MEASURE = {
 }
 _ENTRIES_PER_WARP = 8 * 32  # of the matrix in `weigh`
 _RIDGE = tl.constexpr(plain.RIDGE)
+_PROGRESS = tl.constexpr(PROGRESS)
 _PER_ROW = [
     *PER_ROW,
     *("gram", "head", "filled", "extrapolated", "base", "weights", "held", "accepted", "rejected", "mask_changes"),
-    *("changed", "score", "best_score"),
+    *("changed", "score", "best_score", "milestone", "stalled"),
 ]
 
 
@@ -136,39 +139,48 @@ def estimate(
 
 def assess(
     residual: Tensor,
+    score: Tensor,
+    milestone: Tensor,
     changed: Tensor,
     gram: Tensor,
     head: Tensor,
     filled: Tensor,
     extrapolated: Tensor,
     held: Tensor,
+    stalled: Tensor,
     mask_changes: Tensor,
     iterations: Tensor,
     below: Tensor,
     status: Tensor,
     tolerance: float,
     patience: int,
+    stall: int,
     limit: int,
     size: int,
 ) -> None:
     """`plain.assess`."""
     rows, _ = check(
-        *("residual", "filled", "extrapolated", "held", "mask_changes", "iterations", "below", "status"),
+        *("residual", "milestone", "filled", "extrapolated", "held", "stalled", "mask_changes", "iterations"),
+        *("below", "status"),
         residual=residual,
+        score=score,
+        milestone=milestone,
         changed=changed,
         gram=gram,
         head=head,
         filled=filled,
         extrapolated=extrapolated,
         held=held,
+        stalled=stalled,
         mask_changes=mask_changes,
         iterations=iterations,
         below=below,
         status=status,
     )
-    buffers = (residual, changed, gram, head, filled, extrapolated, held, mask_changes, iterations, below, status)
+    images = (residual, score, milestone, changed, gram, head, filled, extrapolated, held)
+    buffers = (*images, stalled, mask_changes, iterations, below, status)
     # The first as torch rounds it to compare it with a float32: the interpreter would not.
-    numbers = (ctypes.c_float(tolerance).value, tolerance * size, patience, limit, gram.shape[1], rows)
+    numbers = (ctypes.c_float(tolerance).value, tolerance * size, patience, stall, limit, gram.shape[1], rows)
     launch(_assess, triton.cdiv(rows, JUDGE_ROWS), *buffers, *numbers, BLOCK=JUDGE_ROWS, num_warps=1)
 
 
@@ -343,17 +355,20 @@ def _estimate(
 
 
 @triton.jit(
-    do_not_specialize=["tolerance", "squares", "patience", "limit", "places", "rows"],
+    do_not_specialize=["tolerance", "squares", "patience", "stall", "limit", "places", "rows"],
     do_not_specialize_on_alignment=_PER_ROW,
 )
 def _assess(
     residual: tl.tensor,
+    score: tl.tensor,
+    milestone: tl.tensor,
     changed: tl.tensor,
     gram: tl.tensor,
     head: tl.tensor,
     filled: tl.tensor,
     extrapolated: tl.tensor,
     held: tl.tensor,
+    stalled: tl.tensor,
     mask_changes: tl.tensor,
     iterations: tl.tensor,
     below: tl.tensor,
@@ -361,6 +376,7 @@ def _assess(
     tolerance: tl.float32,
     squares: tl.float64,
     patience: tl.int32,
+    stall: tl.int32,
     limit: tl.int32,
     places: tl.int32,
     rows: tl.int32,
@@ -376,11 +392,17 @@ def _assess(
     newest = tl.load(gram + (row * places + place) * places + place, mask=running, other=0.0)
     run = tl.load(below + row, mask=running, other=0) + 1
     run = tl.where((mse < tolerance) & (newest < squares), run, 0)
-    verdict = tl.where(count >= limit, MAX_ITERATIONS, RUNNING)
+    now = tl.load(score + row, mask=running, other=0.0)
+    progress = now < _PROGRESS * tl.load(milestone + row, mask=running, other=0.0)
+    without = tl.where(progress, 0, tl.load(stalled + row, mask=running, other=0) + 1)
+    verdict = tl.where(without >= stall, STALLED, RUNNING)
+    verdict = tl.where(count >= limit, MAX_ITERATIONS, verdict)
     verdict = tl.where(run >= patience, CONVERGED, verdict)
     verdict = tl.where(finite, verdict, DIVERGED)
     lost = tl.load(changed + row, mask=running, other=False)
     tl.store(residual + row, mse, mask=running)
+    tl.store(milestone + row, now, mask=running & progress)
+    tl.store(stalled + row, without, mask=running)
     tl.store(filled + row, 0, mask=running & lost)
     tl.store(extrapolated + row, False, mask=running & lost)
     tl.store(held + row, tl.where(lost, 0, tl.load(held + row, mask=running, other=0) + 1), mask=running)

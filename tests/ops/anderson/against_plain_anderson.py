@@ -19,7 +19,7 @@ from torch import Tensor
 
 from memrecon_fast.ops.anderson import plain
 from memrecon_fast.ops.plain import coefficients
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.settings import PROGRESS, RUNNING
 from tests.ops.against_plain import GAMMAS, GUARD, SHAPES, STATUSES, Buffers, clone, guarded
 
 ARGUMENTS = {
@@ -29,8 +29,8 @@ ARGUMENTS = {
         *("residual", "score", "best_score", "changed", "status", "coefficients"),
     ],
     "assess": [
-        *("residual", "changed", "gram", "head", "filled", "extrapolated", "held"),
-        *("mask_changes", "iterations", "below", "status"),
+        *("residual", "score", "milestone", "changed", "gram", "head", "filled", "extrapolated", "held"),
+        *("stalled", "mask_changes", "iterations", "below", "status"),
     ],
     "weigh": [
         *("gram", "head", "filled", "extrapolated", "base"),
@@ -42,7 +42,7 @@ OF_PIXELS = ("s", "v", "y", "mask", "x", "best", "best_mask", "steps", "residual
 # Operations with their further arguments.
 MEASURE, MIX, WEIGH = ("measure",), ("mix",), ("weigh", 2)
 ESTIMATE, ESTIMATE_MASK = ("estimate", False), ("estimate", True)
-ASSESS = ("assess", 0.3, 3, 7, 5)
+ASSESS = ("assess", 0.3, 3, 4, 7, 5)
 OF_IMAGES: list[tuple[Any, ...]] = [MEASURE, ESTIMATE, ESTIMATE_MASK, MIX]
 ALL: list[tuple[Any, ...]] = [*OF_IMAGES, WEIGH, ASSESS]
 NUMBERS = torch.finfo(torch.float32)
@@ -316,8 +316,8 @@ class AndersonAgainstPlain:
 
     @pytest.mark.parametrize("rows", [0, 1, 33, 129])
     def test_assess_on_random_counters(self, rows: int) -> None:
-        for seed, (patience, limit) in enumerate(itertools.product((1, 3), (1, 7, 200))):
-            self.check(("assess", 0.3, patience, limit, 5), random_buffers(rows, 1, 3, seed))
+        for seed, (patience, stall, limit) in enumerate(itertools.product((1, 3), (1, 4, 100), (1, 7, 200))):
+            self.check(("assess", 0.3, patience, stall, limit, 5), random_buffers(rows, 1, 3, seed))
 
     @pytest.mark.parametrize("places", [1, 2, 4])
     def test_evaluations_one_after_the_other(self, places: int) -> None:
@@ -335,7 +335,7 @@ class AndersonAgainstPlain:
             buffers = self.check(MEASURE, buffers)
             if turn % 3 == 0:
                 buffers = self.check(("estimate", turn == 12), buffers)
-                buffers = self.check(("assess", 0.0, 1, 1000, d), buffers)
+                buffers = self.check(("assess", 0.0, 1, 1000, 1000, d), buffers)
             buffers = self.check(("weigh", 1), buffers)
             buffers = self.check(MIX, buffers)
         assert (buffers["mask_changes"] > 0).any()
@@ -392,11 +392,13 @@ def random_buffers(rows: int, d: int, places: int, seed: int = 0) -> Buffers:
     buffers["gram"] = (gram + gram.transpose(1, 2)) / 2  # to the bit the same on both sides of the diagonal
     buffers["weights"] = torch.randn(rows, places, generator=generator) * (uniform(rows, places) < 0.6)
     buffers |= {name: uniform(rows) for name in ("residual", "score")}
+    buffers["milestone"] = torch.where(torch.arange(rows) % 4 == 0, buffers["score"] / PROGRESS, 2 * uniform(rows))
     # Far from any score, so that it does not hang on the order of summation which of them is the better one.
     buffers["best_score"] = torch.where(uniform(rows) < 0.5, 1e-6, 1e6)
     buffers |= {name: uniform(rows) < 0.5 for name in ("changed", "extrapolated")}
     buffers |= {name: counter(places) for name in ("head", "filled", "base")}
-    buffers |= {name: counter(7) for name in ("held", "accepted", "rejected", "mask_changes", "iterations", "below")}
+    buffers |= {name: counter(7) for name in ("held", "accepted", "rejected", "stalled", "mask_changes")}
+    buffers |= {name: counter(7) for name in ("iterations", "below")}
     buffers["coefficients"] = of_gammas([GAMMAS[row % len(GAMMAS)] for row in range(rows)])
     others = torch.tensor(STATUSES, dtype=torch.int8)[counter(len(STATUSES)).long()]
     buffers["status"] = torch.where(torch.arange(rows) % 3 == 2, others, RUNNING)

@@ -28,7 +28,10 @@ OPERATIONS: dict[str, tuple[Any, ...]] = {str(operation[0]): operation for opera
 WRITTEN = {
     "measure": {"steps", "residuals", "gram"},
     "estimate": {"mask", "x", "best", "best_mask", "residual", "score", "best_score", "changed"},
-    "assess": {"residual", "filled", "extrapolated", "held", "mask_changes", "iterations", "below", "status"},
+    "assess": {
+        *("residual", "milestone", "filled", "extrapolated", "held", "stalled", "mask_changes", "iterations"),
+        *("below", "status"),
+    },
     "weigh": {"head", "filled", "extrapolated", "base", "weights", "accepted", "rejected"},
     "mix": {"s"},
 }

@@ -407,14 +407,17 @@ def test_an_estimate_that_is_not_finite_is_never_the_best() -> None:
 
 def assess(mses: list[float], residuals: list[float] | None = None, **changes: Any) -> list[dict[str, Any]]:
     """One row's state after each of these estimates, by their MSE and the fixed-point residual of the evaluation."""
-    integers = ("head", "filled", "held", "mask_changes", "iterations", "below")
+    integers = ("head", "filled", "held", "stalled", "mask_changes", "iterations", "below")
     state: dict[str, Tensor] = {name: torch.zeros(1, dtype=torch.int32) for name in integers}
     state["filled"].fill_(4)
     state |= {"extrapolated": torch.ones(1, dtype=torch.bool), "status": torch.full((1,), RUNNING, dtype=torch.int8)}
+    state |= {"milestone": torch.full((1,), torch.inf), "score": torch.zeros(1)}
     changed = changes.pop("changed", [False] * len(mses))
-    limits = {"tolerance": TOLERANCE, "patience": PATIENCE, "limit": LIMIT} | changes
+    scores = changes.pop("scores", [1.0] * len(mses))
+    limits = {"tolerance": TOLERANCE, "patience": PATIENCE, "stall": 100, "limit": LIMIT} | changes
     history = []
-    for mse, other, change in zip(mses, residuals or [0.0] * len(mses), changed, strict=True):
+    for mse, other, change, score in zip(mses, residuals or [0.0] * len(mses), changed, scores, strict=True):
+        state["score"].fill_(score)
         gram = torch.full((1, 3, 3), 1e9, dtype=torch.float64)
         head = (int(state["head"]) + 1) % 3
         state["head"].fill_(head)
@@ -456,6 +459,20 @@ def test_an_estimate_that_is_not_finite_has_diverged(value: float, when: int) ->
     history = assess([0.0] * when + [value, 0.0], limit=when + 1)
     assert statuses(history)[when] == Status.DIVERGED
     assert history[-1] | {"head": 0} == history[-2] | {"head": 0, "residual": 0.0}  # and nothing changes any more
+
+
+def test_an_image_is_given_up_where_its_score_no_longer_falls() -> None:
+    scores = [8.0, 9.0, 7.0, 6.99, 7.0, math.nan, 6.2, 1.0, 1.0]  # below seven eighths of 8 is 6.99, but not 7
+    history = assess([1.0] * 9, scores=scores, stall=3)
+    assert [state["milestone"] for state in history] == pytest.approx([8.0] * 3 + [6.99] * 6)
+    assert [state["stalled"] for state in history] == [0, 1, 2, 0, 1, 2, 3, 3, 3]
+    assert statuses(history) == [RUNNING] * 6 + [Status.STALLED] * 3
+
+
+def test_convergence_and_the_limit_come_before_giving_up() -> None:
+    assert statuses(assess([1.0] * 3, stall=2, limit=3))[-1] == Status.MAX_ITERATIONS
+    assert statuses(assess([0.0] * 4, stall=3))[-1] == Status.CONVERGED
+    assert statuses(assess([1.0, 1.0, math.nan], stall=2))[-1] == Status.DIVERGED
 
 
 def test_a_residual_that_is_not_finite_is_not_below_the_tolerance() -> None:

@@ -10,6 +10,7 @@ import torch
 from memrecon_fast.ops.anderson import plain
 from tests.ops.against_plain import Buffers, clone
 from tests.ops.anderson.against_plain_anderson import (
+    ASSESS,
     ESTIMATE_MASK,
     MEASURE,
     MIX,
@@ -30,7 +31,7 @@ ops: Any = pytest.importorskip("memrecon_fast.ops.anderson.triton", reason="Trit
 if pytest.importorskip("memrecon_fast.ops.triton").INTERPRETED:
     pytest.skip("the kernels are interpreted, on the CPU", allow_module_level=True)
 
-LOOP: list[tuple[Any, ...]] = [MEASURE, ESTIMATE_MASK, ("assess", 0.3, 3, 7, 5), WEIGH, MIX]
+LOOP: list[tuple[Any, ...]] = [MEASURE, ESTIMATE_MASK, ASSESS, WEIGH, MIX]
 
 
 class TestGPU(AndersonAgainstPlain):
