@@ -49,7 +49,7 @@ class Net:
     learning_rate: float = 1e-3
     published_gamma: float = 0.5
     sweeps: bool = False
-    """Whether memory, mask_period and settle are varied too."""
+    """Whether memory, mask_period, settle and stall are varied too."""
 
 
 _FC = Net("fc-lrelu", "leaky_relu", 40, 20, (1e-4, 1e-6, 1e-7, 1e-8), sweeps=True)
@@ -124,6 +124,8 @@ def methods(net: Net, level: float) -> Iterator[Method]:
             yield Method(f"mask_period = {period}, γ = 0.2", vary(accelerated, gamma=0.2, mask_period=period))
         for settle in (0, 1, 4):
             yield Method(f"settle = {settle}, γ = 0.2", vary(accelerated, gamma=0.2, settle=settle))
+        for stall in (5, 20, 200):
+            yield Method(f"stall = {stall}", vary(accelerated, stall=stall))
 
 
 def trained(net: Net, members: Tensor, folder: Path) -> dict[float, tuple[nn.Module, float]]:

@@ -108,6 +108,19 @@ def test_recovery_agrees_with_the_literal_twin(
         assert_same_recovery(got, oracle, images, settings)
 
 
+def test_what_makes_no_progress_is_given_up_where_the_literal_twin_gives_it_up(memorised: Memorised) -> None:
+    images = torch.cat([memorised.members[:4], memorised.controls[:8]])
+    degraded = degradation.erase(images, degradation.make_mask("half", SHAPE))
+    settings = accelerated(memory=0, gamma=0.5, stall=4)  # without extrapolation last bits do not grow
+    oracle = reference.recover(memorised.autoencoder, degraded, settings=settings)
+    assert (oracle.status == Status.STALLED).sum() >= 4
+    for backend in BACKENDS:
+        got = mf.recover(memorised.autoencoder, degraded, settings=settings, backend=backend)
+        for name in ("status", "outer_iterations", "evaluations"):
+            assert torch.equal(getattr(got, name), getattr(oracle, name)), name
+        torch.testing.assert_close(got.images, oracle.images, rtol=0, atol=1e-4)
+
+
 def test_noisy_images_agree_with_the_literal_twin(memorised: Memorised) -> None:
     images = memorised.members[:8]
     degraded = degradation.erase(images, degradation.make_mask("center", SHAPE), noise_std=0.01, seed=1)
