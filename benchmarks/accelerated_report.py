@@ -37,7 +37,9 @@ def render(nets: dict[str, Any], folder: Path) -> None:
         f"torch {where['torch']}, {where['commit']}, {where['date']}.",
         "",
         *_criteria(rows),
+        *_portfolio(rows),
         *_recognition(rows),
+        *_against_scores(rows),
         "## All methods",
         "",
         "Rates of members: accurate / approximate, mean over the masks; controls: approximate, of all masks together.",
@@ -103,25 +105,100 @@ def _comparison(name: str, pairs: list[tuple[Row, Row]], kind: str) -> str:
     )
 
 
+def _portfolio(rows: list[Row]) -> list[str]:
+    """Several γ, and several initial masks, with the best estimate by score, against each γ alone."""
+    singles = [f"accelerated, γ = {gamma:g}" for gamma in DEFAULT_GAMMAS["accelerated"]]
+    lines = [
+        "## Several γ, chosen by score, against one",
+        "",
+        "Over the masks of a net at its lowest train loss. *Cells at least as good*: as the best single γ there.",
+        "",
+        f"| net | rate | {' | '.join(singles)} | {OURS} | cells at least as good | worse by | with 3 starts |",
+        f"|---|---|{'---|' * len(singles)}---|---|---|---|",
+    ]
+    for (net, _), group in _grouped(rows, lambda row: (row["net"], row["level"])):
+        of_method = {
+            method: {row["mask"]: row["members"] for row in some}
+            for method, some in _grouped(group, lambda row: row["method"])
+        }
+        if not {OURS, *singles} <= of_method.keys():
+            continue
+        for kind in ("accurate", "approximate"):
+
+            def rate(method: str, kind: str = kind, of_method: dict[str, dict[str, Row]] = of_method) -> Any:
+                return np.array([one[kind] / one["images"] for one in of_method[method].values()])
+
+            behind = np.max([rate(method) for method in singles], axis=0) - rate(OURS)
+            lines.append(
+                f"| {net} | {kind} | {' | '.join(f'{rate(method).mean():.3f}' for method in singles)} "
+                f"| {rate(OURS).mean():.3f} | {(behind <= 0).sum()} of {len(behind)} "
+                f"| {', '.join(f'{by:.3f}' for by in sorted(behind[behind > 0])) or '–'} "
+                f"| {rate(f'{OURS}, 3 starts').mean():.3f} |"
+            )
+    return [*lines, ""]
+
+
+def _against_scores(rows: list[Row]) -> list[str]:
+    """Image by image: does the accelerated solver ever end at a higher score than the paper's method?"""
+    theirs = "paper, γ = 1"
+    lines = [
+        f"## Scores, image by image, against {theirs}",
+        "",
+        "Members and controls of all masks; the score is the residual of the fixed point and the misfit. *Both*",
+        "recognised: below 10⁻⁵, where no further γ is tried. The other images are in one of the next three columns;",
+        "*lost* are those that only the paper's method recovers approximately.",
+        "",
+        "| net | train loss | images | both | accelerated lower | equal | the paper's lower | lost "
+        "| the paper's / accelerated, median | diverged: paper, accelerated |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (net, _), group in _grouped(rows, lambda row: (row["net"], row["level"])):
+        sides = [[row for row in group if row["method"] == method] for method in (theirs, OURS)]
+        if not all(sides):
+            continue
+        before, now = (_of_all(side, "score") for side in sides)
+        recovered = [_of_all(side, "mse") < APPROXIMATE_MSE for side in sides]
+        others = ~((before < 1e-5) & (now < 1e-5))
+        compared = others & np.isfinite(before) & np.isfinite(now)
+        ratio = f"{np.median(before[compared] / now[compared]):.3g}" if compared.any() else "–"
+        diverged = [
+            sum(row[split]["statuses"]["DIVERGED"] for row in side for split in ("members", "controls"))
+            for side in sides
+        ]
+        lines.append(
+            f"| {net} | {group[0]['loss']:.1e} | {len(now)} | {(~others).sum()} | {(others & (now < before)).sum()} "
+            f"| {(others & (now == before)).sum()} | {(others & (before < now)).sum()} "
+            f"| {(recovered[0] & ~recovered[1]).sum()} | {ratio} | {diverged[0]}, {diverged[1]} |"
+        )
+    return [*lines, ""]
+
+
+def _of_all(rows: list[Row], name: str) -> Any:
+    """Of members and controls, row by row."""
+    return np.concatenate([_column([row], split, name) for row in rows for split in ("members", "controls")])
+
+
 def _recognition(rows: list[Row]) -> list[str]:
     """What the score tells without the original."""
     lines = [
         "## Recognised without the original",
         "",
         "The score is ‖f(x) − x‖²/d + ‖y − Hx‖²/d, of the estimate x and the estimated mask H (infinite where less",
-        "than nine tenths of ‖y‖² are explained; rows measured before that was asked for are without). *Recovered*:",
-        "approximately, by the original. AUC: of recovered members against controls.",
+        "than nine tenths of ‖y‖² are explained). *Recovered*: approximately, by the original. AUC: of recovered",
+        "members against controls. *Agreement*, of members and controls, with the verdict by the original, at a",
+        "threshold of 10⁻⁴, with noise 1.1 σ² above that: audits set it so, or lower where a control comes close.",
         "",
         "| net | train loss | method | recovered | their highest score | members not recovered | their lowest "
-        "| controls | their lowest | AUC | agreement at 10⁻⁴ |",
+        "| controls | their lowest | AUC | agreement |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     scored = [row for row in rows if "mse" in row["members"]]
     for (net, _, method), group in _grouped(scored, lambda row: (row["net"], row["level"], row["method"])):
-        mse, score = _column(group, "members", "mse"), _score(group, "members")
-        controls = _score(group, "controls")
+        mse, score = _column(group, "members", "mse"), _column(group, "members", "score")
+        controls = _column(group, "controls", "score")
         recovered = mse < APPROXIMATE_MSE
-        agree = np.concatenate([(score < 1e-4) == recovered, ~(controls < 1e-4)])
+        threshold = 1e-4 + 1.1 * group[0]["settings"]["noise_std"] ** 2
+        agree = np.concatenate([(score < threshold) == recovered, ~(controls < threshold)])
         auc = np.mean([np.mean(one < controls) for one in score[recovered]]) if recovered.any() else np.nan
         lines.append(
             f"| {net} | {group[0]['loss']:.1e} | {method} | {recovered.sum()} | {_extreme(score[recovered], np.max)} "
@@ -138,12 +215,6 @@ def _extreme(values: Any, which: Callable[[Any], float]) -> str:
 
 def _column(group: list[Row], split: str, name: str) -> Any:
     return np.array([np.inf if value is None else value for row in group for value in row[split][name]])
-
-
-def _score(group: list[Row], split: str) -> Any:
-    if "score" in group[0][split]:
-        return _column(group, split, "score")
-    return _column(group, split, "fixed_point_mse") + _column(group, split, "misfit")
 
 
 def _table(net: str, level: float, group: list[Row]) -> list[str]:

@@ -247,7 +247,7 @@ def audit(
                 check_choice("method", name, METHODS)
             methods = tuple(method or METHODS)
             if degraded:
-                methods = _methods_of_degraded(method, mask, noise_std, resize)
+                methods = _methods_of_degraded(method, mask, resize)
             kept = ALL_IMAGES if keep_images == "all" else _whole("--keep-images", keep_images)
             size = _size(resize)
             seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
@@ -342,14 +342,12 @@ def _open_splits(
     return splits
 
 
-def _methods_of_degraded(
-    methods: list[str] | None, masks: list[str] | None, noise_std: float, resize: str | None
-) -> tuple[str, ...]:
+def _methods_of_degraded(methods: list[str] | None, masks: list[str] | None, resize: str | None) -> tuple[str, ...]:
     """Of an audit of degraded images. Raises ValueError for what cannot be done without their originals."""
     from memrecon_fast.audit.methods import BLIND
 
-    if noise_std or resize is not None:
-        raise ValueError(f"--degraded takes images as they are, without {'--noise-std' if noise_std else '--resize'}")
+    if resize is not None:
+        raise ValueError("--degraded takes images as they are, without --resize")
     if len(masks or ()) > 1:
         raise ValueError("--degraded takes one --mask, the known one, or none")
     allowed = ("known-mask",) if masks else BLIND

@@ -33,11 +33,12 @@ class Audit:
     methods: of `METHODS`.
     settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
         `restore_known_pixels` is then False, whatever was given, and `recognized_below` above what noise leaves.
-    noise_std: standard deviation of the noise on the degraded images, at most 1.
+    noise_std: standard deviation of the noise on the degraded images, at most 1. Of `degraded` ones it is what they
+        are said to carry: nothing is added.
     keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
     backend, slots: as for `recover`.
     degraded: the images are degraded already, and their originals unknown. The only mask is then `GIVEN`: the known
-        one, for the method "known-mask", or all True; and there are no "iterate" and no noise.
+        one, for the method "known-mask", or all True; and there is no "iterate".
 
     Raises TypeError or ValueError for what does not fit together.
     """
@@ -88,8 +89,8 @@ class Audit:
                 f"what {', '.join(wrong)} makes of degraded images cannot be judged without their originals; "
                 f"expected {', '.join(RECOGNIZED)}"
             )
-        if list(self.masks) != [GIVEN] or self.noise_std > 0:
-            raise ValueError(f"degraded images are taken as they are: the only mask is {GIVEN!r}, and noise_std 0")
+        if list(self.masks) != [GIVEN]:
+            raise ValueError(f"degraded images are taken as they are: the only mask is {GIVEN!r}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -104,6 +104,7 @@ class Workbench:
 
     def _samples(self, shards: Iterable[Shard], skip: Callable[[str], None]) -> Iterator[Sample]:
         audit = self._audit
+        noise_std = 0.0 if audit.degraded else audit.noise_std  # what is degraded has its noise already
         for shard in shards:
             images, mask = audit.splits[shard.cell.split], audit.masks[shard.cell.mask]
             known_mask = mask if shard.cell.method == "known-mask" else None
@@ -113,7 +114,7 @@ class Workbench:
                 except ValueError as error:
                     skip(str(error))
                     continue
-                degraded = erase(original[None], mask, audit.noise_std, audit.settings.seed, first_index=index)[0]
+                degraded = erase(original[None], mask, noise_std, audit.settings.seed, first_index=index)[0]
                 truth = None if audit.degraded else _Truth(original, mask)
                 job = _Job(shard.cell, images.names[index], images.sha256[index], degraded, truth)
                 yield Sample(index, degraded, known_mask, label=job)

@@ -35,7 +35,7 @@ from tests.audit.test_killing import many_images
 from tests.memorised import Memorised
 
 pytest.importorskip("ray")
-KILLS = 5
+KILLS = 3
 WITHOUT_SESSIONS = ("summary.json", "report.html", "summary.csv", "verdicts.csv")
 
 
