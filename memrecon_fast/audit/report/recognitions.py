@@ -28,6 +28,8 @@ class Recognition:
     """Scores of the members that were tried."""
     controls: NDArray[np.float64]
     """Of the controls that were tried, without near-duplicates of members."""
+    closest: str | None = None
+    """The name of the control with the lowest score."""
 
     def row(self) -> dict[str, Any]:
         """For `summary.json`; None for what nothing is known of."""
@@ -41,6 +43,7 @@ class Recognition:
             "controls": len(self.controls),
             "controls_below_limit": int((self.controls < self.calibration.limit).sum()),
             "lowest_control": lowest if np.isfinite(lowest) else None,
+            "lowered_by": self.closest if self.calibration.threshold < self.calibration.limit else None,
             "false_positive_bound": self.calibration.false_positive_bound,
             "auc": auc(self.members, self.controls) if both else None,
         }
@@ -55,12 +58,16 @@ def gather_recognitions(results: Results) -> dict[tuple[str, str], Recognition]:
             if method not in RECOGNIZED or (members is None and controls is None):
                 continue
             of_members = np.empty(0) if members is None else scores(members)
-            of_controls = np.empty(0)
+            of_controls, closest = np.empty(0), None
             if controls is not None:
-                of_controls = scores(controls)[~results.near_duplicates("controls")[controls["index"]]]
+                others = ~results.near_duplicates("controls")[controls["index"]]
+                of_controls = scores(controls)[others]
+                if len(of_controls):
+                    index = controls["index"][others][of_controls.argmin()]
+                    closest = results.images_of("controls")["name"][index]
             pixels = int(np.prod(results.description["plan"]["image_shape"]))
             noisy = pixels if method in BLIND else results.description["kept"][mask]
             floor = noise_floor(results.description["plan"]["noise_std"], noisy, pixels)
             calibration = calibrate(of_controls, floor)
-            gathered[mask, method] = Recognition(mask, method, calibration, of_members, of_controls)
+            gathered[mask, method] = Recognition(mask, method, calibration, of_members, of_controls, closest)
     return gathered

@@ -458,3 +458,10 @@ def test_pictures_survive_their_file_and_large_ones_are_reduced(tmp_path: Path) 
 def test_a_picture_of_a_diverged_estimate_is_black_or_white() -> None:
     lost = torch.tensor([float("nan"), float("inf"), -float("inf"), 2.0]).view(1, 2, 2)
     assert make_picture(lost, lost, lost, lost)[2].tolist() == [[[0, 255], [0, 255]]]
+
+
+@pytest.mark.parametrize("score", [3e-4, 1.5e-4])
+def test_the_control_that_lowers_a_threshold_is_named(tmp_path: Path, score: float) -> None:
+    cells = {Cell("members", "half", "paper"): [A], Cell("controls", "half", "paper"): [N, score / 0.3]}
+    said = "half: the control controls-1.png lowered the threshold, with a score of 1.5e-04"
+    assert (said in words(Page(report_of(make_run(tmp_path, cells))))) == (score == 1.5e-4)

@@ -315,6 +315,7 @@ def test_what_is_recognized_without_the_originals(tmp_path: Path) -> None:
         "controls": 4,
         "controls_below_limit": 0,
         "lowest_control": pytest.approx(1.5e-4),
+        "lowered_by": "controls-0.png",
     }
     assert row["approximate_rate"] == 4 / 7
     assert row["recognized_rate"] == 3 / 7
@@ -340,7 +341,8 @@ def test_what_noise_adds_to_every_score_is_allowed_for(tmp_path: Path) -> None:
 def test_without_controls_nothing_is_said_of_false_positives(tmp_path: Path) -> None:
     (recognition,) = summarise(make_run(tmp_path, {Cell("members", "half", "paper"): [A, N]}))["recognition"]
     assert (recognition["threshold"], recognition["controls"]) == (1e-4, 0)
-    assert recognition["false_positive_bound"] is recognition["auc"] is recognition["lowest_control"] is None
+    for name in ("false_positive_bound", "auc", "lowest_control", "lowered_by"):
+        assert recognition[name] is None
 
 
 def test_recognition_is_that_of_the_parquet_files(memorised: Memorised, tmp_path: Path) -> None:
