@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.gpu_blocks import passes_of_block
 from benchmarks.gpu_checks import make_images, random_fields
 from benchmarks.gpu_device import Device, Share
 from memrecon_fast import Settings, degradation, groups, inflight, metrics
@@ -39,8 +40,7 @@ class Sizes:
     steps: int
     learning_rate: float
     images: int
-    inner: int
-    outer: int
+    settings: dict[str, Settings]
     slots: int | None
     training_seconds: float
     profile_seconds: float
@@ -55,8 +55,7 @@ REAL = Sizes(
     steps=8000,
     learning_rate=2e-4,  # at the usual 1e-3 the loss of so wide a net rises again: 0.06 after 220 steps, against 0.02
     images=25_000,
-    inner=40,
-    outer=40,
+    settings={"paper": Settings(solver="paper", max_outer_iterations=40), "accelerated": Settings()},
     slots=None,  # as many as the package chooses
     training_seconds=25.0,
     profile_seconds=2.0,
@@ -68,9 +67,11 @@ REHEARSAL = Sizes(
     depth=3,
     steps=1500,
     learning_rate=1e-3,
-    images=24,
-    inner=3,
-    outer=24,
+    images=16,
+    settings={
+        "paper": Settings(solver="paper", inner_iterations=3, max_outer_iterations=24),
+        "accelerated": Settings(gamma=(0.5, 1.0), memory=1, mask_period=1, max_outer_iterations=2),
+    },
     slots=8,
     training_seconds=2.0,
     profile_seconds=0.2,
@@ -189,23 +190,22 @@ class _Watch:
 
 
 def measure_audit(device: Device, share: Share, task: Task) -> dict[str, Any]:
-    """All the images in every precision, or as many as the time allows."""
-    precisions = [*device.formats, "progressive"]
+    """All the images with each solver and precision, or as many as the time allows."""
+    cells = [("paper", precision) for precision in (*device.formats, "progressive")]
+    cells += [("accelerated", precision) for precision in (device.formats[0], "progressive")]
     rows = []
-    for number, precision in enumerate(precisions):
-        if share.has(1.0, f"audit in {precision}"):
-            rows.append(_stream(device, task, precision, share.left() / (len(precisions) - number)))
+    for number, (solver, precision) in enumerate(cells):
+        what = f"audit with {solver} in {precision}"
+        if share.has(1.0, what):
+            rows.append(_stream(device, task, solver, precision, share.left() / (len(cells) - number)))
             if rows[-1]["images"] < task.sizes.images:
-                share.skipped.append(f"audit in {precision}: {rows[-1]['images']} of {task.sizes.images} images")
+                share.skipped.append(f"{what}: {rows[-1]['images']} of {task.sizes.images} images")
         device.release()
     return {"rows": rows, "about": task.about}
 
 
-def _solver(device: Device, task: Task, precision: str) -> AnySolver:
-    sizes = task.sizes
-    settings = Settings(
-        solver="paper", inner_iterations=sizes.inner, max_outer_iterations=sizes.outer, precision=precision
-    )
+def _prepare(device: Device, task: Task, solver: str, precision: str) -> AnySolver:
+    settings = dataclasses.replace(task.sizes.settings[solver], precision=precision)
     return prepare_recover(task.model, task.pool.shape[1:], settings, backend="triton", device=device.torch)
 
 
@@ -214,9 +214,8 @@ def _in_flight(device: Device, task: Task, solver: AnySolver) -> InFlight:
     return InFlight(solver, slots, device.schedule(slots))
 
 
-def _stream(device: Device, task: Task, precision: str, seconds: float) -> dict[str, Any]:
-    solver = _solver(device, task, precision)
-    in_flight = _in_flight(device, task, solver)
+def _stream(device: Device, task: Task, solver: str, precision: str, seconds: float) -> dict[str, Any]:
+    in_flight = _in_flight(device, task, _prepare(device, task, solver, precision))
     feed = Feed(task, task.sizes.images, 0.6 * seconds)  # the rest is for the images that are still in the slots
     watch = _Watch(device)
     device.synchronize()
@@ -228,8 +227,9 @@ def _stream(device: Device, task: Task, precision: str, seconds: float) -> dict[
     milliseconds = watch.milliseconds()
     most = max((rows for rows, _ in milliseconds), default=0)
     full = [value for rows, value in milliseconds if rows == most]
-    passes = task.sizes.inner - 1
+    passes = passes_of_block(task.sizes.settings[solver])
     return {
+        "solver": solver,
         "precision": precision,
         "images": len(finished),
         "slots": in_flight.slots,
@@ -242,6 +242,7 @@ def _stream(device: Device, task: Task, precision: str, seconds: float) -> dict[
         "first runs and captures, seconds": watch.preparing_seconds,
         "rows of a full block": most,
         "full block, ms": float(np.median(full)) if full else None,
+        "evaluations, mean": float(np.mean([one.evaluations for one in finished])),
         "outer iterations, mean": float(np.mean([one.outer_iterations for one in finished])),
         **_rates(feed, finished),
     }
@@ -292,7 +293,7 @@ def measure_profile(device: Device, share: Share, task: Task, trace: Path | None
 
 def _profile(device: Device, task: Task, precision: str, trace: Path | None) -> list[_Kernel]:
     """The kernels of a few seconds, once as many images have left as there are slots."""
-    in_flight = _in_flight(device, task, _solver(device, task, precision))
+    in_flight = _in_flight(device, task, _prepare(device, task, "paper", precision))
     seconds = task.sizes.profile_seconds
     stream = in_flight.stream(Feed(task, 10**9, float("inf")))
     profiler = torch.profiler.profile(activities=[device.activity])

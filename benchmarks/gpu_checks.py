@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-import importlib.machinery
-import importlib.util
-import inspect
-import subprocess
-import sys
-import sysconfig
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +14,65 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from benchmarks.gpu_device import ROOT, Device, Share
+from benchmarks.gpu_cpp import make_cpp_available
+from benchmarks.gpu_device import Device, Share
+from benchmarks.gpu_operations import FILES, OPERATIONS, Failed, bits, compare_operation, must_equal
 from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.cuda_graph import Graphs
 from memrecon_fast.inflight import InFlight
-from memrecon_fast.ops import plain
-from memrecon_fast.ops import triton as kernels
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.settings import RUNNING, Status
 from memrecon_fast.solvers.samples import Finished, Sample
 from memrecon_fast.solvers.slots import narrow, tensors
-
-Buffers = dict[str, Tensor]
-ARGUMENTS = {
-    name: [p.name for p in inspect.signature(getattr(plain, name)).parameters.values() if p.annotation == "Tensor"]
-    for name in ("start", "step", "close", "advance", "judge")
-}
-"""The buffers of each operation, in the order of its arguments; the numbers come after them."""
-OPERATIONS: list[tuple[Any, ...]] = [
-    *[("start",), ("step",), ("close", False), ("close", True), ("advance",)],
-    *[("judge", tolerance, patience, 7, first) for tolerance, patience, first in ((0.3, 3, 2), (0.0, 1, 1))],
-]
-"""With their further arguments."""
-MASKS = ("center", "random-80")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """`shapes`: rows and pixels for the operations. The others: of the network that is trained for the recoveries."""
+    """`shapes`: for the operations of each solver, rows and pixels, and places in the ring. The others: of the network
+    that is trained for the recoveries, and of these."""
 
-    shapes: tuple[tuple[int, int], ...]
+    shapes: dict[str, tuple[tuple[int, ...], ...]]
     side: int
     members: int
     width: int
     depth: int
     steps: int
-    inner: int
-    outer: int
+    settings: dict[str, Settings]
+    masks: tuple[str, ...]
     slots: int
 
 
 REAL = Sizes(
-    shapes=((64, 768), (64, 12288), (600, 12288), (61, 12289), (5, 769), (16, 70), (130, 1), (1, 1)),
+    shapes={
+        "paper": ((64, 768), (64, 12288), (600, 12288), (61, 12289), (5, 769), (16, 70), (130, 1), (1, 1)),
+        # each number of places takes kernels of its own, and time to compile them
+        "accelerated": ((64, 768, 6), (200, 12288, 6), (61, 12289, 6), (16, 70, 33), (130, 1, 1)),
+    },
     side=16,
     members=30,
     width=384,
     depth=6,
     steps=3000,
-    inner=40,
-    outer=60,
+    settings={"paper": Settings(solver="paper", max_outer_iterations=60), "accelerated": Settings()},
+    masks=("center", "random-80"),
     slots=16,  # the only number of rows, also when few images are left: another one may mean other last bits
 )
 REHEARSAL = Sizes(
-    shapes=((2, 768), (3, 769), (2, 70), (5, 1)),
+    shapes={
+        "paper": ((2, 768), (3, 769), (2, 70), (5, 1)),
+        "accelerated": ((3, 768, 6), (2, 769, 3), (4, 70, 2), (5, 1, 1)),
+    },
     side=8,
-    members=6,
+    members=3,
     width=96,
     depth=4,
     steps=1500,
-    inner=10,
-    outer=24,
+    settings={
+        "paper": Settings(solver="paper", inner_iterations=10, max_outer_iterations=24),
+        "accelerated": Settings(gamma=(0.5, 1.0), memory=2, mask_period=2, max_outer_iterations=9),
+    },
+    masks=("center",),
     slots=4,
 )
-
-
-class Failed(Exception):
-    """A check that was not passed: how."""
 
 
 def run_checks(device: Device, share: Share) -> dict[str, Any]:
@@ -94,83 +80,40 @@ def run_checks(device: Device, share: Share) -> dict[str, Any]:
     sizes = REHEARSAL if device.rehearsal else REAL
     rows: list[dict[str, Any]] = []
 
-    def check(what: str, function: Callable[[], str]) -> None:
+    def check(what: str, function: Callable[..., str], *arguments: Any) -> None:
         try:
-            rows.append({"check": what, "passed": True, "seen": function()})
+            rows.append({"check": what, "passed": True, "seen": function(*arguments)})
         except Exception as error:
             if not isinstance(error, Failed):
                 traceback.print_exc()
             rows.append({"check": what, "passed": False, "seen": f"{type(error).__name__}: {error}"})
         print(f"  {'passed' if rows[-1]['passed'] else 'FAILED'}: {what}: {rows[-1]['seen']}", flush=True)
 
-    for operation in OPERATIONS:
-        what = f"{operation[0]}{operation[1:] or ''} as ops/plain.py, bit for bit"
-        check(what, functools.partial(_operation, device, operation, sizes.shapes))
+    for solver, operations in OPERATIONS.items():
+        for operation in operations:
+            what = f"{operation[0]}{operation[1:] or ''} as {FILES[solver]}, bit for bit"
+            check(what, compare_operation, device, operation, sizes.shapes[solver])
     images, source = make_images(2 * sizes.members, sizes.side)
     task = _Task(device, sizes, images)
     check("the network memorised", task.train)
-    check("verdicts of triton and torch are the same", task.triton_as_torch)
+    unet = autoencoders.UNet(tuple(images.shape[1:]), (8, 16)).eval().to(device.torch)
     with tempfile.TemporaryDirectory() as folder:
         why_not = make_cpp_available(Path(folder))
         if why_not:
             share.skipped.append(f"the comparison with the C++ kernels: {why_not}")
-        else:
-            check("verdicts of triton and of cpp on the CPU are the same", task.triton_as_cpp)
-    check("verdicts of progressive precision and of float32 are the same", task.progressive_as_float32)
-    unet = autoencoders.UNet(tuple(images.shape[1:]), (8, 16)).eval().to(device.torch)
-    check("captured blocks are eager ones, bit for bit (fully connected)", lambda: task.captured_as_eager(task.model))
-    check("captured blocks are eager ones, bit for bit (U-Net)", lambda: task.captured_as_eager(unet))
-    check(f"the order of the images in {sizes.slots} slots changes nothing", task.any_order)
+        for solver in sizes.settings:
+            check(f"{solver}: members are recovered", task.recovers, solver)
+            check(f"{solver}: verdicts of triton and torch are the same", task.triton_as_torch, solver)
+            if not why_not:
+                check(f"{solver}: verdicts of triton and of cpp on the CPU are the same", task.triton_as_cpp, solver)
+            progressive = f"{solver}: verdicts of progressive precision and of float32 are the same"
+            check(progressive, task.progressive_as_float32, solver)
+            for name, model in (("fully connected", task.model), ("U-Net", unet)):
+                captured = f"{solver}: captured blocks are eager ones, bit for bit ({name})"
+                check(captured, task.captured_as_eager, solver, model)
+            check(f"{solver}: the order of the images in {sizes.slots} slots changes nothing", task.any_order, solver)
     device.release()
     return {"rows": rows, "images": source, "passed": all(row["passed"] for row in rows)}
-
-
-def _operation(device: Device, operation: tuple[Any, ...], shapes: tuple[tuple[int, int], ...]) -> str:
-    """Against plain torch on the device, and on the CPU."""
-    for shape in shapes:
-        before = random_buffers(*shape)
-        got = {name: tensor.to(device.torch, copy=True) for name, tensor in before.items()}
-        launch(kernels, operation, got)
-        for where in (device.torch, torch.device("cpu")):
-            expected = {name: tensor.to(where, copy=True) for name, tensor in before.items()}
-            launch(plain, operation, expected)
-            for name, tensor in expected.items():
-                _compare(f"{name} {list(shape)} against {where}", got[name].cpu(), tensor.cpu(), name == "residual")
-    return f"{len(shapes)} shapes, residual within 1 ulp"
-
-
-def _compare(what: str, got: Tensor, expected: Tensor, is_residual: bool) -> None:
-    """Bit for bit; a residual, which is summed in another order, to one unit in the last place."""
-    if got.dtype == torch.float32:
-        got, expected = (torch.where(t.isnan(), torch.nan, t).view(torch.int32).long() for t in (got, expected))
-    wrong = (got - expected).abs() > 1 if is_residual else got != expected
-    if wrong.any():
-        raise Failed(
-            f"{what}: {int(wrong.sum())} of {wrong.numel()} entries differ, first at {wrong.nonzero()[0].tolist()}"
-        )
-
-
-def launch(ops: Any, operation: tuple[Any, ...], buffers: Buffers) -> None:
-    """Run an operation of `ops` in place."""
-    name, *rest = operation
-    getattr(ops, name)(*(buffers[argument] for argument in ARGUMENTS[name]), *rest)
-
-
-def random_buffers(rows: int, d: int) -> Buffers:
-    """Images, a γ of its own for each row, and counters; two of three rows are running."""
-    generator = torch.Generator().manual_seed(rows + d)
-    buffers = {name: torch.randn(rows, d, generator=generator) for name in "svyx"}
-    for name in ("mask", "anchor"):
-        buffers[name] = torch.rand(rows, d, generator=generator) < 0.5
-    buffers["coefficients"] = plain.coefficients(0.05 + 3 * torch.rand(rows, generator=generator, dtype=torch.float64))
-    buffers["residual"] = torch.rand(rows, generator=generator)
-    for name in ("settled", "recurs", "renew"):
-        buffers[name] = torch.rand(rows, generator=generator) < 0.5
-    for name in ("iterations", "blocks", "below", "anchored", "period"):
-        buffers[name] = torch.randint(7, (rows,), generator=generator, dtype=torch.int32)
-    others = torch.randint(len(Status), (rows,), generator=generator, dtype=torch.int8)
-    buffers["status"] = torch.where(torch.arange(rows) % 3 == 2, others, torch.tensor(RUNNING, dtype=torch.int8))
-    return buffers
 
 
 class _Task:
@@ -181,124 +124,120 @@ class _Task:
         self.sizes = sizes
         self.images = images
         self.shape = tuple(images.shape[1:])
-        self.settings = Settings(solver="paper", inner_iterations=sizes.inner, max_outer_iterations=sizes.outer)
         self.model = autoencoders.FullyConnected(self.shape, sizes.width, sizes.depth).eval().to(device.torch)
+        self._recovered: dict[tuple[str, str, Settings], tuple[mf.Recovery, Tensor]] = {}
 
     def train(self) -> str:
         members = self.images[: self.sizes.members]
         result = autoencoders.train(self.model, members, 1e-9, max_steps=self.sizes.steps)
         if not result.loss < 1e-4:
             raise Failed(f"the loss is {result.loss:.1e} after {result.steps} steps")
-        approximate, controls = 0, 0
-        for mask in MASKS:
-            verdicts = self._verdicts("triton", mask)[1][:, 1]
-            approximate += int(verdicts[: self.sizes.members].sum())
-            controls += int(verdicts[self.sizes.members :].sum())
-        if not approximate:
-            raise Failed(f"no member is recovered (loss {result.loss:.1e})")  # then there is nothing to compare
-        total = len(MASKS) * self.sizes.members
+        return f"loss {result.loss:.1e} in {result.seconds:.1f} s"
+
+    def recovers(self, solver: str) -> str:
+        """Otherwise there is nothing to compare."""
+        approximate = [self._recover("triton", mask, self.sizes.settings[solver])[1][:, 1] for mask in self.sizes.masks]
+        members, controls = torch.stack(approximate, dim=1).split(self.sizes.members)
+        if not members.any():
+            raise Failed("no member is recovered")
         return (
-            f"loss {result.loss:.1e} in {result.seconds:.1f} s; approximately recovered: {approximate} of {total} "
-            f"members, {controls} of {len(MASKS) * (len(self.images) - self.sizes.members)} controls"
+            f"approximately recovered: {int(members.sum())} of {members.numel()} members, "
+            f"{int(controls.sum())} of {controls.numel()} controls"
         )
 
-    def triton_as_torch(self) -> str:
-        """The same forward passes, so that every bit should agree; the verdicts must."""
-        bits = total = 0
-        for mask in MASKS:
-            (one, verdicts), (other, others) = self._verdicts("triton", mask), self._verdicts("torch", mask)
-            _same_verdicts(verdicts, others, allowed=0)
-            bits += int((one.images == other.images).flatten(1).all(dim=1).sum())
-            total += len(self.images)
-        return f"{total} recoveries, {bits} of them the same image bit for bit; {one.execution}"
+    def triton_as_torch(self, solver: str) -> str:
+        """The same forward passes. With "paper" every bit should agree, and the verdicts must; "accelerated" sums in
+        another order, and its extrapolations make more of that: as for cpp."""
+        return self._compare(solver, "torch", "float32", exact=solver == "paper")
 
-    def triton_as_cpp(self) -> str:
+    def triton_as_cpp(self, solver: str) -> str:
         """The forward passes are rounded differently: an image on the edge between two attractors may change sides."""
-        return self._differing(
-            lambda mask: self._verdicts("triton", mask)[1], lambda mask: self._verdicts("cpp", mask)[1]
-        )
+        return self._compare(solver, "cpp", "float32")
 
-    def progressive_as_float32(self) -> str:
+    def progressive_as_float32(self, solver: str) -> str:
         """The masks that float32 begins with are others: as for cpp."""
-        progressive = dataclasses.replace(self.settings, precision="progressive")
-        return self._differing(
-            lambda mask: self._verdicts("triton", mask)[1], lambda mask: self._verdicts("triton", mask, progressive)[1]
-        )
+        return self._compare(solver, "triton", "progressive")
 
-    def captured_as_eager(self, model: nn.Module) -> str:
+    def captured_as_eager(self, solver: str, model: nn.Module) -> str:
         """Four blocks: the second call captures, and three of them are replays."""
-        device, rows = self.device, len(self.images)
-        solver = prepare_recover(model, self.shape, self.settings, backend="triton", device=device.torch)
-        samples = [Sample(i, y) for i, y in enumerate(self._degraded(MASKS[0]))]
-        eager, again, captured = (solver.allocate(rows) for _ in range(3))
+        device, rows = self.device, self.sizes.slots
+        # settle = 0: extrapolated from the beginning on
+        settings = dataclasses.replace(self.sizes.settings[solver], settle=0)
+        prepared = prepare_recover(model, self.shape, settings, backend="triton", device=device.torch)
+        samples = [Sample(i, y) for i, y in enumerate(self._degraded(self.sizes.masks[0])[:rows])]
+        eager, again, captured = (prepared.allocate(rows) for _ in range(3))
         with torch.inference_mode():
             for slots in (eager, again, captured):
-                solver.load(slots, [solver.stage(sample) for sample in samples])
-            graphs = Graphs(lambda count: solver.advance(narrow(captured, 0, count)), device.capture_function())
+                prepared.load(slots, [prepared.stage(sample) for sample in samples])
+            graphs = Graphs(lambda count: prepared.advance(narrow(captured, 0, count)), device.capture_function())
             for _ in range(4):
-                solver.advance(eager)
-                solver.advance(again)
+                prepared.advance(eager)
+                prepared.advance(again)
                 graphs(rows)
         device.synchronize()
         if not graphs.captured:
             raise Failed(f"nothing was captured: {graphs.why_not}")
         for name, tensor in tensors(eager).items():
-            if not torch.equal(_bits(tensor), _bits(tensors(again)[name])):
+            if not torch.equal(bits(tensor), bits(tensors(again)[name])):
                 return f"not decided: {name} of two eager runs differs, the autoencoder is not the same in every call"
-            _compare(name, tensors(captured)[name].cpu(), tensor.cpu(), is_residual=False)
+            must_equal(name, tensors(captured)[name], tensor)
         return f"{rows} images, {len(tensors(eager))} buffers after 4 blocks"
 
-    def any_order(self) -> str:
+    def any_order(self, solver: str) -> str:
         """Forwards, backwards, and at random."""
-        solver = prepare_recover(self.model, self.shape, self.settings, backend="triton", device=self.device.torch)
-        samples = [Sample(i, y) for i, y in enumerate(self._degraded(MASKS[1]))]
+        # One γ: which of several estimates is taken depends on their scores, and these in their last bits on how many
+        # images are scored together.
+        settings = dataclasses.replace(self.sizes.settings[solver], gamma=0.5)
+        prepared = prepare_recover(self.model, self.shape, settings, backend="triton", device=self.device.torch)
+        samples = [Sample(i, y) for i, y in enumerate(self._degraded(self.sizes.masks[-1]))]
         shuffled = torch.randperm(len(samples), generator=torch.Generator().manual_seed(3)).tolist()
         results: list[dict[int, Finished]] = []
         for order in (samples, samples[::-1], [samples[i] for i in shuffled]):
-            in_flight = InFlight(solver, self.sizes.slots, self.device.schedule(self.sizes.slots))
+            in_flight = InFlight(prepared, self.sizes.slots, self.device.schedule(self.sizes.slots))
             results.append({one.index: one for one in in_flight.stream(order)})
         for other in results[1:]:
             for index, one in results[0].items():
-                _compare(f"image {index}", other[index].image, one.image, is_residual=False)
-                _compare(f"mask {index}", other[index].mask, one.mask, is_residual=False)
+                must_equal(f"image {index}", other[index].image, one.image)
+                must_equal(f"mask {index}", other[index].mask, one.mask)
                 if (one.status, one.outer_iterations) != (other[index].status, other[index].outer_iterations):
                     raise Failed(f"image {index} ended otherwise")
         return f"{len(samples)} images in 3 orders; {in_flight.execution}"
 
-    def _differing(self, verdicts: Callable[[str], Tensor], others: Callable[[str], Tensor]) -> str:
-        pairs = [(verdicts(mask), others(mask)) for mask in MASKS]
-        allowed = max(1, len(MASKS) * len(self.images) // 50)
-        one, other = (torch.cat(side) for side in zip(*pairs, strict=True))
-        differ = _same_verdicts(one, other, allowed)
-        return f"{differ} of {len(MASKS) * len(self.images)} recoveries differ ({allowed} would be tolerated)"
-
-    def _verdicts(self, backend: str, mask: str, settings: Settings | None = None) -> tuple[mf.Recovery, Tensor]:
-        """The recovery, and for each image whether it is accurate, and approximate."""
-        where = torch.device("cpu") if backend == "cpp" else self.device.torch
-        model = copy.deepcopy(self.model).to(where)
-        recovered = mf.recover(
-            model, self._degraded(mask).to(where), settings=settings or self.settings, backend=backend
+    def _compare(self, solver: str, backend: str, precision: str, exact: bool = False) -> str:
+        """Verdicts of Triton's kernels in float32, and of something else; where not `exact`, a few may differ."""
+        settings = self.sizes.settings[solver]
+        total = len(self.sizes.masks) * len(self.images)
+        allowed = 0 if exact else max(1, total // 50)
+        differ: list[str] = []
+        same = 0
+        for mask in self.sizes.masks:
+            one, verdicts = self._recover("triton", mask, settings)
+            other, others = self._recover(backend, mask, dataclasses.replace(settings, precision=precision))
+            differ += [f"{mask} {i}" for i in (verdicts != others).any(dim=1).nonzero().flatten().tolist()]
+            same += int((one.images.cpu() == other.images.cpu()).flatten(1).all(dim=1).sum())
+        if len(differ) > allowed:
+            raise Failed(f"{len(differ)} of {total} verdicts differ, of {', '.join(differ)}")
+        return (
+            f"{len(differ)} of {total} recoveries differ ({allowed} would be tolerated), {same} are the same image "
+            f"bit for bit; {other.execution}"
         )
-        if recovered.backend != backend:
-            raise Failed(f"{backend} was asked for, and {recovered.backend} used")
-        mse = metrics.mse(recovered.images.cpu(), self.images)
-        return recovered, torch.stack([mse < metrics.ACCURATE_MSE, mse < metrics.APPROXIMATE_MSE], dim=1)
+
+    def _recover(self, backend: str, mask: str, settings: Settings) -> tuple[mf.Recovery, Tensor]:
+        """The recovery, made once, and for each image whether it is accurate, and approximate."""
+        key = (backend, mask, settings)
+        if key not in self._recovered:
+            where = torch.device("cpu") if backend == "cpp" else self.device.torch
+            model = copy.deepcopy(self.model).to(where)
+            recovered = mf.recover(model, self._degraded(mask).to(where), settings=settings, backend=backend)
+            if recovered.backend != backend:
+                raise Failed(f"{backend} was asked for, and {recovered.backend} used")
+            mse = metrics.mse(recovered.images.cpu(), self.images)
+            verdicts = torch.stack([mse < metrics.ACCURATE_MSE, mse < metrics.APPROXIMATE_MSE], dim=1)
+            self._recovered[key] = recovered, verdicts
+        return self._recovered[key]
 
     def _degraded(self, mask: str) -> Tensor:
         return degradation.erase(self.images, degradation.make_mask(mask, self.shape))
-
-
-def _same_verdicts(verdicts: Tensor, others: Tensor, allowed: int) -> int:
-    """How many images differ; raises where those are too many."""
-    differ = (verdicts != others).any(dim=1)
-    count = int(differ.sum())
-    if count > allowed:
-        raise Failed(f"{count} of {len(differ)} verdicts differ, of images {differ.nonzero().flatten().tolist()}")
-    return count
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return torch.where(tensor.isnan(), torch.nan, tensor).view(torch.int32) if tensor.dtype == torch.float32 else tensor
 
 
 def make_images(count: int, side: int) -> tuple[Tensor, str]:
@@ -319,47 +258,3 @@ def random_fields(count: int, side: int) -> Tensor:
         coarse = torch.rand(count, 3, cells, cells, generator=generator)
         fields += weight * nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
     return (fields + 0.15).mul(255).round().div(255)
-
-
-def make_cpp_available(folder: Path) -> str:
-    """Build the C++ kernels of this checkout in `folder`; why there are none, empty if there are.
-
-    Those that the package may already have were perhaps built from other sources: they are the second choice.
-    """
-    why_not = _build_cpp(folder)
-    if not why_not or mf.backends()["cpp"] == "available":
-        return ""
-    return why_not
-
-
-def _build_cpp(folder: Path) -> str:
-    try:
-        import pybind11
-
-        target = folder / f"_C{importlib.machinery.EXTENSION_SUFFIXES[0]}"
-        includes = [f"-I{path}" for path in (pybind11.get_include(), sysconfig.get_paths()["include"])]
-        # the flags of setup.py
-        flags = ["-O3", "-std=c++17", "-ffp-contract=off", "-fno-trapping-math", "-fopenmp", "-fvisibility=hidden"]
-        sources = [str(ROOT / "csrc" / name) for name in ("bindings.cpp", "kernels.cpp")]
-        command = ["g++", "-shared", "-fPIC", *flags, *includes, *sources, "-o", str(target)]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-        _import_as("memrecon_fast._C", target)
-    except subprocess.CalledProcessError as error:
-        return "they do not compile: " + next(_errors(error.stderr), "no message")
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _errors(output: str) -> Iterator[str]:
-    return (line for line in output.splitlines() if "error" in line)
-
-
-def _import_as(name: str, path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.modules[name] = module
-    setattr(mf, name.rpartition(".")[2], module)

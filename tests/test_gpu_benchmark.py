@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed")
 ROOT = Path(__file__).parents[1]
+SOLVERS = {"paper", "accelerated"}
+OPERATIONS = {"start", "step", "close", "advance", "judge", "measure", "estimate", "assess", "weigh", "mix"}
 SECTIONS = ["checks", "machine", "bandwidth", "blocks", "audit", "profile"]
 
 
@@ -55,7 +58,35 @@ def test_every_check_was_passed(results: dict[str, Any]) -> None:
     checks = results["sections"]["checks"]
     assert checks["passed"]
     assert [row["check"] for row in checks["rows"] if not row["passed"]] == []
-    assert len(checks["rows"]) >= 14
+    names = [row["check"] for row in checks["rows"]]
+    assert {name.split()[0].split("(")[0] for name in names if "plain.py" in name} == OPERATIONS
+    for solver in SOLVERS:
+        assert len([name for name in names if name.startswith(f"{solver}: ")]) == 7
+
+
+def test_both_solvers_are_measured(results: dict[str, Any]) -> None:
+    sections = results["sections"]
+    bandwidth = {(row["solver"], row["operation"]): row["bytes per pixel"] for row in sections["bandwidth"]["rows"]}
+    assert {operation for _, operation in bandwidth} == OPERATIONS - {"judge", "assess", "weigh"}
+    assert bandwidth["accelerated", "measure"] == 41  # as the report explains
+    for name in ("bandwidth", "blocks", "audit"):
+        assert {row["solver"] for row in sections[name]["rows"]} == SOLVERS
+    blocks = {solver: [row for row in sections["blocks"]["rows"] if row["solver"] == solver] for solver in SOLVERS}
+    assert len(blocks["paper"]) == len(blocks["accelerated"]) == 8
+    assert all(row["block / bare at full bandwidth"] > 1 for row in sections["blocks"]["rows"])
+    audits = {(row["solver"], row["precision"]): row for row in sections["audit"]["rows"]}
+    assert {("accelerated", "float32"), ("accelerated", "progressive")} < set(audits)
+    assert all(row["evaluations, mean"] > 0 for row in audits.values())
+
+
+def test_the_cpp_kernels_are_built_from_the_sources_of_setup_py() -> None:
+    sources = re.findall(r"csrc/\w+\.cpp", (ROOT / "setup.py").read_text())
+    assert sorted(sources) == sorted(f"csrc/{path.name}" for path in (ROOT / "csrc").glob("*.cpp"))
+
+
+def test_the_cpp_kernels_of_this_checkout_were_compared(results: dict[str, Any]) -> None:
+    checks = [row["check"] for row in results["sections"]["checks"]["rows"]]
+    assert len([check for check in checks if "cpp" in check]) == len(SOLVERS)
 
 
 def test_all_that_was_measured_are_numbers(results: dict[str, Any]) -> None:
