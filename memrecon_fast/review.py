@@ -53,7 +53,7 @@ class Review:
     def settle(self, count: int) -> Reviewed:
         """Score the first `count` of those that wait, and decide."""
         some = self._waiting[:count]
-        scored = score(self._solver.prox, self._solver.ops, some) if some else []
+        scored = score(self._solver.prox, self._solver.ops, some, count) if some else []
         del self._waiting[:count]
         reviewed = Reviewed([], [])
         for (sample, _), finished in zip(some, scored, strict=True):
@@ -65,14 +65,18 @@ class Review:
         return reviewed
 
 
-def score(prox: Prox, ops: Ops, pairs: list[Pair]) -> list[Finished]:
-    """The estimates with what their scores are made of; one application of f to each."""
+def score(prox: Prox, ops: Ops, pairs: list[Pair], most: int = 1) -> list[Finished]:
+    """The estimates with what their scores are made of; one application of f to each.
+
+    most: on a GPU, where the number of rows that go through f may decide the last bits, it is always this one.
+    """
     given = torch.stack([_known_pixels(sample).cpu() for sample, _ in pairs])
     images = torch.stack([finished.image for _, finished in pairs])
     masks = torch.stack([finished.mask for _, finished in pairs])
     rows = len(pairs)
     with torch.inference_mode():
-        x = torch.zeros(prox.block_sizes(rows)[-1], prox.pixels, dtype=torch.float32, device=prox.device)
+        through = prox.block_sizes(max(rows, most) if prox.device.type == "cuda" else rows)[-1]
+        x = torch.zeros(through, prox.pixels, dtype=torch.float32, device=prox.device)
         x[:rows].copy_(prox.to_rows(images))
         v = prox(x)
         y = x.clone()
