@@ -126,6 +126,7 @@ def methods(net: Net, level: float) -> Iterator[Method]:
             yield Method(f"settle = {settle}, γ = 0.2", vary(accelerated, gamma=0.2, settle=settle))
         for stall in (5, 20, 200):
             yield Method(f"stall = {stall}", vary(accelerated, stall=stall))
+            yield Method(f"stall = {stall}, noise", vary(accelerated, stall=stall, **noisy), noise_std=NOISE)
 
 
 def trained(net: Net, members: Tensor, folder: Path) -> dict[float, tuple[nn.Module, float]]:
@@ -223,7 +224,7 @@ def main() -> None:
 
 
 def run(net: Net, out: Path, masks: tuple[str, ...] = degradation.MASKS) -> None:
-    """All rows of a net that are not there yet."""
+    """All rows of a net that are not there yet, with these settings."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{net.name}.json"
     members, controls = make_photographs(net.images, net.images, net.size)
@@ -231,10 +232,12 @@ def run(net: Net, out: Path, masks: tuple[str, ...] = degradation.MASKS) -> None
         for level, (model, loss) in trained(net, members, Path(folder)).items():
             for method in methods(net, level):
                 keys = {mask: f"{level:g} | {method.name} | {mask}" for mask in masks}
-                if set(keys.values()) <= _read(path)["rows"].keys():
-                    continue
                 settings = method.settings.to_dict() | {"known": method.known, "noise_std": method.noise_std}
+                rows = _read(path)["rows"]
+                if all(key in rows and rows[key]["settings"] == settings for key in keys.values()):
+                    continue
                 about = {"net": net.name, "level": level, "loss": loss, "method": method.name, "settings": settings}
+                about |= {"pixels": members[0].numel(), "commit": where()["commit"]}
                 found = measure(model, {"members": members, "controls": controls}, method, masks)
                 _add(path, {keys[mask]: about | {"mask": mask} | row for mask, row in found.items()})
                 print(f"{net.name} at {loss:.1e}: {method.name}", flush=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memrecon_fast.audit.recognition import RECOGNIZED_BELOW, noise_floor
 from memrecon_fast.metrics import APPROXIMATE_MSE
 from memrecon_fast.settings import DEFAULT_GAMMAS
 
@@ -34,7 +35,7 @@ def render(nets: dict[str, Any], folder: Path) -> None:
         "blind unless it says otherwise. Nothing is timed: *evaluations* are applications of the autoencoder to one",
         "image. For the paper's method they are counted as Algorithm 1 makes them, 40 in each outer iteration; this",
         "library computes fewer of them (in brackets), as it knows when they would repeat.",
-        f"torch {where['torch']}, {where['commit']}, {where['date']}.",
+        f"torch {where['torch']}, {where['date']}, commit {', '.join(sorted({row['commit'] for row in rows}))}.",
         "",
         *_criteria(rows),
         *_portfolio(rows),
@@ -43,6 +44,7 @@ def render(nets: dict[str, Any], folder: Path) -> None:
         "## All methods",
         "",
         "Rates of members: accurate / approximate, mean over the masks; controls: approximate, of all masks together.",
+        "`stall` counts estimates: with another `mask_period` an image is given up after other evaluations.",
         "",
     ]
     for (net, level), group in _grouped(rows, lambda row: (row["net"], row["level"])):
@@ -186,7 +188,7 @@ def _recognition(rows: list[Row]) -> list[str]:
         "The score is ‖f(x) − x‖²/d + ‖y − Hx‖²/d, of the estimate x and the estimated mask H (infinite where less",
         "than nine tenths of ‖y‖² are explained). *Recovered*: approximately, by the original. AUC: of recovered",
         "members against controls. *Agreement*, of members and controls, with the verdict by the original, at a",
-        "threshold of 10⁻⁴, with noise 1.1 σ² above that: audits set it so, or lower where a control comes close.",
+        "threshold of 10⁻⁴ above what noise leaves: audits set it so, or lower where a control comes close.",
         "",
         "| net | train loss | method | recovered | their highest score | members not recovered | their lowest "
         "| controls | their lowest | AUC | agreement |",
@@ -197,7 +199,8 @@ def _recognition(rows: list[Row]) -> list[str]:
         mse, score = _column(group, "members", "mse"), _column(group, "members", "score")
         controls = _column(group, "controls", "score")
         recovered = mse < APPROXIMATE_MSE
-        threshold = 1e-4 + 1.1 * group[0]["settings"]["noise_std"] ** 2
+        pixels = group[0]["pixels"]
+        threshold = RECOGNIZED_BELOW + noise_floor(group[0]["settings"]["noise_std"], pixels, pixels)
         agree = np.concatenate([(score < threshold) == recovered, ~(controls < threshold)])
         auc = np.mean([np.mean(one < controls) for one in score[recovered]]) if recovered.any() else np.nan
         lines.append(

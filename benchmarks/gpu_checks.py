@@ -185,8 +185,7 @@ class _Task:
 
     def any_order(self, solver: str) -> str:
         """Forwards, backwards, and at random."""
-        # One γ: which of several estimates is taken depends on their scores, and these in their last bits on how many
-        # images are scored together.
+        # one γ: the order decides which images share the slots, and that does not hang on how often one is tried
         settings = dataclasses.replace(self.sizes.settings[solver], gamma=0.5)
         prepared = prepare_recover(self.model, self.shape, settings, backend="triton", device=self.device.torch)
         samples = [Sample(i, y) for i, y in enumerate(self._degraded(self.sizes.masks[-1]))]

@@ -178,7 +178,9 @@ def audit(
     starts: Annotated[
         int, typer.Option(help="initial masks that each γ is tried with, until an image comes back")
     ] = DEFAULTS.starts,
-    noise_std: Annotated[float, typer.Option(help="standard deviation of the noise on the degraded images")] = 0.0,
+    noise_std: Annotated[
+        float, typer.Option(help="standard deviation of the noise that is added; with --degraded, of that they carry")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="of random masks, noise and initial masks")] = DEFAULTS.seed,
     initial_mask: Annotated[
         str, typer.Option(help=f"{' or '.join(INITIAL_MASKS)}; zeros for U-Nets")

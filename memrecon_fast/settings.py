@@ -20,10 +20,10 @@ RUNNING = -1
 INITIAL_MASKS = ("random", "zeros")
 SOLVERS = ("paper", "accelerated")
 DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
-"""The γ that each solver tries. Those of "accelerated" together recover more than each alone, from which the best one
-differs from net to net (benchmarks/results/accelerated.md)."""
+"""The γ that each solver tries. Those of "accelerated" together recover more than each alone; which one is best differs
+from net to net (benchmarks/results/accelerated.md)."""
 PROGRESS = 0.875
-"""An estimate is progress where its score is below so much of the score of the last one that was."""
+"""An estimate is progress where its score is below 7/8 of the score of the last one that was."""
 LEAST_EXPLAINED = 0.9
 """Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
 of zeros explains them away, and any fixed point of the autoencoder would do."""
@@ -43,7 +43,8 @@ class Status(enum.IntEnum):
     DIVERGED = 2
     """The last estimate was NaN, infinite, or so large that its MSE is. "accelerated" returns the best one before."""
     STALLED = 3
-    """The last `stall` estimates of "accelerated" were no progress."""
+    """The last `stall` estimates of "accelerated" were no progress: the score no longer falls, or a map without bounds
+    carries the image away."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Settings:
     patience: ... for this many comparisons running, ≥ 1.
     max_outer_iterations: at most this many outer iterations, each ended by an estimate of the mask, for one image, one
         γ and one initial mask, ≥ 1.
-    stall: "accelerated": a γ and an initial mask are given up where so many estimates running were no progress, ≥ 1:
-        none of them had a score an eighth below that of the last one that was.
+    stall: "accelerated": a γ and an initial mask are given up after so many estimates running without progress, ≥ 1:
+        none lowered the score by an eighth, counted from the last one that did. Noise on y ends the progress of the
+        score before that of the image: there more of them may pay.
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
     restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
         "accelerated" where it is estimated; right only where they carry no noise: with noise, set it to False.

@@ -15,6 +15,7 @@ import memrecon_fast as mf
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
 from memrecon_fast.inflight import InFlight, make_schedule, slots_by_default
 from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.review import score
 from memrecon_fast.solvers.samples import Finished, Sample
 from tests.memorised import Memorised
 
@@ -127,6 +128,16 @@ def test_a_graph_of_the_accelerated_solver_gives_what_eager_execution_gives(
                 one.mask_changes,
             )
     assert in_flight.execution == "CUDA graph"
+
+
+def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module, images: Tensor) -> None:
+    solver = prepare_recover(on_gpu, SHAPE, ACCELERATED)
+    mask = torch.ones(SHAPE, dtype=torch.bool)
+    some = [(Sample(i, x), Finished(i, x, mask, 3, 9, mf.Status.CONVERGED, 0.0)) for i, x in enumerate(images)]
+    together = score(solver.prox, solver.ops, some, 64)
+    for count in (1, 2, 7):
+        alone = score(solver.prox, solver.ops, some[:count], 64)
+        assert [one.score for one in alone] == [one.score for one in together[:count]]
 
 
 @pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from memrecon_fast.audit.inputs.images import Images
-from memrecon_fast.audit.methods import METHODS, RECOGNIZED, headline_of, prepare_method
+from memrecon_fast.audit.methods import BLIND, METHODS, RECOGNIZED, headline_of, prepare_method
 from memrecon_fast.audit.recognition import noise_floor
 from memrecon_fast.audit.records import Cell
 from memrecon_fast.precision import Autoencoder
@@ -32,7 +32,7 @@ class Audit:
     masks: bool (C, H, W), True = kept, by name.
     methods: of `METHODS`.
     settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
-        `restore_known_pixels` is then False, whatever was given, and `recognized_below` above what noise leaves.
+        `restore_known_pixels` is then False, whatever was given.
     noise_std: standard deviation of the noise on the degraded images, at most 1. Of `degraded` ones it is what they
         are said to carry: nothing is added.
     keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
@@ -66,7 +66,8 @@ class Audit:
         if self.noise_std > 1:
             raise ValueError(f"noise_std must be at most 1, as pixels lie in [0, 1], not {self.noise_std!r}")
         if self.noise_std > 0:  # here, so that what describes an audit describes what runs
-            object.__setattr__(self, "settings", self._settings_for_noise())
+            settings = dataclasses.replace(self.settings, restore_known_pixels=False)
+            object.__setattr__(self, "settings", settings)
         check_integer("keep_images", self.keep_images, low=0)
         if self.slots is not None:
             check_integer("slots", self.slots, low=1)
@@ -75,12 +76,6 @@ class Audit:
         for split, images in self.splits.items():
             if images.image_shape != self.image_shape:
                 raise ValueError(f"the {split} are of shape {images.image_shape}, the members of {self.image_shape}")
-
-    def _settings_for_noise(self) -> Settings:
-        pixels = math.prod(self.image_shape)
-        floor = noise_floor(self.noise_std, pixels, pixels)
-        below = self.settings.recognized_below + floor
-        return dataclasses.replace(self.settings, restore_known_pixels=False, recognized_below=below)
 
     def _check_degraded(self) -> None:
         wrong = [method for method in self.methods if method not in RECOGNIZED]
@@ -113,9 +108,16 @@ class Audit:
         if expected not in (None, self.image_shape):
             raise ValueError(f"the model is for images of shape {expected}; these are {self.image_shape}")
         return {
-            method: prepare_method(method, autoencoder, self.image_shape, self.settings, self.backend)
+            method: prepare_method(method, autoencoder, self.image_shape, self._settings_of(method), self.backend)
             for method in self.methods
         }
+
+    def _settings_of(self, method: str) -> Settings:
+        """With what noise leaves of every score allowed for: otherwise all would be tried for every image."""
+        pixels = math.prod(self.image_shape)
+        noisy = pixels if method in BLIND else min(int(mask.sum()) for mask in self.masks.values())
+        below = self.settings.recognized_below + noise_floor(self.noise_std, noisy, pixels)
+        return dataclasses.replace(self.settings, recognized_below=below)
 
 
 def stated_shape(autoencoder: Autoencoder) -> tuple[int, int, int] | None:

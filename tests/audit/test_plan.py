@@ -61,9 +61,19 @@ def test_images_of_another_shape_are_refused(memorised: Memorised) -> None:
 def test_a_noisy_audit_does_not_put_the_kept_pixels_back(memorised: Memorised) -> None:
     assert small_audit(memorised).settings == SETTINGS
     noisy = small_audit(memorised, noise_std=0.02)
-    pixels = 3 * 8 * 8
-    below = SETTINGS.recognized_below + noise_floor(0.02, pixels, pixels)  # or nothing would ever be recognised
-    assert noisy.settings == dataclasses.replace(SETTINGS, restore_known_pixels=False, recognized_below=below)
+    assert noisy.settings == dataclasses.replace(SETTINGS, restore_known_pixels=False)
+    assert dataclasses.replace(noisy) == noisy
+
+
+def test_what_noise_leaves_of_a_score_is_enough_to_be_recognised(memorised: Memorised) -> None:
+    """Of the pixels that count and carry noise: where the mask is known, those that are kept, of any of the masks."""
+    audit = small_audit(memorised, noise_std=0.02)
+    fewest = min(int(mask.sum()) for mask in audit.masks.values())
+    solvers = audit.prepare(memorised.autoencoder)
+    for method, noisy in (("paper", 192), ("known-mask", fewest)):
+        expected = SETTINGS.recognized_below + noise_floor(0.02, noisy, 192)
+        assert solvers[method].recognized_below == expected
+    assert 0 < fewest < 192
 
 
 def test_cells_are_in_the_order_of_methods_masks_and_splits(memorised: Memorised) -> None:

@@ -19,6 +19,7 @@ from memrecon_fast.audit.methods import BLIND
 from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit
+from memrecon_fast.audit.recognition import noise_floor
 from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.audit.run import choose_shown, missing
 from memrecon_fast.audit.statistics import errors
@@ -153,7 +154,8 @@ def test_degraded_images_are_recovered_as_they_are(
     for cell, columns in read_all(tmp_path, audit.cells()).items():
         known_mask = mask if method == "known-mask" else None
         solver = "paper" if method == "known-mask" else method
-        settings = dataclasses.replace(audit.settings, solver=solver)
+        below = SETTINGS.recognized_below + noise_floor(noise_std, 192, 192)
+        settings = dataclasses.replace(audit.settings, solver=solver, recognized_below=below)
         expected = mf.recover(memorised.autoencoder, given[cell.split], known_mask, settings, "torch")
         for name in ("fixed_point_mse", "misfit", "score", "residual"):
             np.testing.assert_array_equal(columns[name], getattr(expected, name).double().numpy())
