@@ -80,6 +80,7 @@ def measure(task: Task) -> dict[str, Any]:
     degraded = torch.cat(list(_degraded(torch.cat([members, controls]))))
     is_member = (torch.arange(len(originals)) % (task.members + task.controls)) < task.members
     results: dict[str, Any] = {"where": where(), "task": dataclasses.asdict(task), "loss": loss, "ways": {}}
+    results["closest controls"] = closest(members, controls)
 
     def add(name: str, recover: Callable[[], tuple[Tensor, Tensor]]) -> None:
         begin = time.perf_counter()
@@ -100,6 +101,13 @@ def measure(task: Task) -> dict[str, Any]:
         add(name, lambda settings=settings: _stream(model, degraded, settings))  # type: ignore[misc]
     add("reference of the paper's method", lambda: _reference(model, degraded))
     return results
+
+
+def closest(members: Tensor, controls: Tensor) -> list[float]:
+    """The MSE of the ten controls that are nearest to a member, each to that member, ascending."""
+    distances = torch.cdist(controls.flatten(1), members.flatten(1)).amin(dim=1)
+    errors: list[float] = (distances.square() / members[0].numel()).sort().values[:10].tolist()
+    return errors
 
 
 def _degraded(images: Tensor) -> Iterator[Tensor]:
@@ -134,6 +142,9 @@ def render(results: dict[str, Any]) -> str:
         f"{task['depth']} × {task['width']}, train loss {results['loss']:.1e}. {about['processor']}, "
         f"{task['threads']} threads, torch {about['torch']}, commit {about['commit']}, {about['date']}. Each way ran "
         f"once, with {SLOTS} slots; the reference (`mf.reference.recover`, γ = 0.5) with {BATCH} images at a time.",
+        "",
+        "Some controls are nearly a member: crops of one photograph. The pixel MSE of the closest ones to a member: "
+        f"{', '.join(f'{mse:.1e}' for mse in results['closest controls'])}.",
         "",
         f"| | seconds | times as fast as the reference | members recovered accurately, of {6 * task['members']} "
         "| approximately | controls, approximately | evaluations of a member, mean | of a control |",
