@@ -466,9 +466,8 @@ def test_the_control_that_lowers_a_threshold_is_named(tmp_path: Path, degraded: 
     mask, method = ("given", "accelerated") if degraded else ("half", "paper")
 
     def said(score: float, **changes: Any) -> str:
-        """Errors are scores where the originals are unknown, and elsewhere scores are 0.3 of them."""
-        error = score if degraded else score / 0.3
-        cells = {Cell("members", mask, method): [A], Cell("controls", mask, method): [N, error]}
+        """Scores are 0.3 of the errors."""
+        cells = {Cell("members", mask, method): [A], Cell("controls", mask, method): [N, score / 0.3]}
         return words(Page(report_of(make_run(tmp_path / f"{score}", cells, degraded=degraded, **changes))))
 
     name = method if degraded else f"{method}, {mask}"
