@@ -61,7 +61,7 @@ def _criteria(rows: list[Row]) -> list[str]:
         "",
         f'Cells: net, train loss and mask. *Accelerated*: `Settings(solver="accelerated")`, γ of '
         f"{', '.join(f'{gamma:g}' for gamma in DEFAULT_GAMMAS['accelerated'])} one after the other until an image is "
-        f"recognised (score below {' or '.join(sorted(thresholds))}, as it was at that time).",
+        f"recognised (score below {' or '.join(sorted(thresholds))}).",
         "",
         "| paper with | cells where it recovers something | accelerated at least as good | worse by | mean rate there: "
         "paper, accelerated | where the paper's is below 0.7: paper, accelerated | evaluations, median of medians: "

@@ -52,6 +52,7 @@ class Recognition:
 def gather_recognitions(results: Results) -> dict[tuple[str, str], Recognition]:
     """By mask and method, for the methods whose estimates can be recognized: see `Results.recognitions`."""
     gathered = {}
+    names, near_duplicates = results.images_of("controls")["name"], results.near_duplicates("controls")
     for method in results.methods:
         for mask in results.masks:
             members, controls = (results.cells.get(Cell(split, mask, method)) for split in ("members", "controls"))
@@ -60,11 +61,10 @@ def gather_recognitions(results: Results) -> dict[tuple[str, str], Recognition]:
             of_members = np.empty(0) if members is None else scores(members)
             of_controls, closest = np.empty(0), None
             if controls is not None:
-                others = ~results.near_duplicates("controls")[controls["index"]]
+                others = ~near_duplicates[controls["index"]]
                 of_controls = scores(controls)[others]
                 if len(of_controls):
-                    index = controls["index"][others][of_controls.argmin()]
-                    closest = results.images_of("controls")["name"][index]
+                    closest = names[controls["index"][others][of_controls.argmin()]]
             pixels = int(np.prod(results.description["plan"]["image_shape"]))
             noisy = pixels if method in BLIND else results.description["kept"][mask]
             floor = noise_floor(results.description["plan"]["noise_std"], noisy, pixels)

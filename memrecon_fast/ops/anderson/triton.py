@@ -177,8 +177,10 @@ def assess(
         below=below,
         status=status,
     )
-    images = (residual, score, milestone, changed, gram, head, filled, extrapolated, held)
-    buffers = (*images, stalled, mask_changes, iterations, below, status)
+    buffers = (
+        *(residual, score, milestone, changed, gram, head, filled, extrapolated, held),
+        *(stalled, mask_changes, iterations, below, status),
+    )
     # The first as torch rounds it to compare it with a float32: the interpreter would not.
     numbers = (ctypes.c_float(tolerance).value, tolerance * size, patience, stall, limit, gram.shape[1], rows)
     launch(_assess, triton.cdiv(rows, JUDGE_ROWS), *buffers, *numbers, BLOCK=JUDGE_ROWS, num_warps=1)
