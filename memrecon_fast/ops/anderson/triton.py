@@ -448,13 +448,16 @@ def _weigh(
     shifts = tl.zeros([SIDE], tl.float64)
     if solved:
         shifts, solved = _solve(corner, newest, count - 1, PLACES, SIDE)
+    rejections = tl.load(rejected + row) + grew.to(tl.int32)
+    acceptances = tl.load(accepted + row) + (bold & ~grew).to(tl.int32)
+    tl.debug_barrier()  # where there are several warps, all have loaded what is stored below
     lane = tl.arange(0, SIDE)
     place = row * PLACES + (newest + PLACES - 1 - lane) % PLACES
     tl.store(weights + place, tl.where(solved, shifts, 0.0).to(tl.float32), mask=lane < PLACES - 1)
     tl.store(weights + row * PLACES + newest, 0.0)  # all differences are to this one
     tl.store(base + row, tl.where(grew, before, newest))
-    tl.store(rejected + row, tl.load(rejected + row) + grew.to(tl.int32))
-    tl.store(accepted + row, tl.load(accepted + row) + (bold & ~grew).to(tl.int32))
+    tl.store(rejected + row, rejections)
+    tl.store(accepted + row, acceptances)
     tl.store(extrapolated + row, solved)
     tl.store(filled + row, tl.minimum(count, PLACES - 1))
     tl.store(head + row, (newest + 1) % PLACES)
