@@ -24,12 +24,14 @@ import torch
 
 from memrecon_fast.cuda_graph import Capture, make_capture
 from memrecon_fast.errors import is_out_of_memory
-from memrecon_fast.groups import ARRIVALS, Group, Leaving
+from memrecon_fast.groups import ARRIVALS, Group
+from memrecon_fast.leaving import Leaving, Pair, leave
 from memrecon_fast.prefetch import prefetch
-from memrecon_fast.review import Pair, Review
+from memrecon_fast.prox import Prox
+from memrecon_fast.review import Review
 from memrecon_fast.settings import Status, check_integer
 from memrecon_fast.solvers.protocol import AnySolver
-from memrecon_fast.solvers.samples import Finished, Sample, Staged
+from memrecon_fast.solvers.samples import Done, Finished, Sample, Staged
 from memrecon_fast.solvers.slots import tensors
 
 MOST_SLOTS_ON_GPU = 4096
@@ -120,17 +122,22 @@ class InFlight:
         training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
         passes through, and the images yielded before are not lost.
         """
-        for _, finished in self._stream(samples):
-            yield finished
+        for batch in self.batches(samples):
+            yield from batch
 
-    def _stream(self, samples: Iterable[Sample]) -> Generator[Pair, None, None]:
+    def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
+        """As `stream`, those together that are reviewed together."""
+        for batch in self._stream(samples):
+            yield [finished for _, finished in batch]
+
+    def _stream(self, samples: Iterable[Sample]) -> Generator[list[Pair], None, None]:
         if self._busy:
             raise RuntimeError("these slots are in use by another stream")
         self.solver.prox.check_unchanged()
         self._busy = True
         try:
             with self._open(samples) as source:
-                passing = _Passing(source, Review(self.solver) if self._reviewed else None)
+                passing = _Passing(source, Review(self.solver) if self._reviewed else None, self.solver.prox)
                 while True:
                     try:
                         yield from self._run(passing)
@@ -162,7 +169,7 @@ class InFlight:
                 raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {shape}")
         return self.solver.stage(sample)
 
-    def _run(self, passing: _Passing) -> Iterator[Pair]:
+    def _run(self, passing: _Passing) -> Iterator[list[Pair]]:
         """Let the groups take turns until no image is left."""
         if not self._groups:
             share = -(-self.slots // self._schedule.groups)
@@ -171,14 +178,14 @@ class InFlight:
             self._groups = [Group(self.solver, share, capture) for _ in range(self._schedule.groups)]
         for group in self._groups:
             group.vacate()
-        source, leaving = passing.source, passing.leaving
+        source = passing.source
         for group in itertools.cycle(self._groups):
             while len(group.unread) > (self._schedule.lag if source.exhausted else 0):
-                leaving.extend(group.read_flags())
+                passing.add(group.read_flags())
                 if not self._schedule.lag:  # otherwise the next block is to be launched first
                     yield from self._hand_out(passing)
             while (arriving := source.take(group.free)) and group.load(arriving):
-                leaving.extend(group.read_flags())
+                passing.add(group.read_flags())
             if group.occupied:
                 group.launch()
             at_work = any(other.occupied for other in self._groups)
@@ -186,39 +193,35 @@ class InFlight:
             if not at_work and source.exhausted:
                 return
 
-    def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[Pair]:
+    def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[list[Pair]]:
         """The images that are on the host, or all, once they are reviewed; some are tried again instead."""
         review = passing.review
-        if review is None:
-            yield from passing.arrived(wait)
-            return
-        for sample, finished in passing.arrived(wait):
-            review.add(sample, finished)
-        # many at a time; fewer, where a slot waits for one that is tried again, or at the end
-        last = passing.source.exhausted and (wait or review.tries_again)
-        while review.waiting >= self._batch or (last and review.waiting):
-            reviewed = review.settle(self._batch)
-            yield from reviewed.done
+        if review is not None:
+            # many at a time; fewer, where a slot waits for one that is tried again, or at the end
+            last = passing.source.exhausted and (wait or review.tries_again)
+            while review.waiting >= self._batch or (last and review.waiting):
+                passing.leaving.append(review.score(self._batch))
+        for pairs in passing.arrived(wait):
+            if review is None:
+                yield pairs
+                continue
+            reviewed = review.decide(pairs)
             passing.source.put_back([self._stage(sample) for sample in reviewed.again])
+            yield reviewed.done
 
-    def _all_done(self, passing: _Passing) -> Iterator[Pair]:
+    def _all_done(self, passing: _Passing) -> Iterator[list[Pair]]:
         """After an error: the images that are done, as far as they can be reviewed."""
         if passing.source.failed:  # the device goes on
             for group in self._groups:
                 while group.unread:
-                    passing.leaving.extend(group.read_flags())
-        arrived = list(passing.arrived(wait=True))
-        if passing.review is None:
-            yield from arrived
-            return
-        for sample, finished in arrived:
-            passing.review.add(sample, finished)
-        while passing.review.waiting:
-            try:
-                reviewed = passing.review.settle(self._batch)
-            except Exception:  # the autoencoder fails for good, which the error that ended the work says
-                return
-            yield from reviewed.done
+                    passing.add(group.read_flags())
+        review = passing.review
+        # if the autoencoder fails for good, the error that ended the work says so
+        with contextlib.suppress(Exception):
+            while review is not None and review.waiting:
+                passing.leaving.append(review.score(self._batch))
+        for pairs in passing.arrived(wait=True):
+            yield pairs if review is None else review.decide(pairs).done
 
     def _halve(self, source: _Source) -> None:
         source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
@@ -246,9 +249,9 @@ def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY
     return max(1, min(MOST_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 
 
-def _with_first_masks(early: Iterator[Pair]) -> Iterator[Sample]:
+def _with_first_masks(early: Iterator[list[Pair]]) -> Iterator[Sample]:
     """The samples, with the masks and the states that came of them first; as they were, where that diverged."""
-    for sample, finished in early:
+    for sample, finished in itertools.chain.from_iterable(early):
         mask = None if finished.status == Status.DIVERGED else finished.mask
         yield dataclasses.replace(
             sample,
@@ -295,12 +298,21 @@ class _Source:
 class _Passing:
     """The samples of one stream, on their way in and out."""
 
-    def __init__(self, source: _Source, review: Review | None) -> None:
+    def __init__(self, source: _Source, review: Review | None, prox: Prox) -> None:
         self.source = source
         self.review = review
         self.leaving: collections.deque[Leaving] = collections.deque()
+        self._prox = prox
 
-    def arrived(self, wait: bool) -> Iterator[Pair]:
+    def add(self, done: list[Done]) -> None:
+        """These left their slots: they are to be reviewed, or leave at once."""
+        for one in done:
+            if self.review is not None:
+                self.review.add(one)
+            else:
+                self.leaving.append(leave(one, self._prox))
+
+    def arrived(self, wait: bool) -> Iterator[list[Pair]]:
         """Those that are on the host, or all."""
         while self.leaving and (wait or self.leaving[0].arrived()):
-            yield from self.leaving.popleft().images()
+            yield list(self.leaving.popleft().pairs())

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from memrecon_fast.leaving import Leaving, Pair, leave
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import RUNNING, Status, score_of
 from memrecon_fast.solvers.protocol import AnySolver
-from memrecon_fast.solvers.samples import Finished, Sample
-
-Pair = tuple[Sample, Finished]
+from memrecon_fast.solvers.samples import Done, Finished, Results, Sample
+from memrecon_fast.transfer import working_on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,29 +35,37 @@ class Review:
 
     def __init__(self, solver: AnySolver) -> None:
         self._solver = solver
-        self._waiting: list[Pair] = []
+        self._waiting: list[Done] = []
 
     @property
     def waiting(self) -> int:
         """Estimates that are not scored yet."""
-        return len(self._waiting)
+        return sum(len(done.samples) for done in self._waiting)
 
     @property
     def tries_again(self) -> bool:
         """Whether an image may be tried again."""
         return self._solver.attempts > 1
 
-    def add(self, sample: Sample, finished: Finished) -> None:
-        """One more estimate."""
-        self._waiting.append((sample, finished))
+    def add(self, done: Done) -> None:
+        """More estimates."""
+        self._waiting.append(done)
 
-    def settle(self, count: int) -> Reviewed:
-        """Score the first `count` of those that wait, and decide."""
-        some = self._waiting[:count]
-        scored = score(self._solver.prox, self._solver.ops, some, count) if some else []
-        del self._waiting[:count]
+    def score(self, count: int) -> Leaving:
+        """Score the first `count` of those that wait, or all if there are fewer, and send them to the host."""
+        prox = self._solver.prox
+        with working_on(prox.device):
+            waiting = _join(self._waiting)
+            first = _part(waiting, 0, count)
+            scored = score(prox, self._solver.ops, first.results, count)
+            leaving = leave(Done(first.samples, scored), prox)
+            self._waiting = [_part(waiting, count, None)]
+        return leaving
+
+    def decide(self, scored: Iterable[Pair]) -> Reviewed:
+        """Which are done, with the best of their estimates, and which are tried again."""
         reviewed = Reviewed([], [])
-        for (sample, _), finished in zip(some, scored, strict=True):
+        for sample, finished in scored:
             best = finished if sample.best is None else _better(sample.best, finished)
             if sample.attempt + 1 < self._solver.attempts and not best.score < self._solver.recognized_below:
                 reviewed.again.append(_next_attempt(sample, best))
@@ -65,47 +74,54 @@ class Review:
         return reviewed
 
 
-def score(prox: Prox, ops: Ops, pairs: list[Pair], most: int = 1) -> list[Finished]:
-    """The estimates with what their scores are made of; one application of f to each.
+def score(prox: Prox, ops: Ops, results: Results, most: int = 1) -> Results:
+    """The results with what their scores are made of; one application of f to each estimate.
 
     most: on a GPU, where the number of rows that go through f may decide the last bits, it is always this one.
     """
-    given = torch.stack([_known_pixels(sample).cpu() for sample, _ in pairs])
-    images = torch.stack([finished.image for _, finished in pairs])
-    masks = torch.stack([finished.mask for _, finished in pairs])
-    rows = len(pairs)
-    with torch.inference_mode():
-        through = prox.block_sizes(max(rows, most) if prox.device.type == "cuda" else rows)[-1]
-        x = torch.zeros(through, prox.pixels, dtype=torch.float32, device=prox.device)
-        x[:rows].copy_(prox.to_rows(images))
-        v = prox(x)
-        y = x.clone()
-        y[:rows].copy_(prox.to_rows(given))
-        model_of_y = torch.zeros_like(x)
-        model_of_y[:rows].copy_(prox.to_rows(images.masked_fill(~masks, 0.0)))
-        energy = _mean_squares(ops, torch.zeros_like(x), y)[:rows].cpu()
-        fixed_point_mse, misfit = (_mean_squares(ops, a, b)[:rows].cpu() for a, b in ((x, v), (y, model_of_y)))
-    explained = torch.where(energy > 0, 1 - misfit / energy, 0)
-    scores = score_of(fixed_point_mse, misfit, explained)
-    scores[[finished.status == Status.DIVERGED for _, finished in pairs]] = torch.inf
-    columns = {"fixed_point_mse": fixed_point_mse, "misfit": misfit, "explained": explained, "score": scores}
-    values = {name: column.tolist() for name, column in columns.items()}
-    return [
-        dataclasses.replace(finished, **{name: column[i] for name, column in values.items()})
-        for i, (_, finished) in enumerate(pairs)
-    ]
-
-
-def _known_pixels(sample: Sample) -> Tensor:
-    """y, and 0 where the pixel is known to be erased."""
-    return sample.degraded if sample.mask is None else sample.degraded.masked_fill(~sample.mask, 0.0)
+    x, y, rows = results.images, results.given, len(results.images)
+    through = prox.block_sizes(max(rows, most) if prox.device.type == "cuda" else rows)[-1]
+    padded = torch.zeros(through, prox.pixels, dtype=torch.float32, device=prox.device)
+    padded[:rows].copy_(x)
+    v = prox(padded)[:rows]
+    fixed_point_mse = _mean_squares(ops, x, v)
+    misfit = _mean_squares(ops, y, x.masked_fill(~results.masks, 0.0))
+    energy = _mean_squares(ops, y, torch.zeros_like(y))
+    explained = (1 - misfit / energy).masked_fill(~(energy > 0), 0.0)
+    diverged = results.status == int(Status.DIVERGED)
+    return dataclasses.replace(
+        results,
+        fixed_point_mse=fixed_point_mse,
+        misfit=misfit,
+        explained=explained,
+        score=score_of(fixed_point_mse, misfit, explained).masked_fill(diverged, torch.inf),
+    )
 
 
 def _mean_squares(ops: Ops, a: Tensor, b: Tensor) -> Tensor:
-    """mean((b − a)²) per row, the same one whatever the other rows are; `a` becomes `b`."""
+    """mean((b − a)²) per row, the same one whatever the other rows are; b begins a tensor of its own."""
     result = torch.zeros(len(a), dtype=torch.float32, device=a.device)
-    ops.advance(a, b, result, torch.full((len(a),), RUNNING, dtype=torch.int8, device=a.device))
+    ops.advance(a.clone(), b, result, torch.full((len(a),), RUNNING, dtype=torch.int8, device=a.device))
     return result
+
+
+def _join(parts: list[Done]) -> Done:
+    """All of them; at least one part."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0].results
+    joined = {name: torch.cat([getattr(part.results, name) for part in parts]) for name in _columns(first)}
+    return Done([sample for part in parts for sample in part.samples], dataclasses.replace(first, **joined))
+
+
+def _part(done: Done, begin: int, end: int | None) -> Done:
+    """Those with the positions [begin, end)."""
+    columns = {name: column[begin:end] for name, column in _columns(done.results).items()}
+    return Done(done.samples[begin:end], dataclasses.replace(done.results, **columns))
+
+
+def _columns(results: Results) -> dict[str, Tensor]:
+    return {name: column for name, column in vars(results).items() if column is not None}
 
 
 def _better(before: Finished, now: Finished) -> Finished:

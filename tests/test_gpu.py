@@ -132,12 +132,20 @@ def test_a_graph_of_the_accelerated_solver_gives_what_eager_execution_gives(
 
 def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module, images: Tensor) -> None:
     solver = prepare_recover(on_gpu, SHAPE, ACCELERATED)
-    mask = torch.ones(SHAPE, dtype=torch.bool)
-    some = [(Sample(i, x), Finished(i, x, mask, 3, 9, mf.Status.CONVERGED, 0.0)) for i, x in enumerate(images)]
-    together = score(solver.prox, solver.ops, some, 64)
-    for count in (1, 2, 7):
-        alone = score(solver.prox, solver.ops, some[:count], 64)
-        assert [one.score for one in alone] == [one.score for one in together[:count]]
+    with torch.inference_mode():
+        slots = solver.allocate(32)
+        solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
+        solver.advance(slots)
+
+        def scores(count: int) -> Tensor:
+            results = solver.results(slots, torch.arange(count, device="cuda"))
+            scored = score(solver.prox, solver.ops, results, 64).score
+            assert scored is not None
+            return scored
+
+        together = scores(32)
+        for count in (1, 2, 7):
+            torch.testing.assert_close(scores(count), together[:count], rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])

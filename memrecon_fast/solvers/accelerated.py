@@ -15,9 +15,10 @@ from memrecon_fast.ops import Ops
 from memrecon_fast.ops.anderson import Anderson
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import RUNNING, Settings, Status
-from memrecon_fast.solvers.attempts import count_attempts, stage
+from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 from memrecon_fast.solvers.samples import Results, Sample, Staged
-from memrecon_fast.solvers.slots import Slots, upload
+from memrecon_fast.solvers.slots import Slots, rows_at
+from memrecon_fast.transfer import to_device, upload
 
 _VECTORS = {
     **dict.fromkeys(("residual", "score", "best_score", "milestone"), torch.float32),
@@ -119,13 +120,14 @@ class AcceleratedSolver:
         slots.status.fill_(RUNNING)
         if self.known_masks:
             slots.held.fill_(self.settings.settle)
-        for name in ("y", "mask", "coefficients", "gamma"):
-            upload([one.rows[name] for one in staged], getattr(slots, name))
+        load_staged(staged, self.prox, slots.y, slots.mask, slots.gamma, slots.coefficients)
         slots.best_mask.copy_(slots.mask)
         self.ops.start(slots.s, slots.y, slots.mask, slots.coefficients)
-        for row, one in enumerate(staged):
-            if "s" in one.rows:
-                upload([one.rows["s"]], slots.s[row : row + 1])
+        begun = [row for row, one in enumerate(staged) if "s" in one.images]
+        if begun:
+            states = torch.empty_like(slots.s[: len(begun)])
+            upload([staged[row].images["s"] for row in begun], self.prox.as_images(states))
+            slots.s.index_copy_(0, to_device(torch.tensor(begun, device="cpu"), slots.s.device), states)
 
     def advance(self, slots: AcceleratedSlots) -> None:
         """One block."""
@@ -136,24 +138,31 @@ class AcceleratedSolver:
                 self._estimate(slots, v)
             self._go_on(slots)
 
-    def results(self, slots: AcceleratedSlots) -> Results:
+    def results(self, slots: AcceleratedSlots, indices: Tensor) -> Results:
         """The estimates: the last one where the image converged, otherwise the one with the lowest score."""
-        converged = (slots.status == int(Status.CONVERGED))[:, None]
-        images = torch.where(converged, slots.x, slots.best)
-        masks = torch.where(converged, slots.mask, slots.best_mask)
-        if self.settings.restore_known_pixels:
-            images = torch.where(masks, slots.y, images)
+        of = rows_at(indices)
+        status, iterations, y, mask = of(slots.status), of(slots.iterations), of(slots.y), of(slots.mask)
+        given = y.masked_fill(~mask, 0.0) if self.known_masks else y
+        if self.hands_over:
+            images, masks = of(slots.s), mask
+        else:
+            converged = (status == int(Status.CONVERGED))[:, None]
+            images = torch.where(converged, of(slots.x), of(slots.best))
+            masks = torch.where(converged, mask, of(slots.best_mask))
+            if self.settings.restore_known_pixels:
+                images = torch.where(masks, y, images)
         return Results(
-            images=slots.s if self.hands_over else images,
-            masks=slots.mask if self.hands_over else masks,
-            outer_iterations=slots.iterations,
-            evaluations=slots.iterations * self.settings.mask_period,
-            status=slots.status,
-            residual=slots.residual,
-            gamma=slots.gamma,
-            accepted=slots.accepted,
-            rejected=slots.rejected,
-            mask_changes=slots.mask_changes,
+            images=images,
+            masks=masks,
+            given=given,
+            outer_iterations=iterations,
+            evaluations=iterations * self.settings.mask_period,
+            status=status,
+            residual=of(slots.residual),
+            gamma=of(slots.gamma),
+            accepted=of(slots.accepted),
+            rejected=of(slots.rejected),
+            mask_changes=of(slots.mask_changes),
         )
 
     def _measure(self, slots: AcceleratedSlots, v: Tensor) -> None:

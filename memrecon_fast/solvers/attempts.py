@@ -11,6 +11,7 @@ from memrecon_fast.ops import plain
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
 from memrecon_fast.solvers.samples import Sample, Staged
+from memrecon_fast.transfer import to_device, upload
 
 
 def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = False) -> int:
@@ -23,15 +24,24 @@ def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = Fa
 
 
 def stage(sample: Sample, settings: Settings, prox: Prox, known_masks: bool, first_twice: bool = False) -> Staged:
-    """The rows of the attempt that the sample asks for: all γ with the first initial mask come first. Raises ValueError
-    where a known mask is missing."""
+    """The attempt that the sample asks for: all γ with the first initial mask come first. Raises ValueError where a
+    known mask is missing."""
     start, which = divmod(max(0, sample.attempt - first_twice), len(settings.gammas))
     images = {"y": sample.degraded, "mask": _first_mask(sample, settings, prox.image_shape, known_masks, start)}
     if sample.initial_state is not None:
         images["s"] = sample.initial_state
-    gamma = torch.tensor([settings.gammas[which]], dtype=torch.float64, device="cpu")
-    rows = {name: prox.to_rows(image.cpu()[None])[0] for name, image in images.items()}
-    return Staged(sample, {**rows, "gamma": gamma[0], "coefficients": plain.coefficients(gamma)[0]})
+    return Staged(sample, {name: image.cpu() for name, image in images.items()}, settings.gammas[which])
+
+
+def load_staged(
+    staged: Sequence[Staged], prox: Prox, y: Tensor, mask: Tensor, gamma: Tensor, coefficients: Tensor
+) -> None:
+    """Copy what was staged into the rows of these tensors of the slots."""
+    for name, target in (("y", y), ("mask", mask)):
+        upload([one.images[name] for one in staged], prox.as_images(target))
+    gammas = torch.tensor([one.gamma for one in staged], dtype=gamma.dtype, device="cpu")
+    gamma.copy_(to_device(gammas, gamma.device))
+    coefficients.copy_(to_device(plain.coefficients(gammas), coefficients.device))
 
 
 def _first_mask(

@@ -6,11 +6,21 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.solvers.samples import Results, Sample, Staged
-from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, upload
+from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
+from memrecon_fast.transfer import upload
+
+
+@dataclasses.dataclass(frozen=True)
+class IterationSlots(JudgedSlots):
+    """What an image was given as stays, to be compared with what comes of it."""
+
+    y: Tensor
+    """float32 [S, d]: the degraded image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +41,22 @@ class IterationSolver:
     early = None
     finishes_at_load = False
 
-    def allocate(self, slots: int) -> JudgedSlots:
+    def allocate(self, slots: int) -> IterationSlots:
         """Empty slots."""
-        return JudgedSlots(**judged_buffers(slots, self.prox.pixels, self.prox.device))
+        buffers = judged_buffers(slots, self.prox.pixels, self.prox.device)
+        return IterationSlots(**buffers, y=torch.zeros_like(buffers["x"]))
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        return Staged(sample, {"x": self.prox.to_rows(sample.degraded.cpu()[None])[0]})
+        return Staged(sample, {"y": sample.degraded.cpu()})
 
-    def load(self, slots: JudgedSlots, staged: Sequence[Staged]) -> None:
+    def load(self, slots: IterationSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots: x⁰ = y."""
         clear(slots)
-        upload([one.rows["x"] for one in staged], slots.x)
+        upload([one.images["y"] for one in staged], self.prox.as_images(slots.y))
+        slots.x.copy_(slots.y)
 
-    def advance(self, slots: JudgedSlots) -> None:
+    def advance(self, slots: IterationSlots) -> None:
         """One block."""
         for _ in range(self.iterations_per_block):
             self.ops.advance(slots.x, self.prox(slots.x), slots.residual, slots.status)
@@ -56,13 +68,16 @@ class IterationSolver:
                 first_comparison=1,
             )
 
-    def results(self, slots: JudgedSlots) -> Results:
+    def results(self, slots: IterationSlots, indices: Tensor) -> Results:
         """The images, and masks that are all True: the degraded images are taken as they are."""
+        of = rows_at(indices)
+        images = of(slots.x)
         return Results(
-            images=slots.x,
-            masks=torch.ones_like(slots.x, dtype=torch.bool),
-            outer_iterations=slots.iterations,
-            evaluations=slots.blocks,
-            status=slots.status,
-            residual=slots.residual,
+            images=images,
+            masks=torch.ones_like(images, dtype=torch.bool),
+            given=of(slots.y),
+            outer_iterations=of(slots.iterations),
+            evaluations=of(slots.blocks),
+            status=of(slots.status),
+            residual=of(slots.residual),
         )

@@ -11,9 +11,9 @@ from torch import Tensor
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.settings import Settings
-from memrecon_fast.solvers.attempts import count_attempts, stage
+from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 from memrecon_fast.solvers.samples import Results, Sample, Staged
-from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, upload
+from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +97,7 @@ class PaperSolver:
     def load(self, slots: PaperSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
         clear(slots)
-        for name in ("y", "mask", "coefficients", "gamma"):
-            upload([one.rows[name] for one in staged], getattr(slots, name))
+        load_staged(staged, self.prox, slots.y, slots.mask, slots.gamma, slots.coefficients)
         if self.first_iteration is None:
             self.ops.start(slots.s, slots.y, slots.mask, slots.coefficients)
         else:
@@ -112,18 +111,21 @@ class PaperSolver:
             self.ops.step(slots.s, v, slots.y, slots.mask, slots.coefficients)
         self._close(slots, self.prox(slots.s))
 
-    def results(self, slots: PaperSlots) -> Results:
+    def results(self, slots: PaperSlots, indices: Tensor) -> Results:
         """The estimates, with known masks after (31)."""
+        of = rows_at(indices)
+        x, y, mask = of(slots.x), of(slots.y), of(slots.mask)
         restores = self.known_masks and self.settings.restore_known_pixels
         shared = 0 if self.first_iteration is None else 1
         return Results(
-            images=torch.where(slots.mask, slots.y, slots.x) if restores else slots.x,
-            masks=slots.mask,
-            outer_iterations=slots.iterations,
-            evaluations=(slots.blocks - shared) * (self.settings.inner_iterations - 1),
-            status=slots.status,
-            residual=slots.residual,
-            gamma=slots.gamma,
+            images=torch.where(mask, y, x) if restores else x,
+            masks=mask,
+            given=y.masked_fill(~mask, 0.0) if self.known_masks else y,
+            outer_iterations=of(slots.iterations),
+            evaluations=(of(slots.blocks) - shared) * (self.settings.inner_iterations - 1),
+            status=of(slots.status),
+            residual=of(slots.residual),
+            gamma=of(slots.gamma),
         )
 
     def _close(self, slots: PaperSlots, v: Tensor) -> None:

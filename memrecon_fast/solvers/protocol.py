@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from memrecon_fast.ops import Ops
 from memrecon_fast.prox import Prox
 from memrecon_fast.solvers.samples import Results, Sample, Staged
@@ -54,8 +56,8 @@ class Solver(Protocol[SomeSlots]):
     def advance(self, slots: SomeSlots) -> None:
         """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
 
-    def results(self, slots: SomeSlots) -> Results:
-        """What came of the images in these slots."""
+    def results(self, slots: SomeSlots, indices: Tensor) -> Results:
+        """What came of the images in the slots with these indices, int64 [n]: copies."""
 
 
 AnySolver = Solver[Any]

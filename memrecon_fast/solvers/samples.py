@@ -42,8 +42,10 @@ class Staged:
     """A sample made ready to be loaded into a slot."""
 
     sample: Sample
-    rows: Mapping[str, Tensor]
-    """By the name of the slots' tensor: what is loaded there, [d]."""
+    images: Mapping[str, Tensor]
+    """By the name of the slots' tensor: what is loaded there; image_shape, on the CPU."""
+    gamma: float = math.nan
+    """The penalty γ, of a solver that has one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,12 +78,14 @@ class Finished:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What slots hold for whoever gave the images; row i of every tensor belongs to slot i."""
+    """What came of S images, on the device; row i of every tensor belongs to image i."""
 
     images: Tensor
-    """float32 [S, d]."""
+    """float32 [S, d]: the estimates."""
     masks: Tensor
-    """bool [S, d]."""
+    """bool [S, d]: those of the estimates."""
+    given: Tensor
+    """float32 [S, d]: the degraded images, 0 where a pixel is known to be erased."""
     outer_iterations: Tensor
     """int32 [S]."""
     evaluations: Tensor
@@ -98,3 +102,16 @@ class Results:
     """int32 [S]."""
     mask_changes: Tensor | None = None
     """int32 [S]."""
+    fixed_point_mse: Tensor | None = None
+    """float32 [S], as the three that follow; None until they are measured, see `review.score`."""
+    misfit: Tensor | None = None
+    explained: Tensor | None = None
+    score: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """Images that left their slots, and what came of them, on the device."""
+
+    samples: list[Sample]
+    results: Results

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -85,7 +85,16 @@ def tensors(slots: Slots) -> dict[str, Tensor]:
 
 def take(slots: SomeSlots, indices: Tensor) -> SomeSlots:
     """A copy of the slots with these indices, int64 [n]."""
-    return type(slots)(**{name: tensor.index_select(0, indices) for name, tensor in tensors(slots).items()})
+    return type(slots)(**{name: rows_at(indices)(tensor) for name, tensor in tensors(slots).items()})
+
+
+def rows_at(indices: Tensor) -> Callable[[Tensor], Tensor]:
+    """What copies the rows with these indices, int64 [n], of a tensor."""
+
+    def copy(tensor: Tensor) -> Tensor:
+        return tensor.index_select(0, indices)
+
+    return copy
 
 
 def put(rows: Slots, slots: Slots, indices: Tensor) -> None:
@@ -93,14 +102,3 @@ def put(rows: Slots, slots: Slots, indices: Tensor) -> None:
     into = tensors(slots)
     for name, tensor in tensors(rows).items():
         into[name].index_copy_(0, indices, tensor)
-
-
-def upload(rows: Sequence[Tensor], target: Tensor) -> None:
-    """Copy rows on the CPU, each [d], into `target` [n, d]; to a GPU through pinned memory, without waiting."""
-    if target.is_cuda:
-        # pinned memory comes from torch's cache of it, and goes back there once it has been read
-        pinned = torch.empty(target.shape, dtype=target.dtype, device="cpu", pin_memory=True)
-        torch.stack(list(rows), out=pinned)
-        target.copy_(pinned, non_blocking=True)
-    else:
-        torch.stack(list(rows), out=target)

@@ -8,7 +8,7 @@ from torch import nn
 
 from memrecon_fast import Settings
 from memrecon_fast.prox import make_prox
-from memrecon_fast.solvers.attempts import count_attempts, stage
+from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 from memrecon_fast.solvers.samples import Sample, Staged
 
 SHAPE = (3, 4, 4)
@@ -22,38 +22,58 @@ def attempt(known_masks: bool = False, settings: Settings = SETTINGS, first_twic
 
 def test_all_gammas_come_with_the_first_initial_mask_before_any_other() -> None:
     assert count_attempts(SETTINGS, known_masks=False) == 6
-    tried = [attempt(attempt=i).rows for i in range(6)]
-    assert [rows["gamma"].item() for rows in tried] == [0.1, 0.5, 1.0] * 2
-    for i, rows in enumerate(tried):
-        assert torch.equal(rows["mask"].view(SHAPE), SETTINGS.draw_initial_mask(7, SHAPE, start=i // 3))
-    assert not tried[0]["mask"].any()
-    assert tried[3]["mask"].any()
+    tried = [attempt(attempt=i) for i in range(6)]
+    assert [one.gamma for one in tried] == [0.1, 0.5, 1.0] * 2
+    for i, one in enumerate(tried):
+        assert torch.equal(one.images["mask"], SETTINGS.draw_initial_mask(7, SHAPE, start=i // 3))
+    assert not tried[0].images["mask"].any()
+    assert tried[3].images["mask"].any()
 
 
 def test_what_was_begun_in_another_format_is_tried_once_more() -> None:
     assert count_attempts(SETTINGS, known_masks=False, first_twice=True) == 7
-    tried = [attempt(first_twice=True, attempt=i).rows["gamma"].item() for i in range(7)]
+    tried = [attempt(first_twice=True, attempt=i).gamma for i in range(7)]
     assert tried == [0.1, 0.1, 0.5, 1.0, 0.1, 0.5, 1.0]
 
 
 def test_a_known_mask_leaves_no_choice_but_gamma() -> None:
     assert count_attempts(SETTINGS, known_masks=True) == 3
     mask = torch.rand(SHAPE) < 0.5
-    tried = [attempt(known_masks=True, mask=mask, attempt=i).rows for i in range(3)]
-    assert [rows["gamma"].item() for rows in tried] == [0.1, 0.5, 1.0]
-    assert all(torch.equal(rows["mask"].view(SHAPE), mask) for rows in tried)
+    tried = [attempt(known_masks=True, mask=mask, attempt=i) for i in range(3)]
+    assert [one.gamma for one in tried] == [0.1, 0.5, 1.0]
+    assert all(torch.equal(one.images["mask"], mask) for one in tried)
 
 
 def test_what_was_found_before_is_begun_with() -> None:
     mask, state = torch.rand(SHAPE) < 0.5, torch.rand(SHAPE)
-    rows = attempt(initial_mask=mask, initial_state=state).rows
-    assert torch.equal(rows["mask"].view(SHAPE), mask)
-    assert torch.equal(rows["s"].view(SHAPE), state)
-    assert "s" not in attempt().rows
+    images = attempt(initial_mask=mask, initial_state=state).images
+    assert torch.equal(images["mask"], mask)
+    assert torch.equal(images["s"], state)
+    assert "s" not in attempt().images
 
 
-@pytest.mark.parametrize("gamma", [0.1, 1 / 3, 1e-9])
-def test_what_the_operations_need_of_gamma_is_rounded_once(gamma: float) -> None:
-    rows = attempt(settings=Settings(gamma=gamma)).rows
-    assert rows["gamma"].item() == gamma
-    assert rows["coefficients"].tolist() == torch.tensor([gamma / 2, gamma / 2 - 1, 1 / (1 + gamma / 2)]).tolist()
+@pytest.mark.parametrize("shape", [SHAPE, (5,), (2, 3)])
+def test_what_was_staged_is_loaded_and_what_the_operations_need_of_gamma_rounded_once(shape: tuple[int, ...]) -> None:
+    gammas = (0.1, 1 / 3, 1e-9)
+    prox = make_prox(nn.Identity().eval(), shape, torch.device("cpu"))
+    images, masks = torch.rand(3, *shape), torch.rand(3, *shape) < 0.5
+    samples = [Sample(i, y, initial_mask=mask) for i, (y, mask) in enumerate(zip(images, masks, strict=True))]
+    staged = [stage(one, Settings(gamma=gammas[i]), prox, known_masks=False) for i, one in enumerate(samples)]
+    y, mask = torch.full((3, prox.pixels), torch.nan), torch.zeros(3, prox.pixels, dtype=torch.bool)
+    gamma, coefficients = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3)
+    load_staged(staged, prox, y, mask, gamma, coefficients)
+    assert torch.equal(y, images.flatten(1))
+    assert torch.equal(mask, masks.flatten(1))
+    assert gamma.tolist() == list(gammas)
+    expected = [[gamma / 2, gamma / 2 - 1, 1 / (1 + gamma / 2)] for gamma in gammas]
+    assert torch.equal(coefficients, torch.tensor(expected))
+
+
+def test_pixels_are_loaded_in_the_order_that_suits_the_autoencoder() -> None:
+    prox = make_prox(nn.Conv2d(3, 3, 1).eval(), SHAPE, torch.device("cpu"))
+    images = torch.rand(2, *SHAPE)
+    staged = [stage(Sample(i, y), SETTINGS, prox, known_masks=False) for i, y in enumerate(images)]
+    y, mask = torch.zeros(2, prox.pixels), torch.zeros(2, prox.pixels, dtype=torch.bool)
+    load_staged(staged, prox, y, mask, torch.zeros(2, dtype=torch.float64), torch.zeros(2, 3))
+    assert torch.equal(y, images.permute(0, 2, 3, 1).flatten(1))
+    assert torch.equal(prox.to_images(y), images)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from memrecon_fast.settings import RUNNING
-from memrecon_fast.solvers.slots import JudgedSlots, clear, judged_buffers, narrow, put, take, tensors, upload
+from memrecon_fast.solvers.slots import JudgedSlots, clear, judged_buffers, narrow, put, take, tensors
 
 
 def test_views_are_views() -> None:
@@ -20,9 +20,3 @@ def test_taking_copies_and_putting_writes_all_that_belongs_to_a_slot() -> None:
     put(take(slots, torch.tensor([4, 0])), slots, torch.tensor([1, 4]))
     for name, tensor in tensors(slots).items():
         assert torch.equal(tensor, tensors(before)[name][[0, 4, 2, 3, 0]]), name
-
-
-def test_upload_stacks_rows() -> None:
-    target = torch.full((2, 3), torch.nan)
-    upload([torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])], target)
-    assert target.tolist() == [[1, 2, 3], [4, 5, 6]]
