@@ -97,6 +97,7 @@ class Watch:
             undo.callback(model.register_forward_pre_hook(before).remove)
             undo.callback(model.register_forward_hook(after).remove)
             for owner, name, counted in (
+                (work, "records_of", "records"),
                 (Saver, "add", "records"),
                 (Saver, "save", "records"),
                 (PaperSolver, "stage", "staging: initial masks"),

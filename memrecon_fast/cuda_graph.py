@@ -104,6 +104,7 @@ def _recover_from_failure(device: torch.device, pool: tuple[int, int], stream: t
     end_allocation = next(getattr(torch._C, name) for name in names if hasattr(torch._C, name))
     with contextlib.suppress(RuntimeError):  # this torch has ended it
         end_allocation(device.index, pool)
+        torch._C._cuda_releasePool(device.index, pool)  # the capture's hold on it
     number = torch.zeros(1, device=device)
     with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream, capture_error_mode="thread_local"):
         number.add_(1)  # a capture that succeeds sets the generator right

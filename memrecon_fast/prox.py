@@ -200,6 +200,8 @@ def _try(prox: Prox) -> None:
 
 def _why_not_captured(prox: Prox, rows: Tensor) -> str:
     """Whether f waits for the device, which a capture does not survive, even in a second call; empty if not."""
+    with torch.inference_mode():
+        prox.apply(prox.as_images(rows))  # what is compiled in a first call may wait
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch calls this mode a prototype

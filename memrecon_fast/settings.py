@@ -151,8 +151,9 @@ class Settings:
         size = math.prod(image_shape)
         if self.initial_mask == "zeros" and start == 0:
             return torch.zeros(tuple(image_shape), dtype=torch.bool, device="cpu")
-        random = keyed_random(f"initial mask {start}" if start else "initial mask", self.seed, index)
-        bits = np.unpackbits(np.frombuffer(random.bytes(-(-size // 8)), np.uint8), count=size)
+        random = _keyed_bits(f"initial mask {start}" if start else "initial mask", self.seed, index)
+        drawn = random.random_raw(-(-size // 64)).astype("<u8", copy=False)
+        bits = np.unpackbits(drawn.view(np.uint8), count=size)
         return torch.from_numpy(bits.view(np.bool_)).reshape(tuple(image_shape))
 
 
@@ -211,8 +212,12 @@ def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: tor
 
 def keyed_random(purpose: str, seed: int, index: int) -> np.random.Generator:
     """Random numbers that depend on (purpose, seed, index) alone, 0 ≤ seed, index < 2⁶⁴; independent for each."""
+    return np.random.Generator(_keyed_bits(purpose, seed, index))
+
+
+def _keyed_bits(purpose: str, seed: int, index: int) -> np.random.Philox:
     counter = np.array([0, 0, 0, zlib.crc32(purpose.encode())], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=np.array([seed, index], dtype=np.uint64), counter=counter))
+    return np.random.Philox(key=np.array([seed, index], dtype=np.uint64), counter=counter)
 
 
 def check_number(

@@ -217,7 +217,7 @@ def test_a_block_asks_the_device_for_no_answer(on_gpu: nn.Module, images: Tensor
 
 
 class Waiting(nn.Module):
-    """Waits for the device in every call."""
+    """Waits for the device in every call; not visibly: so that only the capture finds out."""
 
     def __init__(self, autoencoder: nn.Module, visibly: bool) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ class Waiting(nn.Module):
         if self.visibly:
             x = x + 0 * x.max().item()
         else:
-            torch.cuda.current_stream().synchronize()
+            torch.cuda.synchronize()
         return self.autoencoder(x)  # type: ignore[no-any-return]
 
 
@@ -299,7 +299,7 @@ def test_when_memory_runs_out_fewer_slots_go_on(on_gpu: nn.Module, images: Tenso
     samples = [Sample(i, y) for i, y in enumerate(degrade(images.repeat(10, 1, 1, 1)))]
     in_flight = InFlight(prepare_recover(Greedy(on_gpu, most=40).eval(), SHAPE, SETTINGS), 256)
     got = by_index(in_flight.stream(samples))
-    assert in_flight.slots in (32, 64)
+    assert in_flight.slots in (16, 32, 64)  # a graph keeps its memory, and scores take theirs beside it
     assert in_flight.execution == "CUDA graph"
     assert sorted(got) == list(range(320))
     del in_flight
@@ -307,16 +307,16 @@ def test_when_memory_runs_out_fewer_slots_go_on(on_gpu: nn.Module, images: Tenso
 
 
 class LessMemoryLater(nn.Module):
-    """Runs out of memory in its call number `last`, as where another program takes it; after that with 20 rows."""
+    """Runs out of memory while 32 rows are captured, as where another program takes it; after that with 20 rows."""
 
-    def __init__(self, autoencoder: nn.Module, last: int) -> None:
+    def __init__(self, autoencoder: nn.Module) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        self.calls_left = last
+        self.ran_out = False
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls_left -= 1
-        if self.calls_left < 0 and len(x) > 20:
+        self.ran_out |= len(x) == 32 and torch.cuda.is_current_stream_capturing()
+        if self.ran_out and len(x) > 20:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return self.autoencoder(x)  # type: ignore[no-any-return]
 
@@ -325,9 +325,10 @@ class LessMemoryLater(nn.Module):
 def test_after_memory_ran_out_in_a_later_capture_blocks_are_captured_again(on_gpu: nn.Module, images: Tensor) -> None:
     """The graphs of 64 rows are there, one of 32 is about to be; then all of them go, and those of 16 rows come."""
     samples = [Sample(i, y) for i, y in enumerate(degrade(images.repeat(4, 1, 1, 1)))]
-    autoencoder = LessMemoryLater(on_gpu, last=2 * 39 + 2 + 20).eval()
+    autoencoder = LessMemoryLater(on_gpu).eval()
     in_flight = InFlight(prepare_recover(autoencoder, SHAPE, SETTINGS), 64)
     assert sorted(by_index(in_flight.stream(samples))) == list(range(128))
+    assert autoencoder.ran_out
     assert in_flight.slots <= 20
     assert in_flight.execution == "CUDA graph"
 
@@ -369,7 +370,7 @@ def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> 
         return bench.work(method, shards, wanted, records.append, skipped.append)
 
     execution = run_audit(audit, folder, work)
-    assert len(records) == 32 * 2 * 3
+    assert len(records) == 32 * 2 * len(audit.methods)
     assert not skipped
     assert all(folder.is_complete(cell) for cell in audit.cells())
     assert execution["paper"].startswith("triton, CUDA graph")

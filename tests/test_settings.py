@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +107,13 @@ def test_the_initial_mask_is_a_function_of_seed_and_index() -> None:
     # 969 fair coins have a standard deviation of 0.016
     assert all(abs(mask.float().mean() - 0.5) < 0.08 for mask in masks.values())
     assert not Settings(initial_mask="zeros").draw_initial_mask(0, shape).any()
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 63, 64, 65, 969])
+def test_the_initial_mask_is_random_bytes_of_numpys(size: int) -> None:
+    """As they were drawn when the committed results were made."""
+    expected = np.unpackbits(np.frombuffer(keyed_random("initial mask", 3, 8).bytes(-(-size // 8)), np.uint8))[:size]
+    assert Settings(seed=3).draw_initial_mask(8, (size,)).tolist() == expected.astype(bool).tolist()
 
 
 def test_every_start_has_a_random_mask_of_its_own_but_the_first_of_zeros() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import math
 import signal
 import threading
 import time
@@ -13,19 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 
 import numpy as np
-from torch import Tensor
 
-from memrecon_fast import metrics
 from memrecon_fast.audit import gallery
-from memrecon_fast.audit.methods import BLIND
+from memrecon_fast.audit.comparison import Job, Truth, records_of
 from memrecon_fast.audit.parts import Parts, Row
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import MOST_PSNR, Cell, Record
+from memrecon_fast.audit.records import Cell, Record
 from memrecon_fast.audit.statistics import errors, extremes
 from memrecon_fast.degradation import erase
 from memrecon_fast.inflight import SHARE_OF_MEMORY, InFlight, slots_by_default
 from memrecon_fast.prefetch import prefetch
-from memrecon_fast.settings import Status
 from memrecon_fast.solvers.protocol import AnySolver
 from memrecon_fast.solvers.samples import Finished, Sample
 
@@ -94,10 +90,12 @@ class Workbench:
         try:
             with (
                 contextlib.closing(prefetch(self._samples(shards, skip), READ_AHEAD)) as samples,
-                contextlib.closing(in_flight.stream(samples)) as stream,
+                contextlib.closing(in_flight.batches(samples)) as batches,
             ):
-                for finished in stream:
-                    report(saver.add(finished.label, finished))
+                for batch in batches:
+                    for finished, record in zip(batch, records_of(batch), strict=True):
+                        saver.add(finished, record)
+                        report(record)
         finally:
             saver.save()
         return f"{in_flight.solver.backend}, {in_flight.execution}, {in_flight.slots} slots"
@@ -115,8 +113,8 @@ class Workbench:
                     skip(str(error))
                     continue
                 degraded = erase(original[None], mask, noise_std, audit.settings.seed, first_index=index)[0]
-                truth = None if audit.degraded else _Truth(original, mask)
-                job = _Job(shard.cell, images.names[index], images.sha256[index], degraded, truth)
+                truth = None if audit.degraded else Truth(original, mask)
+                job = Job(shard.cell, images.names[index], images.sha256[index], degraded, truth)
                 yield Sample(index, degraded, known_mask, label=job)
 
 
@@ -133,134 +131,75 @@ class Saver:
     ) -> None:
         self._parts, self._wanted, self._keep_images = parts, wanted, keep_images
         self._seconds, self._saved = seconds, saved
-        self._done: dict[Cell, list[_Done]] = {}
+        self._done: dict[Cell, _Done] = {}
         self._last = time.monotonic()
 
-    def add(self, job: _Job, finished: Finished) -> Record:
+    def add(self, finished: Finished, record: Record) -> None:
         """One more image is done."""
-        record = _record(job, finished)
-        done = self._done.setdefault(job.cell, [])
-        done.append(_Done(record, job, finished))
-        if len(done) % _MOST_WITH_PIXELS == 0:
-            self._drop_pixels(job.cell)
-        too_many = len(done) % _MOST_WITH_PIXELS == 0 and self._waiting_pixels(job.cell) >= 2 * _MOST_WITH_PIXELS
-        if too_many or len(done) >= _MOST_WAITING or time.monotonic() - self._last >= self._seconds:
+        cell = finished.label.cell
+        done = self._done.setdefault(cell, _Done())
+        done.pixels[len(done.records)] = finished
+        done.records.append(record)
+        count = len(done.records)
+        too_many = False
+        if count % _MOST_WITH_PIXELS == 0:
+            self._choose_pixels(cell)
+            too_many = len(done.pixels) >= 2 * _MOST_WITH_PIXELS
+        if too_many or count >= _MOST_WAITING or time.monotonic() - self._last >= self._seconds:
             self.save()
-        return record
 
     def save(self) -> None:
         """Write what was gathered. An interruption (Ctrl-C) waits until that is done."""
         with _not_interrupted():
             for cell in list(self._done):
-                self._drop_pixels(cell)
-                self._parts.write(cell, [one.row() for one in self._done[cell]])
+                self._parts.write(cell, self._rows(cell))
                 del self._done[cell]
             self._last = time.monotonic()
         self._saved()
 
-    def _waiting_pixels(self, cell: Cell) -> int:
-        return sum(one.finished is not None for one in self._done[cell])
+    def _rows(self, cell: Cell) -> list[Row]:
+        kept, shown = self._choose_pixels(cell)
+        done = self._done[cell]
+        rows = [Row(record) for record in done.records]
+        for position, finished in done.pixels.items():
+            picture = image = mask = None
+            if position in shown:
+                job: Job = finished.label
+                original = job.degraded if job.truth is None else job.truth.image
+                picture = gallery.make_picture(original, job.degraded, finished.image, finished.mask)
+            if position in kept:
+                image, mask = finished.image.numpy(), finished.mask.numpy()
+            rows[position] = Row(done.records[position], picture, image, mask)
+        return rows
 
-    def _drop_pixels(self, cell: Cell) -> None:
-        """Of images that others of the cell are preferred to."""
-        done = sorted(self._done[cell], key=lambda one: one.record.index)
+    def _choose_pixels(self, cell: Cell) -> tuple[set[int], set[int]]:
+        """Drop those of images that others of the cell are preferred to; returns whose estimates are kept, and which
+        are shown, by their position among the records.
+
+        Those that were dropped before need not be looked at again: what is preferred to them is still there.
+        """
+        done = self._done[cell]
+        positions = sorted(done.pixels, key=lambda position: done.records[position].index)
         names = ("mse", "score", "diverged")
-        found = errors({name: np.array([getattr(one.record, name) for one in done], np.float64) for name in names})
-        kept = extremes(found, self._keep_images)
+        records = [done.records[position] for position in positions]
+        found = errors({name: np.array([getattr(one, name) for one in records], np.float64) for name in names})
+        kept = {positions[at] for at in extremes(found, self._keep_images)}
         if self._wanted is None:
-            shown = gallery.candidates(found)
+            shown = {positions[at] for at in gallery.candidates(found)}
         else:
             wanted = self._wanted.get(cell, frozenset())
-            shown = {position for position, one in enumerate(done) if one.record.index in wanted}
-        self._done[cell] = [
-            dataclasses.replace(
-                one,
-                finished=one.finished if position in kept | shown else None,
-                job=one.job if position in shown else None,
-                kept=position in kept,
-            )
-            for position, one in enumerate(done)
-        ]
+            shown = {position for position in positions if done.records[position].index in wanted}
+        done.pixels = {position: done.pixels[position] for position in positions if position in kept | shown}
+        return kept, shown
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Done:
-    """A record, with the pixels that may be needed."""
+    """What is done of a cell and not written yet."""
 
-    record: Record
-    job: _Job | None
-    """None: its picture is not shown."""
-    finished: Finished | None
-    kept: bool = False
-    """Whether the estimate is kept."""
-
-    def row(self) -> Row:
-        if self.finished is None:
-            return Row(self.record)
-        image, mask = self.finished.image, self.finished.mask
-        picture = None
-        if self.job is not None:
-            degraded, truth = self.job.degraded, self.job.truth
-            picture = gallery.make_picture(degraded if truth is None else truth.image, degraded, image, mask)
-        return Row(self.record, picture, *((image.numpy(), mask.numpy()) if self.kept else (None, None)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Truth:
-    """What was degraded, and how."""
-
-    image: Tensor
-    mask: Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What is known of an image before it is recovered."""
-
-    cell: Cell
-    name: str
-    sha256: str
-    degraded: Tensor
-    truth: _Truth | None
-
-
-def _record(job: _Job, one: Finished) -> Record:
-    diverged = one.status == Status.DIVERGED
-    mse = psnr = accurate = approximate = wrong_mask_share = None
-    if job.truth is not None:
-        mse = metrics.mse(one.image[None], job.truth.image[None]).item()
-        psnr = min(metrics.clipped_psnr(one.image[None], job.truth.image[None]).item(), MOST_PSNR)
-        accurate = not diverged and mse < metrics.ACCURATE_MSE
-        approximate = not diverged and mse < metrics.APPROXIMATE_MSE
-        if job.cell.method in BLIND:
-            wrong_mask_share = (one.mask != job.truth.mask).float().mean().item()
-    return Record(
-        index=one.index,
-        name=job.name,
-        sha256=job.sha256,
-        split=job.cell.split,
-        mask=job.cell.mask,
-        method=job.cell.method,
-        mse=mse,
-        psnr=psnr,
-        accurate=accurate,
-        approximate=approximate,
-        diverged=diverged,
-        status=one.status.name,
-        outer_iterations=one.outer_iterations,
-        evaluations=one.evaluations,
-        residual=one.residual,
-        wrong_mask_share=wrong_mask_share,
-        fixed_point_mse=one.fixed_point_mse,
-        misfit=one.misfit,
-        explained=one.explained,
-        score=one.score,
-        gamma=None if math.isnan(one.gamma) else one.gamma,
-        attempts=one.attempts,
-        accepted=one.accepted,
-        rejected=one.rejected,
-        mask_changes=one.mask_changes,
-    )
+    records: list[Record] = dataclasses.field(default_factory=list)
+    pixels: dict[int, Finished] = dataclasses.field(default_factory=dict)
+    """Of the images whose pixels may be needed, by the position of their record."""
 
 
 def _pieces(indices: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:

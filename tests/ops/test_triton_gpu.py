@@ -64,7 +64,7 @@ def test_more_pixels_than_an_int32_counts(operation: tuple[Any, ...], rows: int,
     if torch.cuda.mem_get_info()[0] < 20 * rows * d:
         pytest.skip("too little memory")
     images = {name: torch.empty(rows, d, device="cuda") for name in "svyx"}
-    images["mask"] = torch.empty(rows, d, dtype=torch.bool, device="cuda")
+    images |= {name: torch.empty(rows, d, dtype=torch.bool, device="cuda") for name in ("mask", "anchor")}
     buffers = images | on_gpu(vectors([0.1 + row % 7 for row in range(rows)]))
     some = [0, 1, 5, rows // 2, *range(2**31 // d - 2, 2**31 // d + 3), rows - 2, rows - 1]
     few = random_buffers(len(some), d) | {"status": torch.full((len(some),), RUNNING, dtype=torch.int8)}

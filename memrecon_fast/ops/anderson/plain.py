@@ -204,7 +204,7 @@ def weigh(
     newest = _at(squares, head)
     grew = extrapolated & ~(newest <= _at(squares, before))
     settled = held >= settle
-    count = torch.where(settled, (filled + 1).clamp(max=places), 1).masked_fill(grew, 0)
+    count = (filled + 1).clamp(max=places).masked_fill(~settled, 1).masked_fill(grew, 0)
 
     order = (head[:, None] - torch.arange(places, device=head.device)) % places  # from the newest to the oldest
     ordered = gram.gather(1, order[:, :, None].expand(rows, places, places).long())

@@ -1,0 +1,119 @@
+"""What came of images compared with what they were: a record of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memrecon_fast import metrics
+from memrecon_fast.audit.methods import BLIND
+from memrecon_fast.audit.records import MOST_PSNR, Cell, Record
+from memrecon_fast.settings import Status
+from memrecon_fast.solvers.samples import Finished
+
+_AT_ONCE = 16  # few enough for the caches, many enough for the cost of a call not to count
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What was degraded, and how."""
+
+    image: Tensor
+    mask: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is known of an image before it is recovered; the label of its `Sample`."""
+
+    cell: Cell
+    name: str
+    sha256: str
+    degraded: Tensor
+    truth: Truth | None
+    """None where the original is unknown, of all images of a run or of none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Errors:
+    mse: float | None = None
+    psnr: float | None = None
+    wrong_mask_share: float | None = None
+
+
+def records_of(finished: Sequence[Finished]) -> list[Record]:
+    """The record of each of these images, which does not depend on the others; their labels are `Job`s."""
+    records = []
+    for begin in range(0, len(finished), _AT_ONCE):
+        some = finished[begin : begin + _AT_ONCE]
+        records += [_record(one, errors) for one, errors in zip(some, _errors(some), strict=True)]
+    return records
+
+
+def _errors(finished: Sequence[Finished]) -> list[_Errors]:
+    truths = [one.label.truth for one in finished]
+    if truths[0] is None:
+        return [_Errors()] * len(finished)
+    images, originals, masks, true_masks = (
+        torch.stack(tensors).flatten(1).numpy()
+        for tensors in (
+            [one.image for one in finished],
+            [truth.image for truth in truths],
+            [one.mask for one in finished],
+            [truth.mask for truth in truths],
+        )
+    )
+    mse = _mse(images, originals)
+    with np.errstate(divide="ignore"):  # equal images
+        psnr = -10 * np.log10(_mse(np.nan_to_num(images, nan=0.0).clip(0, 1), originals))
+    columns = (mse, np.minimum(psnr, MOST_PSNR), (masks != true_masks).mean(axis=1))
+    return [_Errors(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _mse(images: NDArray[np.float32], originals: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`metrics.mse`; but the last bits too are the same however many images there are."""
+    differences = np.subtract(images, originals, dtype=np.float64)
+    means: NDArray[np.float64] = np.square(differences, out=differences).mean(axis=1)
+    return means
+
+
+def _record(one: Finished, errors: _Errors) -> Record:
+    job: Job = one.label
+    diverged = one.status == Status.DIVERGED
+    accurate = approximate = None
+    if errors.mse is not None:
+        accurate = not diverged and errors.mse < metrics.ACCURATE_MSE
+        approximate = not diverged and errors.mse < metrics.APPROXIMATE_MSE
+    return Record(
+        index=one.index,
+        name=job.name,
+        sha256=job.sha256,
+        split=job.cell.split,
+        mask=job.cell.mask,
+        method=job.cell.method,
+        mse=errors.mse,
+        psnr=errors.psnr,
+        accurate=accurate,
+        approximate=approximate,
+        diverged=diverged,
+        status=one.status.name,
+        outer_iterations=one.outer_iterations,
+        evaluations=one.evaluations,
+        residual=one.residual,
+        wrong_mask_share=errors.wrong_mask_share if job.cell.method in BLIND else None,
+        fixed_point_mse=one.fixed_point_mse,
+        misfit=one.misfit,
+        explained=one.explained,
+        score=one.score,
+        gamma=None if math.isnan(one.gamma) else one.gamma,
+        attempts=one.attempts,
+        accepted=one.accepted,
+        rejected=one.rejected,
+        mask_changes=one.mask_changes,
+    )
