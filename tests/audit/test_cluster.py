@@ -110,7 +110,7 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Mem
     small = small_audit(memorised)
     images = scan(from_array(many_images(memorised, 2000)))
     masks = {"center": small.masks["center"]}
-    audit = Audit({"members": images}, masks, ("paper", "iterate"), small.settings)
+    audit = Audit({"members": images}, masks, ("accelerated", "iterate"), small.settings)
     run_alone(audit, memorised.autoencoder, tmp_path / "alone")
     killed: list[int] = []
     ended, released = threading.Event(), tmp_path / "released"
