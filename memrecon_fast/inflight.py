@@ -196,18 +196,19 @@ class InFlight:
     def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[list[Pair]]:
         """The images that are on the host, or all, once they are reviewed; some are tried again instead."""
         review = passing.review
-        if review is not None:
-            # many at a time; fewer, where a slot waits for one that is tried again, or at the end
-            last = passing.source.exhausted and (wait or review.tries_again)
-            while review.waiting >= self._batch or (last and review.waiting):
-                passing.leaving.append(review.score(self._batch))
+        if review is None:
+            passing.send()
+            yield from passing.arrived(wait)
+            return
+        # many at a time; fewer, where a slot waits for one that is tried again, or at the end
+        last = passing.source.exhausted and (wait or review.tries_again)
+        while review.waiting >= self._batch or (last and review.waiting):
+            passing.leaving.append(review.score(self._batch))
         for pairs in passing.arrived(wait):
-            if review is None:
-                yield pairs
-                continue
             reviewed = review.decide(pairs)
             passing.source.put_back([self._stage(sample) for sample in reviewed.again])
-            yield reviewed.done
+            if reviewed.done:
+                yield reviewed.done
 
     def _all_done(self, passing: _Passing) -> Iterator[list[Pair]]:
         """After an error: the images that are done, as far as they can be reviewed."""
@@ -216,12 +217,16 @@ class InFlight:
                 while group.unread:
                     passing.add(group.read_flags())
         review = passing.review
+        if review is None:
+            passing.send()
+            yield from passing.arrived(wait=True)
+            return
         # if the autoencoder fails for good, the error that ended the work says so
         with contextlib.suppress(Exception):
-            while review is not None and review.waiting:
+            while review.waiting:
                 passing.leaving.append(review.score(self._batch))
         for pairs in passing.arrived(wait=True):
-            yield pairs if review is None else review.decide(pairs).done
+            yield review.decide(pairs).done
 
     def _halve(self, source: _Source) -> None:
         source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
@@ -302,15 +307,22 @@ class _Passing:
         self.source = source
         self.review = review
         self.leaving: collections.deque[Leaving] = collections.deque()
+        self._done: collections.deque[Done] = collections.deque()
         self._prox = prox
 
     def add(self, done: list[Done]) -> None:
-        """These left their slots: they are to be reviewed, or leave at once."""
+        """These left their slots."""
+        if self.review is None:
+            self._done.extend(done)
+            return
         for one in done:
-            if self.review is not None:
-                self.review.add(one)
-            else:
-                self.leaving.append(leave(one, self._prox))
+            self.review.add(one)
+
+    def send(self) -> None:
+        """Without a review: those that left their slots are to come to the host."""
+        while self._done:
+            self.leaving.append(leave(self._done[0], self._prox))
+            self._done.popleft()  # not before: memory may run out
 
     def arrived(self, wait: bool) -> Iterator[list[Pair]]:
         """Those that are on the host, or all."""

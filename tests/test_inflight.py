@@ -15,6 +15,7 @@ import memrecon_fast as mf
 from memrecon_fast import Settings, Status, autoencoders, degradation
 from memrecon_fast.cuda_graph import Capture
 from memrecon_fast.inflight import InFlight, Schedule
+from memrecon_fast.prox import Prox
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.settings import RUNNING
 from memrecon_fast.solvers.samples import Finished, Sample
@@ -505,6 +506,31 @@ def test_the_state_is_allocated_once() -> None:
         assert len(list(in_flight.stream([Sample(i, x) for i, x in enumerate(codebook.codes)]))) == 24
         assert len(addresses) >= 2
         assert len(set(addresses)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:memory ran out:RuntimeWarning")
+@pytest.mark.parametrize("reviewed", [False, True])
+def test_where_memory_runs_out_as_images_leave_none_is_lost(reviewed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    codebook = Codebook(100)
+    to_images = Prox.to_images
+    calls = 0
+
+    def failing(prox: Prox, rows: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls in (2, 3):  # the masks of the first images that leave, then their estimates
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return to_images(prox, rows)
+
+    samples = [Sample(i, y) for i, y in enumerate(codebook.codes)]
+    solver = prepare_recover(codebook, SHAPE)
+    expected = {one.index: one for one in InFlight(solver, 64, reviewed=reviewed).stream(samples)}
+    monkeypatch.setattr(Prox, "to_images", failing)
+    in_flight = InFlight(solver, 64, reviewed=reviewed)
+    got = list(in_flight.stream(samples))
+    assert in_flight.slots == 16
+    assert sorted(one.index for one in got) == list(range(100))
+    assert all(torch.equal(one.image, expected[one.index].image) for one in got)
 
 
 def test_images_done_before_the_first_block_leave_at_once() -> None:
