@@ -17,12 +17,14 @@ from unittest import mock
 import numpy as np
 from torch import Tensor, nn
 
+from memrecon_fast import review
 from memrecon_fast.audit import conduct, work
 from memrecon_fast.audit.folder import Folder
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.records import Record
 from memrecon_fast.audit.work import Saver
 from memrecon_fast.groups import Group
+from memrecon_fast.leaving import Leaving
 from memrecon_fast.ops import Ops
 from memrecon_fast.prefetch import prefetch
 from memrecon_fast.solvers.paper import PaperSolver
@@ -103,6 +105,8 @@ class Watch:
                 (PaperSolver, "stage", "staging: initial masks"),
                 (Group, "load", "images into slots"),
                 (Group, "read_flags", "images out of slots"),
+                (review, "leave", "images out of slots"),
+                (Leaving, "pairs", "images out of slots"),
                 (Folder, "complete", "putting the records in order"),
             ):
                 undo.enter_context(mock.patch.object(owner, name, self.timed(counted, getattr(owner, name))))

@@ -71,6 +71,7 @@ def make_capture(device: torch.device) -> Capture:
     stream = torch.cuda.Stream(device)  # torch's own for captures belongs to the GPU that it was first used on
 
     def capture(work: Work) -> Work:
+        nonlocal pool
         graph = torch.cuda.CUDAGraph()
         failed: list[Exception] = []
 
@@ -90,6 +91,7 @@ def make_capture(device: torch.device) -> Capture:
                     watched()
             except Exception as error:
                 _recover_from_failure(device, pool, stream)
+                pool = torch.cuda.graph_pool_handle()  # one that nothing holds any more cannot be used again
                 raise (failed.pop() if failed else error) from None
             finally:
                 torch._C._cuda_clearCublasWorkspaces()

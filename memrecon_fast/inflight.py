@@ -327,4 +327,4 @@ class _Passing:
     def arrived(self, wait: bool) -> Iterator[list[Pair]]:
         """Those that are on the host, or all."""
         while self.leaving and (wait or self.leaving[0].arrived()):
-            yield list(self.leaving.popleft().pairs())
+            yield self.leaving.popleft().pairs()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -31,11 +30,12 @@ class Leaving:
         """Whether `pairs` would not have to wait."""
         return self.event is None or self.event.query()
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self) -> list[Pair]:
         """Each sample with what came of it."""
         if self.event is not None:
             self.event.synchronize()
         columns = {name: column.tolist() for name, column in self.columns.items()}
+        pairs = []
         for i, sample in enumerate(self.samples):
             values = {name: column[i] for name, column in columns.items()}
             values["outer_iterations"] += sample.iterations_before
@@ -48,7 +48,8 @@ class Leaving:
                 label=sample.label,
                 **values,
             )
-            yield sample, finished
+            pairs.append((sample, finished))
+        return pairs
 
 
 def leave(done: Done, prox: Prox) -> Leaving:

@@ -59,7 +59,7 @@ class Review:
             first = _part(waiting, 0, count)
             scored = score(prox, self._solver.ops, first.results, count)
             leaving = leave(Done(first.samples, scored), prox)
-            self._waiting = [_part(waiting, count, None)]
+            self._waiting = [] if count >= len(waiting.samples) else [_part(waiting, count, None)]
         return leaving
 
     def decide(self, scored: Iterable[Pair]) -> Reviewed:
@@ -79,14 +79,13 @@ def score(prox: Prox, ops: Ops, results: Results, most: int = 1) -> Results:
 
     most: on a GPU, where the number of rows that go through f may decide the last bits, it is always this one.
     """
-    x, y, rows = results.images, results.given, len(results.images)
-    through = prox.block_sizes(max(rows, most) if prox.device.type == "cuda" else rows)[-1]
-    padded = torch.zeros(through, prox.pixels, dtype=torch.float32, device=prox.device)
-    padded[:rows].copy_(x)
-    v = prox(padded)[:rows]
-    fixed_point_mse = _mean_squares(ops, x, v)
-    misfit = _mean_squares(ops, y, x.masked_fill(~results.masks, 0.0))
-    energy = _mean_squares(ops, y, torch.zeros_like(y))
+    count = len(results.images)
+    rows = prox.block_sizes(max(count, most) if prox.device.type == "cuda" else count)[-1]
+    x, y = _padded(results.images, rows), _padded(results.given, rows)
+    model_of_y = _padded(results.images.masked_fill(~results.masks, 0.0), rows)
+    fixed_point_mse = _mean_squares(ops, x.clone(), prox(x))[:count]
+    misfit = _mean_squares(ops, y.clone(), model_of_y)[:count]
+    energy = _mean_squares(ops, y, torch.zeros_like(y))[:count]
     explained = (1 - misfit / energy).masked_fill(~(energy > 0), 0.0)
     diverged = results.status == int(Status.DIVERGED)
     return dataclasses.replace(
@@ -98,10 +97,17 @@ def score(prox: Prox, ops: Ops, results: Results, most: int = 1) -> Results:
     )
 
 
+def _padded(images: Tensor, rows: int) -> Tensor:
+    """A copy with rows of zeros below: so many in all."""
+    padded = torch.zeros(rows, images.shape[1], dtype=images.dtype, device=images.device)
+    padded[: len(images)].copy_(images)
+    return padded
+
+
 def _mean_squares(ops: Ops, a: Tensor, b: Tensor) -> Tensor:
-    """mean((b − a)²) per row, the same one whatever the other rows are; b begins a tensor of its own."""
+    """mean((b − a)²) per row; `a` becomes `b`. With as many rows, the same one whatever the others are."""
     result = torch.zeros(len(a), dtype=torch.float32, device=a.device)
-    ops.advance(a.clone(), b, result, torch.full((len(a),), RUNNING, dtype=torch.int8, device=a.device))
+    ops.advance(a, b, result, torch.full((len(a),), RUNNING, dtype=torch.int8, device=a.device))
     return result
 
 
@@ -115,8 +121,8 @@ def _join(parts: list[Done]) -> Done:
 
 
 def _part(done: Done, begin: int, end: int | None) -> Done:
-    """Those with the positions [begin, end)."""
-    columns = {name: column[begin:end] for name, column in _columns(done.results).items()}
+    """Those with the positions [begin, end): copies, so that the others need not stay in memory with them."""
+    columns = {name: column[begin:end].clone() for name, column in _columns(done.results).items()}
     return Done(done.samples[begin:end], dataclasses.replace(done.results, **columns))
 
 

@@ -10,10 +10,20 @@ if TYPE_CHECKING:
     from tests.memorised import Memorised
 
 
-def pytest_configure() -> None:
+SLOWEST = ("test_cluster.py", "test_gpu_benchmark.py", "test_audit_benchmark.py", "test_cli.py", "test_killing.py")
+"""Begun last, they would leave cores without work at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
     # one thread is faster at the sizes of these tests, and steadier; some tests set another number
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests begin
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have many tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
 
 
 @pytest.fixture(scope="session")

@@ -217,7 +217,7 @@ def test_a_block_asks_the_device_for_no_answer(on_gpu: nn.Module, images: Tensor
 
 
 class Waiting(nn.Module):
-    """Waits for the device in every call; not visibly: so that only the capture finds out."""
+    """Waits for the device in every call: in a way that torch notices beforehand, or only the capture."""
 
     def __init__(self, autoencoder: nn.Module, visibly: bool) -> None:
         super().__init__()

@@ -154,7 +154,7 @@ def test_estimates_are_scored_in_the_order_of_their_coming_as_many_as_are_asked_
     assert indices(second) == [3, 4, 5, 6]
     assert review.waiting == 0
     review.add(done(some))
-    for apart, together in zip([*first.pairs(), *second.pairs()], review.score(7).pairs(), strict=True):
+    for apart, together in zip(first.pairs() + second.pairs(), review.score(7).pairs(), strict=True):
         assert scores(apart[1]) == scores(together[1])
     assert not review.tries_again
 

@@ -20,7 +20,7 @@ class Sample:
     degraded: Tensor
     """float32, image_shape."""
     mask: Tensor | None = None
-    """bool, image_shape, True = kept: where the mask is known."""
+    """bool, image_shape, True = kept: where the mask is known; only solvers that were made for that look at it."""
     initial_mask: Tensor | None = None
     """bool, image_shape: the first estimate of the mask, where it is not to be drawn as the settings say."""
     initial_state: Tensor | None = None

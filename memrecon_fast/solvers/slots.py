@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -85,16 +86,13 @@ def tensors(slots: Slots) -> dict[str, Tensor]:
 
 def take(slots: SomeSlots, indices: Tensor) -> SomeSlots:
     """A copy of the slots with these indices, int64 [n]."""
-    return type(slots)(**{name: rows_at(indices)(tensor) for name, tensor in tensors(slots).items()})
+    of = rows_at(indices)
+    return type(slots)(**{name: of(tensor) for name, tensor in tensors(slots).items()})
 
 
 def rows_at(indices: Tensor) -> Callable[[Tensor], Tensor]:
     """What copies the rows with these indices, int64 [n], of a tensor."""
-
-    def copy(tensor: Tensor) -> Tensor:
-        return tensor.index_select(0, indices)
-
-    return copy
+    return functools.partial(torch.index_select, dim=0, index=indices)
 
 
 def put(rows: Slots, slots: Slots, indices: Tensor) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -48,9 +49,18 @@ def test_errors_are_those_of_the_metrics(shape: tuple[int, ...]) -> None:
     assert record.accurate
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("shape", [(3, 7, 5), (3, 110, 130)])
 def test_a_record_is_the_same_bits_whatever_the_others_are(shape: tuple[int, ...]) -> None:
-    """With several threads torch splits a large sum where it is alone, and not where there are others."""
+    """On several threads torch splits a large sum where it is alone, and not where there are others."""
     images = finished(20, shape)
     together = [repr(record) for record in records_of(images)]
     assert [repr(record) for one in images for record in records_of([one])] == together

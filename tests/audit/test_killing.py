@@ -41,7 +41,7 @@ def data(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path
 def arguments(data: Path, out: Path) -> list[str]:
     given = [
         "audit", "tests.memorised:make_autoencoder", data / "images.npy", "--weights", data / "weights.safetensors",
-        "--out", out, "--mask", "center", "--method", "iterate", "--method", "accelerated",
+        "--out", out, "--mask", "center", "--method", "paper", "--method", "accelerated",
         "--max-outer-iterations", 20, "--keep-images", 3, "--save-every", 0.05, "--device", "cpu",
     ]  # fmt: skip
     return list(map(str, given))

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import memrecon_fast as mf
+from memrecon_fast import Status
+from memrecon_fast.audit import gallery
+from memrecon_fast.audit.comparison import Job, Truth, records_of
 from memrecon_fast.audit.inputs.images import Images, scan
 from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.parts import Parts, Row
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
 from memrecon_fast.audit.records import RECORDS, Cell, Record
-from memrecon_fast.audit.statistics import extremes
-from memrecon_fast.audit.work import IMAGES_IN_SHARD, Shard, Workbench, shards_of
+from memrecon_fast.audit.statistics import errors, extremes
+from memrecon_fast.audit.work import IMAGES_IN_SHARD, Saver, Shard, Workbench, shards_of
 from memrecon_fast.solvers.samples import Finished
 from tests.audit.auditing import MASKS, NEVER, SHAPE, Interruption, folder_of, run, small_audit
 from tests.memorised import Memorised
@@ -110,6 +114,37 @@ def test_pixels_are_dropped_of_images_that_no_gallery_would_show(many: Images, t
     assert set(kept) == extremes(errors, 7)
     assert [at for at, mask in enumerate(table["estimated_mask"]) if mask.is_valid] == kept
     assert 12 <= sum(picture.is_valid for picture in table["picture"]) <= 24
+
+
+@pytest.mark.parametrize("keep_images", [0, 1, 5])
+@pytest.mark.parametrize("some_are_wanted", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_the_pixels_kept_are_those_that_all_images_together_would_choose(
+    keep_images: int, some_are_wanted: bool, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Done in any order, with equal errors, and such that are no number: the choice is made a few images at a time."""
+    monkeypatch.setattr("memrecon_fast.audit.work._MOST_WITH_PIXELS", 16)
+    random = np.random.default_rng(keep_images)
+    count = 150
+    wanted = {CELL: frozenset(random.choice(count, 20, replace=False).tolist())} if some_are_wanted else None
+    saver = Saver(Parts(str(tmp_path)), wanted, keep_images, NEVER, lambda: None)
+    original = torch.zeros(1, 2, 2)
+    for index in random.permutation(count).tolist():
+        estimate = original + float(random.choice([0.0, 1e-4, 0.02, 0.02, 0.3, np.nan, np.inf]))
+        status = Status.DIVERGED if not estimate.isfinite().all() else Status.CONVERGED
+        score = float(random.choice([0.0, 1e-7, 1e-3, np.nan, np.inf]))
+        job = Job(CELL, str(index), "0" * 64, original, Truth(original, original > 0) if known else None)
+        finished = Finished(index, estimate, original > 0, 1, 1, status, 0.0, score=score, label=job)
+        saver.add(finished, *records_of([finished]))
+    saver.save()
+    (table,) = Parts(str(tmp_path)).read(CELL)
+    table = table.sort_by("index")
+    columns = {name: table[name].to_numpy().astype(float) for name in ("mse", "score", "diverged")}
+    found = errors(columns)
+    assert table["index"].to_pylist() == list(range(count))
+    assert {at for at, image in enumerate(table["image"]) if image.is_valid} == extremes(found, keep_images)
+    shown = {at for at, picture in enumerate(table["picture"]) if picture.is_valid}
+    assert shown == (gallery.candidates(found) if wanted is None else wanted[CELL])
 
 
 def test_pictures_are_kept_of_what_is_wanted(many: Images, tmp_path: Path) -> None:
