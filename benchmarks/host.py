@@ -1,0 +1,147 @@
+"""What an image costs the host: what bounds an audit where the device is fast.
+
+    python -m benchmarks.host             a few minutes
+    python -m benchmarks.host --quick     tiny, to see that it works
+
+The autoencoder and the solver do next to nothing here: every image is done after one block. All else is what happens to
+an image on its way: reading, degrading, the initial mask, slots, the score, the record, part files; with two groups of
+slots, late flags and reading threads, as on a GPU. What a GPU does itself (moving images into slots and out of them,
+the operations of the score) is done by the processor here, and counts: an upper bound. Nothing else should run on the
+machine. Writes benchmarks/results/host.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.measuring import percentiles, where
+from memrecon_fast import Settings, Status, degradation, inflight
+from memrecon_fast.audit.folder import Folder
+from memrecon_fast.audit.inputs.images import scan
+from memrecon_fast.audit.inputs.sources import from_array
+from memrecon_fast.audit.parts import Parts
+from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.run import run_audit
+from memrecon_fast.audit.work import Workbench
+from memrecon_fast.inflight import InFlight, Schedule
+from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
+from memrecon_fast.solvers.samples import Sample
+
+OUT = Path(__file__).parent / "results" / "host"
+SETTINGS = Settings(solver="accelerated", gamma=0.5)
+AS_ON_A_GPU = Schedule(groups=2, lag=1, ahead=256, make_capture=None)
+SLOTS = 1024
+Images = NDArray[np.uint8]
+
+
+class Instant(AcceleratedSolver):
+    """Is done with every image at once."""
+
+    def advance(self, slots: AcceleratedSlots) -> None:
+        """One block."""
+        slots.iterations.add_(1)
+        slots.status.fill_(int(Status.CONVERGED))
+
+
+def _instant(images: Images) -> Instant:
+    solver = prepare_recover(torch.clone, images.shape[1:], SETTINGS)
+    return Instant(**{field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)})  # type: ignore[type-var]
+
+
+def in_flight(images: Images) -> None:
+    """From tensors to estimates, as in `recover()`."""
+    degraded = torch.from_numpy(images).float() / 255
+    samples = (Sample(i, image) for i, image in enumerate(degraded))
+    done = sum(1 for _ in InFlight(_instant(images), SLOTS, AS_ON_A_GPU).stream(samples))
+    assert done == len(images)
+
+
+def audit(images: Images) -> None:
+    """From an array of pictures to the records."""
+    masks = {"center": degradation.make_mask("center", images.shape[1:])}
+    audit = Audit({"members": scan(from_array(images))}, masks, ("accelerated",), SETTINGS, slots=SLOTS)
+    records: list[Any] = []
+    with tempfile.TemporaryDirectory(prefix="bench-host-") as path:
+        folder = Folder(Path(path), Parts(str(Path(path) / "records")))
+        with mock.patch.object(inflight, "make_schedule", lambda device, slots: AS_ON_A_GPU):
+            bench = Workbench(audit, {"accelerated": _instant(images)}, folder.parts)
+        run_audit(audit, folder, lambda *work: bench.work(*work, records.append, print))
+    assert len(records) == len(images)
+
+
+WAYS: dict[str, Callable[[Images], None]] = {"in flight": in_flight, "audit": audit}
+
+
+def measure(sizes: tuple[int, ...], count: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """A row for each size and way; the ways take turns."""
+    for size in sizes:
+        images = np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8)
+        wall: dict[str, list[float]] = {name: [] for name in WAYS}
+        main: dict[str, list[float]] = {name: [] for name in WAYS}
+        for name, way in [*WAYS.items()] * (rounds + 1):
+            began, used = time.perf_counter(), time.thread_time()
+            way(images)
+            wall[name].append((time.perf_counter() - began) / count * 1e6)
+            main[name].append((time.thread_time() - used) / count * 1e6)
+        for name in WAYS:  # the first round warms up
+            yield {
+                "way": name,
+                "size": size,
+                "images": count,
+                "microseconds": percentiles(wall[name][1:]),
+                "microseconds of the main thread": percentiles(main[name][1:]),
+            }
+
+
+def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The results for a person."""
+    lines = [
+        "# What an image costs the host",
+        "",
+        "Written by `python -m benchmarks.host`, which says what is measured: microseconds per image, medians. The",
+        "processor does here what a GPU would do itself, too: these are upper bounds.",
+        f"{about['processor']}, {about['cores']} cores, one of them for torch's operations, Python {about['python']},",
+        f"torch {about['torch']}, {about['date']}, commit {about['commit']}.",
+        "",
+        "| | images | all threads | the main thread's processor time | images per second |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        all_threads, main = (row[name]["p50"] for name in ("microseconds", "microseconds of the main thread"))
+        size = f"{row['size']}×{row['size']}×3"
+        lines.append(f"| {row['way']} | {size} | {all_threads:.0f} | {main:.0f} | {1e6 / all_threads:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=OUT, help="without its suffix")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    about = where()
+    rows = list(measure((8,), 300, 1) if arguments.quick else measure((32, 64), 8192, 5))
+    text = render(about, rows)
+    print(text)
+    if not arguments.quick or arguments.out != OUT:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.with_suffix(".json").write_text(json.dumps({"where": about, "rows": rows}, indent=1) + "\n")
+        arguments.out.with_suffix(".md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
