@@ -67,8 +67,8 @@ REHEARSAL = Sizes(
     depth=4,
     steps=1500,
     settings={
-        "paper": Settings(solver="paper", inner_iterations=10, max_outer_iterations=24),
-        "accelerated": Settings(gamma=(0.5, 1.0), memory=2, mask_period=2, max_outer_iterations=9),
+        "paper": Settings(solver="paper", inner_iterations=10, max_outer_iterations=12),
+        "accelerated": Settings(gamma=0.5, memory=2, mask_period=2, max_outer_iterations=9),
     },
     masks=("center",),
     slots=4,
