@@ -58,7 +58,7 @@ class Instant(AcceleratedSolver):
 
 def _instant(images: Images) -> Instant:
     solver = prepare_recover(torch.clone, images.shape[1:], SETTINGS)
-    return Instant(**{field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)})  # type: ignore[type-var]
+    return Instant(**{field.name: getattr(solver, field.name) for field in dataclasses.fields(AcceleratedSolver)})
 
 
 def in_flight(images: Images) -> None:
@@ -76,9 +76,11 @@ def audit(images: Images) -> None:
     records: list[Any] = []
     with tempfile.TemporaryDirectory(prefix="bench-host-") as path:
         folder = Folder(Path(path), Parts(str(Path(path) / "records")))
-        with mock.patch.object(inflight, "make_schedule", lambda device, slots: AS_ON_A_GPU):
+        with mock.patch.object(inflight, "make_schedule", return_value=AS_ON_A_GPU):
             bench = Workbench(audit, {"accelerated": _instant(images)}, folder.parts)
-        run_audit(audit, folder, lambda *work: bench.work(*work, records.append, print))
+        run_audit(
+            audit, folder, lambda method, shards, wanted: bench.work(method, shards, wanted, records.append, print)
+        )
     assert len(records) == len(images)
 
 

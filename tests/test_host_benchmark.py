@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from benchmarks import host
+from benchmarks import host, measuring
 
 
 def test_every_way_takes_all_images_and_has_a_row() -> None:
@@ -14,5 +14,5 @@ def test_every_way_takes_all_images_and_has_a_row() -> None:
     assert [(row["way"], row["size"]) for row in rows] == [(way, size) for size in (4, 8) for way in host.WAYS]
     for row in rows:
         assert 0 < row["microseconds"]["p20"] <= row["microseconds"]["p50"] <= row["microseconds"]["p80"]
-    page = host.render(host.where(), rows)
+    page = host.render(measuring.where(), rows)
     assert sum(line.startswith(("| in flight", "| audit")) for line in page.splitlines()) == 4
