@@ -139,13 +139,13 @@ def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module,
 
         def scores(count: int) -> Tensor:
             results = solver.results(slots, torch.arange(count, device="cuda"))
-            scored = score(solver.prox, solver.ops, results, 64).score
-            assert scored is not None
-            return scored
+            found = score(solver.prox, solver.ops, results, 64).fixed_point_mse
+            assert found is not None
+            return found  # after one block most of the scores themselves are infinite
 
         together = scores(32)
         for count in (1, 2, 7):
-            torch.testing.assert_close(scores(count), together[:count], rtol=0, atol=0, equal_nan=True)
+            assert torch.equal(scores(count), together[:count])
 
 
 @pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])

@@ -17,7 +17,7 @@ from memrecon_fast.transfer import upload
 
 @dataclasses.dataclass(frozen=True)
 class IterationSlots(JudgedSlots):
-    """What an image was given as stays, to be compared with what comes of it."""
+    """The estimate, and beside it the degraded image, with which it is compared in the end."""
 
     y: Tensor
     """float32 [S, d]: the degraded image."""
