@@ -137,15 +137,15 @@ def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module,
         solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
         solver.advance(slots)
 
-        def scores(count: int) -> Tensor:
+        def measured(count: int) -> Tensor:
             results = solver.results(slots, torch.arange(count, device="cuda"))
             found = score(solver.prox, solver.ops, results, 64).fixed_point_mse
             assert found is not None
             return found  # after one block most of the scores themselves are infinite
 
-        together = scores(32)
+        together = measured(32)
         for count in (1, 2, 7):
-            assert torch.equal(scores(count), together[:count])
+            assert torch.equal(measured(count), together[:count])
 
 
 @pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])
