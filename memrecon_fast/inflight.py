@@ -68,7 +68,7 @@ def make_schedule(device: torch.device, slots: int) -> Schedule:
 class InFlight:
     """The slots of a solver, for any number of streams of images, one after the other.
 
-    slots: how many images are worked on at a time; on a CPU rounded up, to a multiple of 4 or 16. None: 64 on a CPU;
+    slots: how many images are worked on at a time; on a CPU rounded up, to a multiple of 4 to 32. None: 64 on a CPU;
         on a GPU as many as half of its free memory should hold, and at most 4096.
     schedule: None: that of `make_schedule`.
 

@@ -16,13 +16,10 @@ from torch.overrides import TorchFunctionMode
 from memrecon_fast.errors import is_out_of_memory, one_line
 from memrecon_fast.precision import Autoencoder, in_format
 
-ROW_MULTIPLES = (4, 16)
-"""The autoencoder is given a multiple of 4 or of 16 rows. With that, on a CPU, a row of a forward pass is bit-identical
-whatever its position, its neighbours and the number of rows. Linear layers and convolutions need a multiple of 4. But
-torch's vector code for Softplus, Sigmoid and their like rounds differently from the scalar code for what is left over
-at the end of a tensor: where some tensor has no multiple of 4 entries per row, it takes 16 rows to leave nothing over.
-On several threads each takes a share of a large tensor: there it holds for such activations where the shares are
-multiples of 16 entries, as they are for the usual widths. Measured with AVX2."""
+TRIAL_ROWS = 16
+"""In the batch that an autoencoder is tried on."""
+_VECTOR_ENTRIES = {"AVX512": 32}
+_FEWEST_VECTOR_ENTRIES = 16
 ALIGNMENT = 16
 """In bytes: the kernels read so many at once."""
 LEAST_ROWS_ON_GPU = 16
@@ -43,8 +40,8 @@ class Prox:
         self.image_shape = tuple(image_shape)
         self.device = device
         self.pixels = math.prod(self.image_shape)
-        self.row_multiple = max(ROW_MULTIPLES)
-        """On a CPU, the autoencoder is given a multiple of this many rows."""
+        self.row_multiple = vector_entries()
+        """On a CPU, the autoencoder is given a multiple of this many rows, see `row_multiple_of`."""
         self.bytes_per_row = 0
         """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
         self.why_not_captured = ""
@@ -103,6 +100,29 @@ class Prox:
             channels, height, width = self.image_shape
             return rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return rows.view(-1, *self.image_shape)
+
+
+def vector_entries() -> int:
+    """How many float32 entries torch's vector loops take at a time on this processor, as torch uses it."""
+    return _VECTOR_ENTRIES.get(torch.backends.cpu.get_cpu_capability(), _FEWEST_VECTOR_ENTRIES)
+
+
+def row_multiple_of(sizes: Sequence[int], rows: int, vector: int) -> int:
+    """Of how many rows the autoencoder is to be given a multiple on a CPU: 4, 8, … or `vector`.
+
+    With that, a row of a forward pass is bit-identical whatever its position, its neighbours and the number of rows.
+    Linear layers and convolutions need a multiple of 4. But torch's vector code for Softplus, Sigmoid and their like
+    rounds differently from the scalar code for what is left over at the end of a tensor: the number of entries in
+    every tensor must be a multiple of `vector`. On several threads each takes a share of a large tensor: there it holds
+    for such activations where the shares are multiples of `vector` entries, as they are for the usual widths. Tested
+    under every instruction set that the processor has (tests/test_prox.py).
+
+    sizes: the number of entries of each tensor that is computed from so many `rows`; empty where they are not known.
+    """
+    multiple = 4
+    while multiple < vector and not (sizes and all(size * multiple % (vector * rows) == 0 for size in sizes)):
+        multiple *= 2
+    return multiple
 
 
 def device_of(autoencoder: Autoencoder, default: torch.device) -> torch.device:
@@ -171,7 +191,7 @@ def _fingerprint(autoencoder: Autoencoder) -> dict[str, tuple[object, ...]]:
 
 def _try(prox: Prox) -> None:
     """Call f once; find out how many rows it is to be given, and how much memory it takes."""
-    count = max(ROW_MULTIPLES)
+    count = TRIAL_ROWS
     shape = (count, *prox.image_shape)
     random = torch.Generator("cpu").manual_seed(0)
     rows = torch.rand(count, prox.pixels, generator=random, dtype=torch.float32, device="cpu")
@@ -191,8 +211,7 @@ def _try(prox: Prox) -> None:
         raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
     if not torch.equal(rows, before):
         raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
-    if computed.sizes and all(size % (4 * count) == 0 for size in computed.sizes):
-        prox.row_multiple = min(ROW_MULTIPLES)
+    prox.row_multiple = row_multiple_of(computed.sizes, count, vector_entries())
     prox.bytes_per_row = 4 * sum(computed.sizes) // count
     if prox.device.type == "cuda":
         prox.why_not_captured = _why_not_captured(prox, rows)

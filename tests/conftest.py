@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,3 +33,11 @@ def memorised() -> Memorised:
     from tests.memorised import memorise_photographs  # needs scikit-image, which not every test does
 
     return memorise_photographs()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts this process and those that it begins, also where SIGINT is ignored: after `nohup`, say."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -412,6 +412,7 @@ make = lambda: Slow().eval()
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_the_records_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     run = tmp_path / "run"

@@ -81,7 +81,7 @@ def test_a_result_is_bit_identical_alone_in_any_batch_and_in_any_order(
     if architecture == "U-Net":  # untrained: what is tested are its convolutions
         autoencoder: nn.Module = autoencoders.UNet(shape, (8, 16), "softplus").eval()
         settings = Settings(solver="paper", gamma=1.0, max_outer_iterations=6, initial_mask=initial_mask)
-    elif architecture == "odd fully connected":  # its Softplus has left-overs unless rows are a multiple of 16
+    elif architecture == "odd fully connected":  # its Softplus has left-overs unless the rows are whole vectors
         autoencoder = autoencoders.FullyConnected(shape, 51, 4, "softplus").eval()
         settings = Settings(solver="paper", gamma=0.5, max_outer_iterations=6, initial_mask=initial_mask)
     else:

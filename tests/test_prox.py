@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast import autoencoders
-from memrecon_fast.prox import Prox, make_prox
+from memrecon_fast.prox import Prox, make_prox, row_multiple_of, vector_entries
 
 CPU = torch.device("cpu")
+CAPABILITIES = ("default", "avx2", "avx512")
 
 
 class SeenLayout(nn.Module):
@@ -71,7 +76,7 @@ def test_a_row_is_bit_identical_among_any_number_of_rows_that_it_is_given(
 ) -> None:
     """What in-flight batching rests on, with this torch on this machine."""
     if (architecture, activation, threads) == ("odd U-Net", "softplus", 2):
-        pytest.skip("the exception that ROW_MULTIPLES names: shares of the threads that are no multiples of 16")
+        pytest.skip("the exception that row_multiple_of names: shares of the threads that are no multiples of a vector")
     shape = (3, 10, 14) if "odd" in architecture else (3, 16, 16)
     autoencoder: nn.Module
     if "U-Net" in architecture:
@@ -82,7 +87,7 @@ def test_a_row_is_bit_identical_among_any_number_of_rows_that_it_is_given(
     torch.set_num_threads(threads)
     try:
         prox = make_prox(autoencoder, shape, CPU)
-        assert prox.row_multiple == (16 if "odd" in architecture else 4)
+        assert prox.row_multiple == expected_multiple(architecture)
         rows = torch.rand(256, prox.pixels, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = prox(rows)
@@ -91,6 +96,48 @@ def test_a_row_is_bit_identical_among_any_number_of_rows_that_it_is_given(
                 assert torch.equal(prox(rows[-count:].clone()), expected[-count:])
     finally:
         torch.set_num_threads(before)
+
+
+def expected_multiple(architecture: str) -> int:
+    """A layer of 100 has a multiple of 4 entries per row, but not of 8."""
+    if "odd" in architecture:
+        return vector_entries()
+    return vector_entries() // 4 if "connected" in architecture else 4
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2"])
+def test_rows_are_bit_identical_under_other_instruction_sets_of_this_processor(capability: str) -> None:
+    """Those that torch would use on other processors; with its own, the tests run in this process."""
+    ours = torch.backends.cpu.get_cpu_capability().lower()
+    if ours not in CAPABILITIES or CAPABILITIES.index(capability) >= CAPABILITIES.index(ours):
+        pytest.skip(f"torch uses {ours} here")
+    tests = [Path(__file__), Path(__file__).with_name("test_inflight.py")]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "is_bit_identical", *map(str, tests)],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "passed" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("sizes", "vector", "multiple"),
+    [
+        ([16 * 100], 16, 4),
+        ([16 * 100], 32, 8),
+        ([16 * 64, 16 * 102], 16, 8),
+        ([16 * 64, 16 * 102], 32, 16),
+        ([16 * 64, 16 * 51], 16, 16),
+        ([16 * 64, 16 * 51], 32, 32),
+        ([16 * 64, 7], 32, 32),  # a tensor that has nothing to do with the rows
+        ([], 16, 16),
+    ],
+)
+def test_all_tensors_are_whole_vectors(sizes: list[int], vector: int, multiple: int) -> None:
+    assert row_multiple_of(sizes, 16, vector) == multiple
 
 
 def test_images_of_any_rank() -> None:

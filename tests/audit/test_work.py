@@ -182,6 +182,7 @@ def test_the_cells_of_a_part_are_kept_apart(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_while_a_part_is_written_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Parts.write
     began = 0
@@ -205,6 +206,7 @@ def test_an_interruption_while_a_part_is_written_waits_for_it(tmp_path: Path, mo
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_between_two_parts_saves_what_is_done(tmp_path: Path) -> None:
     seen: list[Record] = []
 
