@@ -31,7 +31,7 @@ else:
                     f"Install a C++17 compiler (GCC or Clang), or set {NO_CPP}=1 to install without them."
                 ) from error
 
-    # Each product and sum is rounded by itself, as in ops/plain.py: no contraction to fused multiply-add. Nobody
+    # Each product and sum is rounded by itself, as in ops/admm/plain.py: no contraction to fused multiply-add. Nobody
     # looks at floating-point exceptions: both branches of a choice may be computed, which makes it vector code.
     flags = ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
     openmp = ["-fopenmp"] if sys.platform == "linux" else []  # elsewhere the kernels run on one thread

@@ -27,7 +27,7 @@ import memrecon_fast as mf
 from benchmarks.accelerated_report import render
 from benchmarks.measuring import where
 from memrecon_fast import Settings, autoencoders, degradation, metrics
-from memrecon_fast.audit.inputs.photographs import make_photographs
+from memrecon_fast.images.photographs import make_photographs
 
 RESULTS = Path(__file__).parent / "results" / "accelerated"
 

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from benchmarks.measuring import where
 from memrecon_fast import Settings, autoencoders, degradation, metrics
-from memrecon_fast.audit.inputs.photographs import make_photographs
-from memrecon_fast.inflight import InFlight
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.images.photographs import make_photographs
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.solvers.samples import Sample
 
 OUT = Path(__file__).parent / "results" / "accelerated-time"
 BATCH = 256

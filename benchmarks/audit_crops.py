@@ -11,7 +11,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.inputs.photographs import LEAST_STD, NAMES
+from memrecon_fast.images.photographs import LEAST_STD, NAMES
 
 SCALES = (1, 2)
 """A crop is of so many times its size, and reduced by averaging."""

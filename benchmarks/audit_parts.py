@@ -30,15 +30,15 @@ from benchmarks.audit_watch import Watch, log_passes
 from benchmarks.measuring import percentiles, where
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
 from memrecon_fast.audit import cluster
-from memrecon_fast.audit.conduct import conduct, conduct_on_cluster, prepare
-from memrecon_fast.audit.description import describe
-from memrecon_fast.audit.inputs.images import open_images, read_images
-from memrecon_fast.audit.inputs.masks import open_masks
 from memrecon_fast.audit.opening import IMAGES, OpenRun, open_run
 from memrecon_fast.audit.plan import ALL_IMAGES, SPLITS, Audit
-from memrecon_fast.audit.records import RECORDS
-from memrecon_fast.audit.work import SECONDS_BETWEEN_PARTS
-from memrecon_fast.inflight import SLOTS_ON_CPU
+from memrecon_fast.audit.session import conduct, conduct_on_cluster, prepare
+from memrecon_fast.audit.store.manifest import describe
+from memrecon_fast.audit.store.records import RECORDS
+from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
+from memrecon_fast.engine.inflight import SLOTS_ON_CPU
+from memrecon_fast.images.masks import open_masks
+from memrecon_fast.images.scan import open_images, read_images
 
 METHOD = "paper"
 TOLERANCE = 1e-3

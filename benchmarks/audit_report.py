@@ -95,7 +95,7 @@ def _throughput(parts: Row, task: Row) -> Iterator[str]:
         f"and {part['rows used']:.2%} of the rows given to the model belonged to one; to the very end "
         f"{part['rows used, to the end']:.2%} ({part['evaluations']} evaluations in the records, {part['rows']} rows "
         f"in {part['forward passes']} passes). So few outer iterations are the same number for all images: they end in "
-        f"step, and slots are refilled all at once. tests/test_inflight.py asserts what holds where they do not."
+        f"step, and slots are refilled all at once. tests/engine/test_inflight.py asserts what holds where they do not."
     )
 
 

@@ -17,19 +17,20 @@ from unittest import mock
 import numpy as np
 from torch import Tensor, nn
 
-from memrecon_fast import review
-from memrecon_fast.audit import conduct, work
-from memrecon_fast.audit.folder import Folder
+from memrecon_fast.audit import session as conduct
+from memrecon_fast.audit import worker as work
 from memrecon_fast.audit.progress import AuditProgress
-from memrecon_fast.audit.records import Record
-from memrecon_fast.audit.work import Saver
-from memrecon_fast.groups import Group
-from memrecon_fast.leaving import Leaving
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.records import Record
+from memrecon_fast.audit.worker import Saver
+from memrecon_fast.engine import review
+from memrecon_fast.engine.leaving import Leaving
+from memrecon_fast.engine.prefetch import prefetch
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.table import Group
 from memrecon_fast.ops import Ops
-from memrecon_fast.prefetch import prefetch
 from memrecon_fast.solvers.paper import PaperSolver
-from memrecon_fast.solvers.protocol import AnySolver
-from memrecon_fast.solvers.samples import Sample
 
 LAST = 0.01
 """The share of the images after which slots may be empty."""

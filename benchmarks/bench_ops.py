@@ -1,4 +1,4 @@
-"""The fused ops against `ops/plain.py`, and against a copy that moves as many bytes: their floor."""
+"""The fused ops against `ops/admm/plain.py`, and against a copy that moves as many bytes: their floor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring import Compare
-from memrecon_fast.ops import cpu, plain
+from memrecon_fast.ops.admm import cpp as cpu
+from memrecon_fast.ops.admm import plain
 from memrecon_fast.settings import RUNNING
 
 GAMMA = 0.5

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from benchmarks.measuring import Compare
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
-from memrecon_fast.audit.inputs.photographs import make_photographs
+from memrecon_fast.images.photographs import make_photographs
 
 GAMMA = 0.5
 OUTER = 2  # enough to measure: every outer iteration costs the same

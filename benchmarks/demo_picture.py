@@ -14,8 +14,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 
-from memrecon_fast.audit.gallery import GALLERY, Picture, read_pictures
-from memrecon_fast.audit.records import Cell
+from memrecon_fast.audit.store.pictures import GALLERY, Picture, read_pictures
+from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.degradation import MASKS
 
 

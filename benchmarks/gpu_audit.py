@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from benchmarks.gpu_blocks import passes_of_block
 from benchmarks.gpu_checks import make_images, random_fields
 from benchmarks.gpu_device import Device, Share
-from memrecon_fast import Settings, degradation, groups, inflight, metrics
+from memrecon_fast import Settings, degradation, metrics
 from memrecon_fast.autoencoders import FullyConnected, train
-from memrecon_fast.cuda_graph import Graphs
-from memrecon_fast.inflight import InFlight
+from memrecon_fast.engine import inflight
+from memrecon_fast.engine import table as groups
+from memrecon_fast.engine.cuda_graph import Graphs
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.solvers.protocol import AnySolver
-from memrecon_fast.solvers.samples import Finished, Sample
 
 
 @dataclasses.dataclass(frozen=True)

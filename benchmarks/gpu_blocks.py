@@ -15,14 +15,14 @@ from benchmarks.gpu_device import Device, Share, Times, compare
 from benchmarks.gpu_speed import BYTES_PER_PIXEL, STATE_BYTES, Speeds, run_passes
 from memrecon_fast import Settings, reference
 from memrecon_fast.autoencoders import FullyConnected, UNet
-from memrecon_fast.cuda_graph import Work
-from memrecon_fast.errors import is_out_of_memory
+from memrecon_fast.common.errors import is_out_of_memory
+from memrecon_fast.engine.cuda_graph import Work
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.settings import MOST_ITERATIONS, RUNNING
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
 from memrecon_fast.solvers.paper import PaperSlots
-from memrecon_fast.solvers.protocol import AnySolver
-from memrecon_fast.solvers.samples import Sample
 
 ENDLESS = Settings(
     tolerance=0.0, max_outer_iterations=MOST_ITERATIONS, stall=MOST_ITERATIONS, settle=0, solver="accelerated"

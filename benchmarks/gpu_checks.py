@@ -18,11 +18,11 @@ from benchmarks.gpu_cpp import make_cpp_available
 from benchmarks.gpu_device import Device, Share
 from benchmarks.gpu_operations import FILES, OPERATIONS, Failed, bits, compare_operation, must_equal
 from memrecon_fast import Settings, autoencoders, degradation, metrics
-from memrecon_fast.cuda_graph import Graphs
-from memrecon_fast.inflight import InFlight
+from memrecon_fast.engine.cuda_graph import Graphs
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.engine.slots import narrow, tensors
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.solvers.samples import Finished, Sample
-from memrecon_fast.solvers.slots import narrow, tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +242,7 @@ class _Task:
 def make_images(count: int, side: int) -> tuple[Tensor, str]:
     """float32 (count, 3, side, side) in [0, 1], and what they are: photographs, where scikit-image has that many."""
     try:
-        from memrecon_fast.audit.inputs.photographs import make_photographs
+        from memrecon_fast.images.photographs import make_photographs
 
         return make_photographs(count, 0, size=side)[0], "crops of scikit-image's photographs"
     except Exception as error:  # not installed, too few, or not to be loaded: what matters is to have images

@@ -24,8 +24,8 @@ import triton
 from torch.profiler import ProfilerActivity
 
 from benchmarks.measuring import percentiles, processor
-from memrecon_fast.cuda_graph import Capture, Work, make_capture
-from memrecon_fast.inflight import Schedule
+from memrecon_fast.engine.cuda_graph import Capture, Work, make_capture
+from memrecon_fast.engine.inflight import Schedule
 
 ROOT = Path(__file__).parents[1]
 

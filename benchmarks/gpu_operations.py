@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu_device import Device
-from memrecon_fast.ops import plain, triton
+from memrecon_fast.ops.admm import plain, triton
 from memrecon_fast.ops.anderson import plain as anderson_plain
 from memrecon_fast.ops.anderson import triton as anderson_triton
 from memrecon_fast.settings import PROGRESS, RUNNING, Status
@@ -31,7 +31,7 @@ OPERATIONS: dict[str, list[tuple[Any, ...]]] = {
     ],
 }
 """By solver, with their further arguments."""
-FILES = {"paper": "ops/plain.py", "accelerated": "ops/anderson/plain.py"}
+FILES = {"paper": "ops/admm/plain.py", "accelerated": "ops/anderson/plain.py"}
 OF_PIXELS = ("s", "v", "y", "x", "best", "mask", "anchor", "best_mask", "steps", "residuals")
 """The buffers with an entry for each pixel; the others have one for each row, or a few."""
 _SUMS = {"close": ("residual",), "advance": ("residual",), "estimate": ("residual", "score", "best_score")}

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmarks.gpu_device import Device, Share, Times, compare
 from benchmarks.gpu_operations import ARGUMENTS, KERNELS, OF_PIXELS, PLAIN, Buffers, Functions, launch, random_buffers
 from memrecon_fast import Settings
-from memrecon_fast.cuda_graph import Work
-from memrecon_fast.precision import in_format
+from memrecon_fast.engine.cuda_graph import Work
+from memrecon_fast.engine.precision import in_format
 from memrecon_fast.settings import RUNNING
 
 PLACES = Settings().memory + 1

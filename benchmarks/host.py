@@ -27,18 +27,19 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.measuring import percentiles, where
-from memrecon_fast import Settings, Status, degradation, inflight
-from memrecon_fast.audit.folder import Folder
-from memrecon_fast.audit.inputs.images import scan
-from memrecon_fast.audit.inputs.sources import from_array
-from memrecon_fast.audit.parts import Parts
+from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.run import run_audit
-from memrecon_fast.audit.work import Workbench
-from memrecon_fast.inflight import InFlight, Schedule
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.worker import Workbench
+from memrecon_fast.engine import inflight
+from memrecon_fast.engine.inflight import InFlight, Schedule
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.images.scan import scan
+from memrecon_fast.images.sources import from_array
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
-from memrecon_fast.solvers.samples import Sample
 
 OUT = Path(__file__).parent / "results" / "host"
 SETTINGS = Settings(solver="accelerated", gamma=0.5)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from benchmarks.measuring import where
 from memrecon_fast import Settings, autoencoders, degradation, metrics
-from memrecon_fast.audit.inputs.photographs import make_photographs
+from memrecon_fast.images.photographs import make_photographs
 
 RESULTS = Path(__file__).parent / "results"
 SHAPE = (3, 16, 16)

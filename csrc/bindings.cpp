@@ -1,6 +1,6 @@
 // memrecon_fast._C: the kernels under Python, with threads.
 //
-// Pointers come in as integers and are trusted: memrecon_fast/ops/cpu.py has checked them. Nothing here knows torch.
+// Pointers come in as integers and are trusted: memrecon_fast/ops/admm/cpp.py has checked them. Nothing here knows torch.
 //
 // torch brings its own libgomp.so.1, and this module asks for the same name: torch is always imported first, so the
 // process holds one OpenMP runtime, and one team of threads serves both.

@@ -29,7 +29,7 @@ constexpr int64_t LINE = 64;
 // The status of a row that is worked on, of memrecon_fast/settings.py.
 constexpr int8_t RUNNING = -1;
 
-// A row of the coefficients, of memrecon_fast/ops/plain.py.
+// A row of the coefficients, of memrecon_fast/ops/admm/plain.py.
 struct Coefficients {
     float g, c, weight;
 };

@@ -1,4 +1,4 @@
-// The per-pixel mathematics of memrecon_fast/ops/plain.py for CPUs: one table of kernels per instruction set.
+// The per-pixel mathematics of memrecon_fast/ops/admm/plain.py for CPUs: one table of kernels per instruction set.
 //
 // A kernel runs on one thread over contiguous memory, touches every byte once, and gives the same bits as plain.py
 // whatever the instruction set: products and sums are rounded one by one, in the same order.

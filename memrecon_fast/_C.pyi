@@ -1,6 +1,6 @@
 """The compiled kernels (csrc/bindings.cpp, csrc/anderson_bindings.cpp); the last arguments are addresses.
 
-Called by memrecon_fast.ops.cpu and memrecon_fast.ops.anderson.cpu alone.
+Called by memrecon_fast.ops.admm.cpp and memrecon_fast.ops.anderson.cpp alone.
 """
 
 def start(rows: int, d: int, threads: int, s: int, y: int, mask: int, coefficients: int, /) -> None: ...

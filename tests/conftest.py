@@ -9,7 +9,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from tests.memorised import Memorised
+    from tests.helpers.memorised import Memorised
 
 
 SLOWEST = ("test_cluster.py", "test_gpu_benchmark.py", "test_audit_benchmark.py", "test_cli.py", "test_killing.py")
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def memorised() -> Memorised:
-    from tests.memorised import memorise_photographs  # needs scikit-image, which not every test does
+    from tests.helpers.memorised import memorise_photographs  # needs scikit-image, which not every test does
 
     return memorise_photographs()
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 import memrecon_fast as mf
 from memrecon_fast.audit.demo import run_demo
 from memrecon_fast.cli import app
-from tests.memorised import Memorised
+from tests.helpers.memorised import Memorised
 
 
 def memrecon(*arguments: object) -> Result:
@@ -492,7 +492,7 @@ def test_images_that_cannot_be_used_are_left_out_and_named(data: Path, tmp_path:
 
 
 def test_two_runs_in_one_folder(data: Path, tmp_path: Path) -> None:
-    from memrecon_fast.audit.folder import locked
+    from memrecon_fast.audit.store.folder import locked
 
     run = tmp_path / "run"
     assert memrecon(*arguments_of_a_short_audit(data, run)).exit_code == 0

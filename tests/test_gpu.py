@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
-from memrecon_fast.inflight import InFlight, make_schedule, slots_by_default
+from memrecon_fast.engine.inflight import InFlight, make_schedule, slots_by_default
+from memrecon_fast.engine.review import score
+from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.review import score
-from memrecon_fast.solvers.samples import Finished, Sample
-from tests.memorised import Memorised
+from tests.helpers.memorised import Memorised
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 SHAPE = (3, 8, 8)
@@ -351,13 +351,13 @@ def test_the_default_number_of_slots_fits(on_gpu: nn.Module) -> None:
 
 
 def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> None:
-    from memrecon_fast.audit.folder import Folder
-    from memrecon_fast.audit.inputs.images import scan
-    from memrecon_fast.audit.inputs.sources import from_array
-    from memrecon_fast.audit.parts import Parts
     from memrecon_fast.audit.plan import Audit
     from memrecon_fast.audit.run import run_audit
-    from memrecon_fast.audit.work import Workbench
+    from memrecon_fast.audit.store.folder import Folder
+    from memrecon_fast.audit.store.parts import Parts
+    from memrecon_fast.audit.worker import Workbench
+    from memrecon_fast.images.scan import scan
+    from memrecon_fast.images.sources import from_array
 
     masks = {name: degradation.make_mask(name, SHAPE) for name in ("center", "half")}
     audit = Audit(splits={"members": scan(from_array(images.numpy()))}, masks=masks, settings=SETTINGS)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast import Recovery, Settings, Status, degradation, metrics, reference
-from tests.interpreter import run_interpreted
-from tests.memorised import Memorised
+from tests.helpers.interpreter import run_interpreted
+from tests.helpers.memorised import Memorised
 
 BACKENDS = [name for name, state in mf.backends().items() if state == "available"]
 SHAPE = (3, 8, 8)
@@ -155,7 +154,7 @@ def test_all_backends_give_bit_identical_images(memorised: Memorised, backend: s
 
 def test_triton_interpreted() -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
-    run_interpreted(Path(__file__).with_name("recovery_interpreted.py"))
+    run_interpreted("recovery_interpreted.py")
 
 
 def test_results_can_be_used_with_autograd_and_inputs_stay_as_they_were(memorised: Memorised) -> None:

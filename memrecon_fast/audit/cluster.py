@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from memrecon_fast.audit.description import model_digest
-from memrecon_fast.audit.folder import Folder
 from memrecon_fast.audit.opening import OpenRun
-from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import Cell, Record
-from memrecon_fast.audit.work import Shard, Workbench
-from memrecon_fast.precision import Autoencoder
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.manifest import model_digest
+from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.audit.worker import Shard, Workbench
+from memrecon_fast.engine.precision import Autoencoder
 
 MOST_DEATHS = 3
 """So many times all workers may die without any image done in between."""

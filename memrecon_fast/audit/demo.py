@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
-from memrecon_fast.audit.conduct import carry_out
-from memrecon_fast.audit.inputs.images import open_images
-from memrecon_fast.audit.inputs.photographs import make_photographs
 from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.session import carry_out
+from memrecon_fast.images.photographs import make_photographs
+from memrecon_fast.images.scan import open_images
 
 IMAGES = 30
 SIZE = 16

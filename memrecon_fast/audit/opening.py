@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from memrecon_fast.audit import DESCRIPTION
-from memrecon_fast.audit.description import (
+from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.store.folder import Folder, check_empty, locked
+from memrecon_fast.audit.store.manifest import (
     differences,
     parts_of,
     read_description,
     versions,
     write_description,
 )
-from memrecon_fast.audit.folder import Folder, check_empty, locked
-from memrecon_fast.audit.inputs.duplicates import find_near_duplicates
-from memrecon_fast.audit.inputs.images import read_images, write_images
-from memrecon_fast.audit.parts import Parts
-from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.images.duplicates import find_near_duplicates
+from memrecon_fast.images.scan import read_images, write_images
 
 IMAGES = "images.parquet"
 _MOST_NAMED = 3

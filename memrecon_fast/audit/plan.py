@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from memrecon_fast.audit.inputs.images import Images
-from memrecon_fast.audit.methods import BLIND, METHODS, RECOGNIZED, headline_of, prepare_method
-from memrecon_fast.audit.recognition import noise_floor
-from memrecon_fast.audit.records import Cell
-from memrecon_fast.precision import Autoencoder
+from memrecon_fast.audit.analysis.recognition import noise_floor
+from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.images.scan import Images
+from memrecon_fast.methods import BLIND, METHODS, RECOGNIZED, headline_of, prepare_method
 from memrecon_fast.settings import Settings, check_choice, check_integer, check_number
-from memrecon_fast.solvers.protocol import AnySolver
 
 SPLITS = ("members", "controls")
 GIVEN = "given"

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from memrecon_fast.audit import gallery
-from memrecon_fast.audit.folder import Folder
+from memrecon_fast.audit.analysis.statistics import errors, extremes
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import Cell, Columns
-from memrecon_fast.audit.statistics import errors, extremes
-from memrecon_fast.audit.work import Shard, shards_of
+from memrecon_fast.audit.store import pictures as gallery
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.audit.worker import Shard, shards_of
 
 Work = Callable[[str, Sequence[Shard], Mapping[Cell, frozenset[int]] | None], str]
 """Works on the shards of a method; see `Workbench.work`."""

@@ -16,7 +16,7 @@ from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.unet import UNet
-from memrecon_fast.replacing import replacing
+from memrecon_fast.common.files import replacing
 
 ARCHITECTURES: dict[str, type[FullyConnected] | type[UNet]] = {"FullyConnected": FullyConnected, "UNet": UNet}
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 BACKENDS = ("auto", "torch", "cpp", "triton")
 _MODULES = {
-    "torch": "memrecon_fast.ops.plain",
-    "cpp": "memrecon_fast.ops.cpu",
-    "triton": "memrecon_fast.ops.triton",
+    "torch": "memrecon_fast.ops.admm.plain",
+    "cpp": "memrecon_fast.ops.admm.cpp",
+    "triton": "memrecon_fast.ops.admm.triton",
 }
 _AVAILABLE = "available"
 

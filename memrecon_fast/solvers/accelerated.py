@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memrecon_fast.engine.prox import Prox
+from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.slots import Slots, rows_at
+from memrecon_fast.engine.transfer import to_device, upload
 from memrecon_fast.ops import Ops
 from memrecon_fast.ops.anderson import Anderson
-from memrecon_fast.prox import Prox
 from memrecon_fast.settings import RUNNING, Settings, Status
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
-from memrecon_fast.solvers.samples import Results, Sample, Staged
-from memrecon_fast.solvers.slots import Slots, rows_at
-from memrecon_fast.transfer import to_device, upload
 
 _VECTORS = {
     **dict.fromkeys(("residual", "score", "best_score", "milestone"), torch.float32),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops import plain
-from memrecon_fast.prox import Prox
+from memrecon_fast.engine.prox import Prox
+from memrecon_fast.engine.samples import Sample, Staged
+from memrecon_fast.engine.transfer import to_device, upload
+from memrecon_fast.ops.admm import plain
 from memrecon_fast.settings import Settings
-from memrecon_fast.solvers.samples import Sample, Staged
-from memrecon_fast.transfer import to_device, upload
 
 
 def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = False) -> int:

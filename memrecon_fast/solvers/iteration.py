@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memrecon_fast.engine.prox import Prox
+from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
+from memrecon_fast.engine.transfer import upload
 from memrecon_fast.ops import Ops
-from memrecon_fast.prox import Prox
-from memrecon_fast.solvers.samples import Results, Sample, Staged
-from memrecon_fast.solvers.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
-from memrecon_fast.transfer import upload
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,18 +21,18 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast.audit import cluster
-from memrecon_fast.audit.conduct import MissingImagesError, conduct_on_cluster
-from memrecon_fast.audit.description import describe
-from memrecon_fast.audit.inputs.images import open_images, scan
-from memrecon_fast.audit.inputs.sources import from_array
 from memrecon_fast.audit.opening import open_run
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import RECORDS
-from memrecon_fast.audit.work import Shard
-from tests.audit.auditing import contents, small_audit
-from tests.audit.auditing import run as run_alone
+from memrecon_fast.audit.session import MissingImagesError, conduct_on_cluster
+from memrecon_fast.audit.store.manifest import describe
+from memrecon_fast.audit.store.records import RECORDS
+from memrecon_fast.audit.worker import Shard
+from memrecon_fast.images.scan import open_images, scan
+from memrecon_fast.images.sources import from_array
 from tests.audit.test_killing import many_images
-from tests.memorised import Memorised
+from tests.helpers.auditing import contents, small_audit
+from tests.helpers.auditing import run as run_alone
+from tests.helpers.memorised import Memorised
 
 pytest.importorskip("ray")
 KILLS = 3

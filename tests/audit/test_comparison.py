@@ -9,8 +9,8 @@ import torch
 
 from memrecon_fast import Status, metrics
 from memrecon_fast.audit.comparison import Job, Truth, records_of
-from memrecon_fast.audit.records import MOST_PSNR, Cell
-from memrecon_fast.solvers.samples import Finished
+from memrecon_fast.audit.store.records import MOST_PSNR, Cell
+from memrecon_fast.engine.samples import Finished
 
 CELL = Cell("members", "center", "accelerated")
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from memrecon_fast.audit.records import RECORDS
-from tests.audit.auditing import contents
-from tests.memorised import Memorised
+from memrecon_fast.audit.store.records import RECORDS
+from tests.helpers.auditing import contents
+from tests.helpers.memorised import Memorised
 
 IMAGES = 2000
 KILLS = 20
@@ -40,8 +40,8 @@ def data(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def arguments(data: Path, out: Path) -> list[str]:
     given = [
-        "audit", "tests.memorised:make_autoencoder", data / "images.npy", "--weights", data / "weights.safetensors",
-        "--out", out, "--mask", "center", "--method", "paper", "--method", "accelerated",
+        "audit", "tests.helpers.memorised:make_autoencoder", data / "images.npy", "--weights",
+        data / "weights.safetensors", "--out", out, "--mask", "center", "--method", "paper", "--method", "accelerated",
         "--max-outer-iterations", 20, "--keep-images", 3, "--save-every", 0.05, "--device", "cpu",
     ]  # fmt: skip
     return list(map(str, given))
@@ -52,7 +52,7 @@ def results(run: Path) -> dict[str, bytes]:
 
 
 def test_an_audit_killed_twenty_times_gives_the_files_of_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.audit.killing", str(KILLS), *arguments(data, tmp_path / "run")]
+    command = [sys.executable, "-m", "tests.helpers.killing", str(KILLS), *arguments(data, tmp_path / "run")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert f"after {KILLS} kills: exit code 0" in ended.stdout, ended.stdout + ended.stderr
     whole, killed = results(tmp_path / "run"), results(tmp_path / "run-killed")

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from memrecon_fast.audit import progress
 from memrecon_fast.audit.progress import AuditProgress
-from memrecon_fast.audit.records import Cell, Record
 from memrecon_fast.audit.report.table import make_table
-from tests.audit.auditing import make_record
+from memrecon_fast.audit.store.records import Cell, Record
+from tests.helpers.auditing import make_record
 
 LONG = "averyveryverylongname" * 5 + ".png"
 

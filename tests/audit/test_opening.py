@@ -11,15 +11,15 @@ from torch import nn
 
 import memrecon_fast as mf
 from memrecon_fast.audit import DESCRIPTION, opening
-from memrecon_fast.audit.description import describe, read_description, session, write_description
-from memrecon_fast.audit.inputs.images import Images, read_images, scan
-from memrecon_fast.audit.inputs.sources import Source, from_array
 from memrecon_fast.audit.opening import IMAGES, check_run_folder, open_run
-from memrecon_fast.audit.parts import Row
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.records import RECORDS, Cell
-from tests.audit.auditing import METHODS, SETTINGS, SHAPE, make_record, run, small_audit
-from tests.memorised import Memorised
+from memrecon_fast.audit.store.manifest import describe, read_description, session, write_description
+from memrecon_fast.audit.store.parts import Row
+from memrecon_fast.audit.store.records import RECORDS, Cell
+from memrecon_fast.images.scan import Images, read_images, scan
+from memrecon_fast.images.sources import Source, from_array
+from tests.helpers.auditing import METHODS, SETTINGS, SHAPE, make_record, run, small_audit
+from tests.helpers.memorised import Memorised
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8), np.uint8)
 MASK = mf.degradation.make_mask("center", SHAPE)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.inputs.images import Images, scan
-from memrecon_fast.audit.inputs.sources import from_array
+from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.plan import GIVEN, Audit, stated_shape
-from memrecon_fast.audit.recognition import noise_floor
-from memrecon_fast.audit.records import Cell
-from tests.audit.auditing import SETTINGS, small_audit
-from tests.memorised import Memorised
+from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.images.scan import Images, scan
+from memrecon_fast.images.sources import from_array
+from tests.helpers.auditing import SETTINGS, small_audit
+from tests.helpers.memorised import Memorised
 
 
 def black(*shape: int) -> Images:

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast.audit import run as run_module
-from memrecon_fast.audit.gallery import choose
-from memrecon_fast.audit.inputs.images import read_images, scan
-from memrecon_fast.audit.inputs.sources import Source, from_array
-from memrecon_fast.audit.methods import BLIND
+from memrecon_fast.audit.analysis.recognition import noise_floor
+from memrecon_fast.audit.analysis.statistics import errors
 from memrecon_fast.audit.opening import IMAGES
-from memrecon_fast.audit.parts import Parts
 from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit
-from memrecon_fast.audit.recognition import noise_floor
-from memrecon_fast.audit.records import MOST_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.audit.run import choose_shown, missing
-from memrecon_fast.audit.statistics import errors
-from tests.audit.auditing import (
+from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.store.pictures import choose
+from memrecon_fast.audit.store.records import MOST_PSNR, RECORDS, Cell, cell_path
+from memrecon_fast.images.scan import read_images, scan
+from memrecon_fast.images.sources import Source, from_array
+from memrecon_fast.methods import BLIND
+from tests.helpers.auditing import (
     MASKS,
     NEVER,
     SETTINGS,
@@ -36,7 +36,7 @@ from tests.audit.auditing import (
     run,
     small_audit,
 )
-from tests.memorised import Memorised
+from tests.helpers.memorised import Memorised
 
 CONTROLS = 5
 CELLS_IMAGES = 16 + CONTROLS  # one mask: so many recoveries by each method
@@ -538,7 +538,7 @@ def test_how_each_method_was_run_is_returned(memorised: Memorised, tmp_path: Pat
 
 
 def test_no_more_images_are_read_than_are_soon_needed(memorised: Memorised, tmp_path: Path) -> None:
-    from memrecon_fast.audit.work import READ_AHEAD
+    from memrecon_fast.audit.worker import READ_AHEAD
 
     members = from_array(memorised.members.numpy())
     underway = most = 0

@@ -13,7 +13,7 @@ from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, load, tra
 from memrecon_fast.autoencoders import training as training_module
 from memrecon_fast.autoencoders.layers import ACTIVATIONS
 from memrecon_fast.autoencoders.training_state import FILE_NAME
-from tests.memorised import Memorised
+from tests.helpers.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 

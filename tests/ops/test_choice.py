@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from memrecon_fast import backends, ops
-from memrecon_fast.ops import cpu, plain
+from memrecon_fast.ops.admm import cpp as cpu
+from memrecon_fast.ops.admm import plain
 
 
 def test_the_compiled_kernels_are_there() -> None:
@@ -38,7 +39,7 @@ def test_on_a_gpu_triton_is_chosen_or_its_absence_is_said(monkeypatch: pytest.Mo
     monkeypatch.setattr("memrecon_fast.ops._why_no_triton", lambda: None)
     pytest.importorskip("triton")
     name, module = ops.choose("auto", torch.device("cuda"))
-    assert (name, module.__name__) == ("triton", "memrecon_fast.ops.triton")  # type: ignore[attr-defined]
+    assert (name, module.__name__) == ("triton", "memrecon_fast.ops.admm.triton")  # type: ignore[attr-defined]
 
 
 def test_without_a_gpu_triton_is_not_available() -> None:

@@ -11,14 +11,14 @@ from torch import Tensor
 
 import memrecon_fast as mf
 from memrecon_fast import Recovery, Settings, Status, degradation, metrics, reference
-from memrecon_fast.inflight import InFlight
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.engine.slots import tensors
 from memrecon_fast.ops.anderson import plain
-from memrecon_fast.precision import Autoencoder
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import AcceleratedSolver
-from memrecon_fast.solvers.samples import Finished, Sample
-from memrecon_fast.solvers.slots import tensors
-from tests.memorised import Memorised
+from tests.helpers.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 BACKENDS = [name for name, state in mf.backends().items() if state == "available"]

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from memrecon_fast import Settings
-from memrecon_fast.prox import make_prox
+from memrecon_fast.engine.prox import make_prox
+from memrecon_fast.engine.samples import Sample, Staged
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
-from memrecon_fast.solvers.samples import Sample, Staged
 
 SHAPE = (3, 4, 4)
 SETTINGS = Settings(gamma=(0.1, 0.5, 1.0), starts=2, initial_mask="zeros")

@@ -10,12 +10,12 @@ from torch import Tensor
 
 import memrecon_fast as mf
 from memrecon_fast import Settings, Status, degradation, reference
-from memrecon_fast.inflight import InFlight
-from memrecon_fast.ops import plain
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.ops.admm import plain
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.paper import PaperSolver
-from memrecon_fast.solvers.samples import Sample
-from tests.memorised import Memorised
+from tests.helpers.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from memrecon_fast.audit.records import Cell, Columns
-from memrecon_fast.audit.report.comparisons import Comparison
+from memrecon_fast.audit.analysis.comparisons import Comparison
+from memrecon_fast.audit.analysis.statistics import errors, roc
 from memrecon_fast.audit.report.drawing import INK, colour_of, new_figure, percent_axis, pool, to_svg
 from memrecon_fast.audit.report.thresholds import NAMES
-from memrecon_fast.audit.statistics import errors, roc
+from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 THRESHOLDS = np.logspace(-8, -2, 241)

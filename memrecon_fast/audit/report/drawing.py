@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.store.records import Cell, Columns
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 CONTROL_COLOUR = "#8a8a8a"

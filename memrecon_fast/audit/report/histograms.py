@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.records import MOST_PSNR, Cell, Columns
 from memrecon_fast.audit.report.drawing import CONTROL_COLOUR, INK, colour_of, new_figure, pool, to_svg
 from memrecon_fast.audit.report.thresholds import PSNRS
+from memrecon_fast.audit.store.records import MOST_PSNR, Cell, Columns
 
 MOST_LINEAR = 40
 """Outer iterations: where one image took more, the axis is logarithmic."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.report.outcomes import gather_outcomes
-from memrecon_fast.audit.report.results import Results
+from memrecon_fast.audit.analysis.outcomes import gather_outcomes
+from memrecon_fast.audit.analysis.results import Results
 
 MOST_NAMED = 20
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import jinja2
 
-from memrecon_fast.audit.methods import BLIND
-from memrecon_fast.audit.recognition import RECOGNIZED_BELOW
+from memrecon_fast.audit.analysis.comparisons import compare_over_masks
+from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW
+from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
-from memrecon_fast.audit.report.comparisons import compare_over_masks
 from memrecon_fast.audit.report.embedding import embed_svg
 from memrecon_fast.audit.report.histograms import MOST_LINEAR, draw_iterations, draw_psnr
-from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.report.scores import draw_scores
 from memrecon_fast.audit.report.showcase import make_showcase
 from memrecon_fast.audit.report.thresholds import NAMES, PSNRS, name_mse
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
-from memrecon_fast.replacing import replacing
+from memrecon_fast.common.files import replacing
+from memrecon_fast.methods import BLIND
 
 REPORT = "report.html"
 PICTURE_SIDE = 96
@@ -42,7 +42,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     Raises ValueError where pictures cannot be read.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.records import Cell
+from memrecon_fast.audit.analysis.recognitions import Recognition
+from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.drawing import CONTROL_COLOUR, INK, colour_of, new_figure, to_svg
-from memrecon_fast.audit.report.recognitions import Recognition
-from memrecon_fast.audit.report.results import Results
+from memrecon_fast.audit.store.records import Cell
 
 EDGES = np.logspace(-14, 0, 43)
 """Of the bins; what lies beyond is in the first or the last."""

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from memrecon_fast.audit.gallery import GROUPS, Picture
-from memrecon_fast.audit.methods import BLIND
-from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.analysis.recognitions import Recognition
+from memrecon_fast.audit.analysis.results import VERDICTS, Results
+from memrecon_fast.audit.analysis.statistics import scores
 from memrecon_fast.audit.report.embedding import embed_image, embed_mask
-from memrecon_fast.audit.report.recognitions import Recognition
-from memrecon_fast.audit.report.results import VERDICTS, Results
 from memrecon_fast.audit.run import choose_shown
-from memrecon_fast.audit.statistics import scores
+from memrecon_fast.audit.store.pictures import GROUPS, Picture
+from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.methods import BLIND
 
 MOST_CHARACTERS = 9_000_000
 """Of all pictures of a report together, about; beyond, they are shown with half or a quarter of their pixels."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.replacing import replacing
+from memrecon_fast.common.files import replacing
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

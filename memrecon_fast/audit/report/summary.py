@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.description import write_json
-from memrecon_fast.audit.records import Cell, Columns
-from memrecon_fast.audit.report.comparisons import compare_by_mask, compare_over_masks
+from memrecon_fast.audit.analysis.comparisons import compare_by_mask, compare_over_masks
+from memrecon_fast.audit.analysis.outcomes import gather_outcomes
+from memrecon_fast.audit.analysis.recognitions import Recognition
+from memrecon_fast.audit.analysis.results import Results
+from memrecon_fast.audit.analysis.statistics import rate_interval, scores
 from memrecon_fast.audit.report.notable import alone, near_duplicates, unusable
-from memrecon_fast.audit.report.outcomes import gather_outcomes
-from memrecon_fast.audit.report.recognitions import Recognition
-from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.report.verdicts import count_verdicts, write_verdicts
-from memrecon_fast.audit.statistics import rate_interval, scores
+from memrecon_fast.audit.store.manifest import write_json
+from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.settings import Status
 
 SUMMARY = "summary.json"

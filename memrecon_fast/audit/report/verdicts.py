@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.methods import RECOGNIZED
-from memrecon_fast.audit.records import Columns
+from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
+from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.notable import only_method
-from memrecon_fast.audit.report.outcomes import Outcomes, gather_outcomes
-from memrecon_fast.audit.report.results import Results
 from memrecon_fast.audit.report.spreadsheet import write_csv
+from memrecon_fast.audit.store.records import Columns
+from memrecon_fast.methods import RECOGNIZED
 
 VERDICTS_FILE = "verdicts.csv"
 _OF_IMAGE = ("split", "index", "name", "sha256", "problem", "near_duplicate_of")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 _MODULES = {
     "torch": "memrecon_fast.ops.anderson.plain",
-    "cpp": "memrecon_fast.ops.anderson.cpu",
+    "cpp": "memrecon_fast.ops.anderson.cpp",
     "triton": "memrecon_fast.ops.anderson.triton",
 }
 

@@ -1,6 +1,6 @@
 """Anderson-accelerated ADMM, state kept while the mask is re-estimated, in plain torch: the truth for one step.
 
-`ops/plain.py` says what s, v, y, mask and the coefficients are, and what one ADMM iteration makes of them: G(s). A
+`ops/admm/plain.py` says what s, v, y, mask and the coefficients are, and what one ADMM iteration makes of them: G(s). A
 solution is a fixed point of G. Type-II Anderson acceleration looks for it in the affine span of the last evaluations:
 
     r_i = G(s_i) − s_i                                   the residual of evaluation i
@@ -11,7 +11,7 @@ are kept in a ring, with the dot products of all residuals: nothing is copied wh
 normal equations is solved in float64 by a Cholesky decomposition, with a ridge relative to its trace.
 
 One evaluation is `measure`, `weigh`, `mix`. When the mask is to be estimated, `estimate` and `assess` come between the
-first two. State of a slot is one row of each buffer, beside those of `ops/plain.py`:
+first two. State of a slot is one row of each buffer, beside those of `ops/admm/plain.py`:
 
     steps, residuals       float32 [rows, q, d]: G(s_i) and r_i of the last q evaluations, in a ring
     gram                   float64 [rows, q, q]: the dot products of the residuals
@@ -41,7 +41,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops.plain import kept_entries, next_input, output
+from memrecon_fast.ops.admm.plain import kept_entries, next_input, output
 from memrecon_fast.settings import PROGRESS, RUNNING, Status
 
 RIDGE = 1e-8

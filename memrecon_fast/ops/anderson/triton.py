@@ -14,10 +14,8 @@ Kernels are compiled when they are first used: `measure`, `weigh` and `mix` for 
 `measure`, `estimate` and `mix` for d a multiple of 4, of 2 or of 1; `measure` and `estimate` for each size of a row's
 block of threads; and `estimate` for each value of `estimate_mask`. Nothing else makes a new one.
 
-See `ops/triton.py` for the rest.
+See `ops/admm/triton.py` for the rest.
 """
-
-# mypy: disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 
@@ -27,8 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memrecon_fast.ops.anderson import plain
-from memrecon_fast.ops.triton import (
+from memrecon_fast.ops.admm.triton import (
     CONVERGED,
     DIVERGED,
     FLAT_WARPS,
@@ -48,6 +45,7 @@ from memrecon_fast.ops.triton import (
     share_of,
     unit_of,
 )
+from memrecon_fast.ops.anderson import plain
 from memrecon_fast.settings import PROGRESS
 
 # `measure` has one block to a multiprocessor, and all of its 65,536 registers: a thread has a load under way and a sum

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from memrecon_fast.audit.records import Cell, Columns
+from memrecon_fast.audit.analysis.comparisons import Comparison
+from memrecon_fast.audit.analysis.statistics import roc
 from memrecon_fast.audit.report import charts, histograms, scores
-from memrecon_fast.audit.report.comparisons import Comparison
-from memrecon_fast.audit.statistics import roc
-from tests.audit.report.made_run import make_run
+from memrecon_fast.audit.store.records import Cell, Columns
+from tests.helpers.made_run import make_run
 
 MEMBERS, CONTROLS = Cell("members", "half", "paper"), Cell("controls", "half", "paper")
 

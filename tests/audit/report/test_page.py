@@ -16,7 +16,12 @@ import torch
 from PIL import Image
 
 import memrecon_fast as mf
-from memrecon_fast.audit.gallery import (
+from memrecon_fast.audit.analysis.results import Results, read_results
+from memrecon_fast.audit.report import showcase
+from memrecon_fast.audit.report.embedding import embed_image, embed_mask
+from memrecon_fast.audit.report.page import write_report
+from memrecon_fast.audit.report.summary import summarise
+from memrecon_fast.audit.store.pictures import (
     GROUPS,
     IN_EACH_GROUP,
     LARGEST_SIDE,
@@ -25,15 +30,10 @@ from memrecon_fast.audit.gallery import (
     read_pictures,
     write_pictures,
 )
-from memrecon_fast.audit.records import Cell
-from memrecon_fast.audit.report import showcase
-from memrecon_fast.audit.report.embedding import embed_image, embed_mask
-from memrecon_fast.audit.report.page import write_report
-from memrecon_fast.audit.report.results import Results, read_results
-from memrecon_fast.audit.report.summary import summarise
-from tests.audit.auditing import SHAPE, images_of, run, small_audit
-from tests.audit.report.made_run import make_run
-from tests.memorised import Memorised
+from memrecon_fast.audit.store.records import Cell
+from tests.helpers.auditing import SHAPE, images_of, run, small_audit
+from tests.helpers.made_run import make_run
+from tests.helpers.memorised import Memorised
 
 EVIL = "<b onclick=x>&\"'{{ 7*7 }}$x_1$.png"
 CHARTS = 6

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import memrecon_fast as mf
-from memrecon_fast.audit.recognition import noise_floor
-from memrecon_fast.audit.records import RECORDS, Cell
+from memrecon_fast.audit.analysis.recognition import noise_floor
+from memrecon_fast.audit.analysis.results import Results, read_results
+from memrecon_fast.audit.analysis.statistics import rate_interval
 from memrecon_fast.audit.report.notable import MOST_NAMED
-from memrecon_fast.audit.report.results import Results, read_results
 from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.report.summary import summarise
-from memrecon_fast.audit.statistics import rate_interval
-from tests.audit.auditing import MASKS, SETTINGS, run, small_audit
-from tests.audit.report.made_run import make_run
-from tests.memorised import Memorised
+from memrecon_fast.audit.store.records import RECORDS, Cell
+from tests.helpers.auditing import MASKS, SETTINGS, run, small_audit
+from tests.helpers.made_run import make_run
+from tests.helpers.memorised import Memorised
 
 LOST, UNDONE = np.inf, np.nan
 A, P, N = 1e-8, 1e-5, 1e-2  # accurate, approximate, not recovered

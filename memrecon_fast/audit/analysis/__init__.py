@@ -1,0 +1,1 @@
+"""What the records of a run say: results, verdicts without originals, members against controls."""

@@ -1,0 +1,111 @@
+"""What a run has come to so far: all that its summary and its report are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memrecon_fast.audit.analysis.recognitions import Recognition, gather_recognitions
+from memrecon_fast.audit.opening import IMAGES
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
+from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.images.scan import read_images
+from memrecon_fast.methods import headline_of
+
+VERDICTS = ("accurate", "approximate")
+"""An accurate recovery is an approximate one too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """The content of a run's folder."""
+
+    folder: Folder
+    description: dict[str, Any]
+    """The content of `audit.json`."""
+    images: Columns
+    """Of `images.parquet`: one row for each image, usable or not."""
+    cells: dict[Cell, Columns]
+    """The records of each cell that has any, without what `images` and the cell say: no names, no hashes."""
+
+    @property
+    def splits(self) -> list[str]:
+        """ "members", and "controls" where there are any."""
+        return list(self.description["plan"]["images"])
+
+    @property
+    def masks(self) -> list[str]:
+        """The names of the masks."""
+        return list(self.description["plan"]["masks"])
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order of the command."""
+        return list(self.description["plan"]["methods"])
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the images were degraded already, so that their originals are unknown."""
+        return bool(self.description["plan"]["degraded"])
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """What can be said of a recovery, the strictest first: `VERDICTS`, or what is said without the original."""
+        return ("recognized",) if self.degraded else VERDICTS
+
+    @property
+    def headline(self) -> str:
+        """The method that is spoken of first."""
+        return headline_of(self.methods)
+
+    @functools.cached_property
+    def recognitions(self) -> Mapping[tuple[str, str], Recognition]:
+        """By mask and method, see `recognitions.gather_recognitions`."""
+        return gather_recognitions(self)
+
+    def images_of(self, split: str) -> Columns:
+        """The rows of `images` of a split, in the order of their indices, which are 0, 1, 2, …"""
+        ours = np.flatnonzero(self.images["split"] == split)
+        ours = ours[np.argsort(self.images["index"][ours], kind="stable")]
+        return {name: column[ours] for name, column in self.images.items()}
+
+    def near_duplicates(self, split: str) -> NDArray[np.bool_]:
+        """Which images of a split are near-duplicates of a member; of the members themselves none is called one."""
+        found = [name is not None for name in self.images_of(split)["near_duplicate_of"]]
+        return np.array(found, bool)
+
+    def missing(self) -> int:
+        """How many recoveries of images that can be used have not been done."""
+        usable = sum(name is None for name in self.images["problem"])
+        done = sum(len(columns["index"]) for columns in self.cells.values())
+        return usable * len(self.masks) * len(self.methods) - done
+
+
+def read_results(run: Path) -> Results:
+    """Read a run. Raises ValueError for a folder that is none, and where no image was done."""
+    description = read_description(run)
+    folder = Folder(run, Parts(parts_of(run, description)))
+    cells = {}
+    for cell in cells_of(description):
+        columns = folder.read(cell)
+        if len(columns["index"]):
+            cells[cell] = _condense(columns)
+    if not cells:
+        raise ValueError(f"{run} holds no records of an audit: no image was done")
+    return Results(folder, description, read_images(run / IMAGES), cells)
+
+
+def _condense(columns: Columns) -> Columns:
+    """Without the texts, which take most of the memory; but for the status, of which a few objects are shared. Without
+    the verdicts as well where the originals are unknown."""
+    names, which = np.unique(columns["status"].astype(str), return_inverse=True)
+    numbers = {name: column for name, column in columns.items() if column.dtype != object}
+    return {**numbers, "status": names.astype(object)[which]}

@@ -1,0 +1,73 @@
+"""What the records of members and controls say about the model: rates with their uncertainty, and the ROC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from memrecon_fast.audit.store.records import Columns
+
+CONFIDENCE = 0.95
+FALSE_POSITIVE_RATES = (0.0, 0.001)
+"""At which the true-positive rate is stated."""
+
+
+def rate_interval(successes: int, total: int) -> tuple[float, float]:
+    """The interval that holds the rate behind `successes` of `total` ≥ 1 with 95 % confidence (Wilson)."""
+    interval = binomtest(successes, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def errors(columns: Columns) -> NDArray[np.float64]:
+    """The MSE of each image, or its score where its original is unknown; infinite where it diverged."""
+    found = np.where(columns["diverged"].astype(bool), np.inf, columns["mse"]).astype(np.float64)
+    unknown = np.isnan(found)
+    return np.where(unknown, scores(columns), found) if unknown.any() else found
+
+
+def scores(columns: Columns) -> NDArray[np.float64]:
+    """`settings.score_of` each estimate, see `recognition`; infinite where it diverged, or is NaN."""
+    found = np.where(columns["diverged"].astype(bool), np.inf, columns["score"]).astype(np.float64)
+    return np.where(np.isnan(found), np.inf, found)
+
+
+def extremes(errors: NDArray[np.float64], count: int) -> set[int]:
+    """The positions of the `count` lowest and the `count` highest errors; of equal ones the first, or the last.
+
+    Of any part of the errors that holds them, they are the extremes as well.
+    """
+    ascending = np.argsort(errors, kind="stable").tolist()
+    return {*ascending[:count], *ascending[max(0, len(ascending) - count) :]}
+
+
+def roc(members: NDArray[np.float64], controls: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False- and true-positive rates, ascending, where an image whose MSE is below a threshold counts as a member.
+
+    One point for each threshold that tells two images apart. members, controls: MSEs, at least one each.
+    """
+    thresholds = np.append(np.unique(np.concatenate([members, controls])), np.inf)
+    return tuple(np.searchsorted(np.sort(mse), thresholds) / len(mse) for mse in (controls, members))  # type: ignore[return-value]
+
+
+def true_positives_at(
+    false_positive_rate: float, members: NDArray[np.float64], controls: NDArray[np.float64]
+) -> dict[str, Any]:
+    """The largest true-positive rate with at most this rate of false positives, and the threshold that gives it.
+
+    threshold: images with an MSE below it count as members; None where that is all that did not diverge. With n
+    controls no rate between 0 and 1/n can be told from 0.
+    """
+    allowed = int(false_positive_rate * len(controls) + 1e-9)
+    ordered = np.sort(controls)
+    threshold = ordered[allowed] if allowed < len(ordered) else np.inf
+    found = int((members < threshold).sum())
+    low, high = rate_interval(found, len(members))
+    return {
+        "false_positive_rate": false_positive_rate,
+        "threshold": float(threshold) if np.isfinite(threshold) else None,
+        "true_positive_rate": found / len(members),
+        "interval": [low, high],
+    }

@@ -1,0 +1,164 @@
+"""The folder of a run: what is done of each cell, and the cells that are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from memrecon_fast.audit.store.parts import Parts, unpack
+from memrecon_fast.audit.store.pictures import GALLERY, Picture, read_pictures, write_pictures
+from memrecon_fast.audit.store.records import (
+    RECORDS,
+    SCHEMA,
+    Cell,
+    Columns,
+    cell_path,
+    read_table,
+    write_cell,
+)
+from memrecon_fast.common.files import UNFINISHED, remove_unfinished, replacing
+
+RECOVERED = "recovered"
+LOCK = ".lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A run's folder, and where the part files of what is not complete are."""
+
+    path: Path
+    parts: Parts
+
+    def mend(self, cells: Iterable[Cell]) -> list[str]:
+        """Remove damaged and unfinished files; says what was damaged, one line each. What they held is done again."""
+        damaged = []
+        for folder in (RECORDS, GALLERY, RECOVERED):
+            remove_unfinished(self.path / folder)
+        for cell in cells:
+            damaged += self.parts.mend(cell)
+            try:
+                if self._complete(cell) is not None:
+                    self.parts.remove(cell)  # where the end came in between, or a worker that was given up lived
+            except ValueError as error:
+                damaged.append(str(error))
+                cell_path(self.path, cell).unlink()
+        return damaged
+
+    def done(self, cell: Cell) -> NDArray[np.int64]:
+        """The indices of the images of the cell that are done, ascending."""
+        table = self._complete(cell)
+        tables = [table] if table is not None else self.parts.read(cell, ["index"])
+        return np.unique(np.concatenate([np.empty(0, np.int64), *(table["index"].to_numpy() for table in tables)]))
+
+    def read(self, cell: Cell) -> Columns:
+        """The records of the cell so far, in the order of their indices: the columns of `Record` as arrays."""
+        table = self._complete(cell)
+        if table is None:
+            try:
+                table = _in_order(self.parts.read(cell, SCHEMA.names))
+            except ValueError:
+                table = self._complete(cell)  # an audit that is at work has put it in order meanwhile
+                if table is None:
+                    raise
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def pictures(self, cell: Cell, indices: Sequence[int]) -> list[Picture]:
+        """Those of these images that were kept."""
+        if cell_path(self.path, cell).exists():
+            return [picture for picture in read_pictures(self._gallery(cell)) if picture.index in indices]
+        return list(_pictures(self.parts.read(cell, ["index", "picture"]), indices))
+
+    def complete(self, cell: Cell, pictures: Sequence[int], kept: Sequence[int]) -> None:
+        """All rows of the cell are there: put them in one file, and beside it the pictures and images of these."""
+        shown = list(_pictures(self.parts.read(cell, ["index", "picture"]), pictures))
+        if shown:
+            write_pictures(self._gallery(cell), shown)
+        if kept:
+            self._keep_images(cell, kept)
+        write_cell(self.path, cell, _in_order(self.parts.read(cell, SCHEMA.names)))
+        self.parts.remove(cell)
+
+    def is_complete(self, cell: Cell) -> bool:
+        """Whether the cell is in one file."""
+        return cell_path(self.path, cell).exists()
+
+    def _complete(self, cell: Cell) -> pa.Table | None:
+        path = cell_path(self.path, cell)
+        return read_table(path, str(path), SCHEMA) if path.exists() else None
+
+    def _gallery(self, cell: Cell) -> Path:
+        return self.path / GALLERY / f"{cell.file_stem}.npz"
+
+    def _keep_images(self, cell: Cell, kept: Sequence[int]) -> None:
+        """As arrays, of which the rows belong to the indices in a third one; in constant memory."""
+        folder = self.path / RECOVERED
+        folder.mkdir(exist_ok=True)
+        position = {index: row for row, index in enumerate(sorted(kept))}
+        with contextlib.ExitStack() as files:
+            temporary = {
+                what: files.enter_context(replacing(folder / f"{cell.file_stem}.{what}.npy"))
+                for what in ("index", "images", "masks")
+            }
+            arrays: dict[str, Any] = {}
+            for table in self.parts.read(cell):
+                for index, image, mask in zip(
+                    *(table[name] for name in ("index", "image", "estimated_mask")), strict=True
+                ):
+                    if (row := position.get(index.as_py())) is not None and image.is_valid:
+                        for what, content in (("images", image), ("masks", mask)):
+                            array = unpack(content.as_py())
+                            if what not in arrays:
+                                shape = (len(position), *array.shape)
+                                arrays[what] = np.lib.format.open_memmap(temporary[what], "w+", array.dtype, shape)
+                            arrays[what][row] = array
+            for array in arrays.values():
+                array.flush()
+            with open(temporary["index"], "wb") as stream:
+                np.save(stream, np.array(sorted(kept)))
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other runs out of the folder. Raises ValueError where another one is in it."""
+    lock = filelock.FileLock(run / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise ValueError(f"another audit is at work in {run}; wait for it, or give another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_empty(run: Path) -> None:
+    """Raise ValueError where a new run would have a folder that holds any file already, or a file for a folder."""
+    if run.exists() and not run.is_dir():
+        raise ValueError(f"{run} is a file; a run needs a folder")
+    ours = (LOCK, UNFINISHED)  # of a process that was killed before it had begun
+    if any(not path.name.endswith(ours) and not path.is_dir() for path in run.rglob("*")):
+        raise ValueError(f"the folder {run} is not empty, and holds no audit; give one for this run alone")
+
+
+def _in_order(tables: Iterable[pa.Table]) -> pa.Table:
+    """The records of all, in the order of their indices, no image twice: a worker that was given up may have lived."""
+    table = pa.concat_tables([SCHEMA.empty_table(), *tables])
+    _, first = np.unique(table["index"].to_numpy(), return_index=True)
+    return table.take(first)
+
+
+def _pictures(tables: Iterable[pa.Table], indices: Sequence[int]) -> Iterator[Picture]:
+    wanted = set(indices)
+    for table in tables:
+        for index, picture in zip(table["index"].to_pylist(), table["picture"], strict=True):
+            if index in wanted and picture.is_valid:
+                wanted.discard(index)
+                yield Picture(index, *unpack(picture.as_py()))

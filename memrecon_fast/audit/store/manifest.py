@@ -1,0 +1,209 @@
+"""`audit.json`: what a run is, told apart from any other by hashes, and when and where it was worked on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from torch import Tensor, nn
+
+import memrecon_fast
+from memrecon_fast.audit import DESCRIPTION
+from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.store.records import RECORDS, Cell
+from memrecon_fast.common.files import replacing
+from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.images.decode import printable
+from memrecon_fast.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE
+
+_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
+_PLAN = (
+    "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "degraded", "keep_images",
+    "device", "parts",
+)  # fmt: skip
+_MEANING = {
+    "model": "the model's weights or layers",
+    "images.members": "the members",
+    "images.controls": "the controls",
+    "parts": "--parts",
+}
+
+
+def describe(
+    audit: Audit, autoencoder: Autoencoder, device: str, model: str, sources: Mapping[str, str], parts: str | None
+) -> dict[str, Any]:
+    """What is audited, for JSON; `sessions` are added as the run is worked on. "kept": the entries that a mask keeps.
+
+    model, sources: as the user named them. device: "cpu" or "cuda". parts: where the part files are, see
+    `parts.Parts`; None: in the run's folder.
+    """
+    return {
+        "id": uuid.uuid4().hex,
+        "model": printable(model),
+        "sources": {split: printable(source) for split, source in sources.items()},
+        "counts": {
+            split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
+        },
+        "kept": {name: int(mask.sum()) for name, mask in audit.masks.items()},
+        "plan": {
+            "model": model_digest(autoencoder),
+            "images": {split: images.digest() for split, images in audit.splits.items()},
+            "image_shape": list(audit.image_shape),
+            "masks": {name: _digest([mask]) for name, mask in audit.masks.items()},
+            "methods": list(audit.methods),
+            "settings": audit.settings.to_dict(),
+            "iterate": {"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
+            "noise_std": audit.noise_std,
+            "degraded": audit.degraded,
+            "keep_images": audit.keep_images,
+            "device": device,
+            "parts": parts,
+        },
+        "sessions": [],
+    }
+
+
+def session(slots: int | None, workers: int | None) -> dict[str, Any]:
+    """Where the work goes on, for JSON; `seconds`, `recoveries` and `execution` are known once it has ended."""
+    return {
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": versions(),
+        "slots": slots,
+        "workers": workers,
+        "seconds": None,
+        "recoveries": None,
+        "execution": None,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what the results may depend on in their last bits."""
+    return {
+        "memrecon_fast": memrecon_fast.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    """The content of `audit.json`. Raises ValueError for what is no run."""
+    path = run / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{run} is not the folder of a run: there is no {path}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(description, dict) or not all(
+        isinstance(description.get(key), kind) for key, kind in _KINDS.items()
+    ):
+        raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(_KINDS)}")
+    if "kept" not in description or not description["plan"].keys() >= set(_PLAN):
+        raise ValueError(f"{path} does not describe a run of this version: its plan must have {', '.join(_PLAN)}")
+    return description
+
+
+def write_description(run: Path, description: Mapping[str, Any]) -> None:
+    """Write `audit.json`, whole or not at all."""
+    write_json(run / DESCRIPTION, description)
+
+
+def parts_of(run: Path, description: Mapping[str, Any]) -> str:
+    """Where the part files of a run are: with others' under one address, in a folder of its own."""
+    address = description["plan"]["parts"]
+    return str(run / RECORDS) if address is None else f"{address.rstrip('/')}/{description['id']}"
+
+
+def cells_of(description: Mapping[str, Any]) -> list[Cell]:
+    """The cells of a run."""
+    plan = description["plan"]
+    return [
+        Cell(split, mask, method) for method in plan["methods"] for mask in plan["masks"] for split in plan["images"]
+    ]
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, what differs between the plans of two runs."""
+    flat_before, flat_now = _flatten(before), _flatten(now)
+    found = []
+    for name in {**flat_before, **flat_now}:
+        old, new = flat_before.get(name), flat_now.get(name)
+        if old == new:
+            continue
+        if name in _MEANING and None not in (old, new):
+            found.append(f"{_MEANING[name]} ({old} then, {new} now)" if name == "parts" else _MEANING[name])
+        elif name.startswith("masks.") and None not in (old, new):
+            found.append(f"the mask {name.removeprefix('masks.')}")
+        else:
+            found.append(f"{name.removeprefix('settings.')} ({_short(old)} then, {_short(new)} now)")
+    return found
+
+
+def model_digest(autoencoder: Autoencoder) -> str:
+    """SHA-256 of the layers, as they are printed, and of all parameters and buffers, as they are before it is used.
+
+    Of a callable that is no nn.Module the name alone, as nothing else is known of it.
+    """
+    if not isinstance(autoencoder, nn.Module):
+        return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
+    code = autoencoder.code if isinstance(autoencoder, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
+    layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {code}"
+    layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
+    tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
+    return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _digest(parts: list[str | Tensor]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            found.update(part.encode())
+        else:
+            found.update(f" {part.dtype} {tuple(part.shape)} ".encode())
+            found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings, by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else json.dumps(value)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,156 @@
+"""Part files: what was done of a cell so far, written a few seconds' work at a time, by any number of workers.
+
+What is done is what can be read in them. A file appears whole or not at all, but a machine that loses power may leave a
+damaged one: its pages carry checksums, and what it held is done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import fs
+
+from memrecon_fast.audit.store.records import SCHEMA, Cell, Record, read_table
+from memrecon_fast.common.files import UNFINISHED
+
+PICTURES = ("picture", "image", "estimated_mask")
+"""The columns beside those of the records, null for most images: of the gallery, and what is kept on request."""
+PART_SCHEMA = pa.schema([*SCHEMA, *(pa.field(name, pa.binary()) for name in PICTURES)])
+SUFFIX = ".parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A record, and the pictures that are to stay with it."""
+
+    record: Record
+    picture: NDArray[np.uint8] | None = None
+    """(4, C, H, W): see `gallery.Picture`."""
+    image: NDArray[np.float32] | None = None
+    """(C, H, W): the estimate."""
+    estimated_mask: NDArray[np.bool_] | None = None
+    """(C, H, W), True = kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """Where the part files of a run are: a folder, or an address of `pyarrow.fs` such as s3://bucket/folder."""
+
+    address: str
+
+    def check(self) -> None:
+        """Raise ValueError where no files can be written."""
+        files, root = open_address(self.address)
+        probe = f"{root.rstrip('/')}/{uuid.uuid4().hex}{UNFINISHED}"
+        try:
+            files.create_dir(root, recursive=True)
+            with files.open_output_stream(probe):
+                pass
+            files.delete_file(probe)
+        except OSError as error:
+            raise ValueError(f"no part files can be written in {self.address}: {error}") from error
+
+    def write(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """One more part file of the cell."""
+        columns = {field.name: [getattr(row.record, field.name) for row in rows] for field in SCHEMA}
+        for name in PICTURES:
+            columns[name] = [_pack(getattr(row, name)) for row in rows]
+        files, folder = self._folder(cell)
+        files.create_dir(folder, recursive=True)
+        name = uuid.uuid4().hex
+        unfinished = f"{folder}/{name}{UNFINISHED}"
+        try:
+            table = pa.table(columns, schema=PART_SCHEMA)
+            pq.write_table(
+                table,
+                unfinished,
+                filesystem=files,
+                write_page_checksum=True,
+                write_statistics=SCHEMA.names,  # those of pictures would hold a picture each
+            )
+            files.move(unfinished, f"{folder}/{name}{SUFFIX}")
+        except BaseException:
+            if files.get_file_info(unfinished).type == fs.FileType.File:
+                files.delete_file(unfinished)
+            raise
+
+    def read(self, cell: Cell, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of each part file, or these columns of them. Raises ValueError for a damaged one."""
+        files, _ = self._folder(cell)
+        for path in self._paths(cell, SUFFIX):
+            yield _read(files, path, columns)
+
+    def mend(self, cell: Cell) -> list[str]:
+        """Remove what is damaged or was never finished; says what was wrong with each damaged file."""
+        files, _ = self._folder(cell)
+        for path in self._paths(cell, UNFINISHED):
+            files.delete_file(path)
+        damaged = {path: fault for path in self._paths(cell, SUFFIX) if (fault := _fault(files, path))}
+        for path in damaged:
+            files.delete_file(path)
+        return list(damaged.values())
+
+    def remove(self, cell: Cell) -> None:
+        """Remove the part files of a cell."""
+        files, folder = self._folder(cell)
+        if files.get_file_info(folder).type == fs.FileType.Directory:
+            files.delete_dir(folder)
+
+    def _folder(self, cell: Cell) -> tuple[fs.FileSystem, str]:
+        files, root = open_address(self.address)
+        return files, f"{root.rstrip('/')}/{cell.file_stem}"
+
+    def _paths(self, cell: Cell, suffix: str) -> list[str]:
+        files, folder = self._folder(cell)
+        found = files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+        return sorted(info.path for info in found if info.path.endswith(suffix))
+
+
+def open_address(address: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a folder or of an address of `pyarrow.fs`, and the path there. Raises ValueError."""
+    try:
+        if "://" in address:
+            return fs.FileSystem.from_uri(address)  # type: ignore[no-any-return]
+        return fs.LocalFileSystem(), address
+    except (pa.ArrowException, OSError, ImportError) as error:
+        raise ValueError(f"{address} is no folder and no address that pyarrow.fs can open: {error}") from error
+
+
+def unpack(content: bytes) -> NDArray[Any]:
+    """The array in a cell of a picture column."""
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+def _pack(array: NDArray[Any] | None) -> bytes | None:
+    if array is None:
+        return None
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _read(files: fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        stream = files.open_input_file(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error}") from error
+    with stream:
+        return read_table(stream, path, PART_SCHEMA, columns)
+
+
+def _fault(files: fs.FileSystem, path: str) -> str:
+    """What is wrong with the file, or nothing."""
+    try:
+        _read(files, path)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,136 @@
+"""What an audit keeps of every image, as rows of Parquet files.
+
+While a cell of an audit is worked on, its rows are in part files, written by whoever does the work. Once all are there,
+they are put in one file, in the order of their indices, which is the same byte for byte however the work was done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import urllib.parse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from memrecon_fast.common.files import replacing
+
+RECORDS = "records"
+_LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
+MOST_PSNR = 120.0
+"""dB. PSNR is infinite for equal images; float32 does not tell apart what lies above this (an MSE below 1e-12)."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Cell:
+    """A part of an audit: the images of one split, under one mask, by one method."""
+
+    split: str
+    """"members" or "controls"."""
+    mask: str
+    method: str
+
+    @property
+    def file_stem(self) -> str:
+        """The name of its files without the suffix; no two cells share one."""
+        mask = urllib.parse.quote(self.mask, safe="")
+        if len(mask) > _LONGEST_QUOTED:  # "+" is in no quoted name
+            mask = f"{mask[:_LONGEST_QUOTED]}+{hashlib.sha256(self.mask.encode()).hexdigest()[:16]}"
+        return f"{self.split}.{self.method}.{mask}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What came of one image."""
+
+    index: int
+    """Its place in its split; noise and initial mask are keyed by (seed, index)."""
+    name: str
+    sha256: str
+    """Of its pixels, see `images.Images`."""
+    split: str
+    mask: str
+    method: str
+    mse: float | None
+    """Mean squared error of the estimate as it is; NaN or infinite where it diverged. None, as in the three columns
+    that follow, where the original is unknown."""
+    psnr: float | None
+    """dB, of the estimate clipped to [0, 1]; at most `MOST_PSNR`."""
+    accurate: bool | None
+    """Whether it did not diverge and its MSE is below `metrics.ACCURATE_MSE`."""
+    approximate: bool | None
+    """The same with `metrics.APPROXIMATE_MSE`."""
+    diverged: bool
+    status: str
+    """The name of a `Status`."""
+    outer_iterations: int
+    evaluations: int
+    """Applications of the autoencoder."""
+    residual: float
+    """MSE between the last two estimates; NaN where there was only one."""
+    wrong_mask_share: float | None
+    """Share of the mask's entries that were estimated wrongly; None where the method estimates none, or where the true
+    mask is unknown."""
+    fixed_point_mse: float
+    """Mean squared change by one application of the autoencoder to the estimate; NaN or infinite where it diverged."""
+    misfit: float
+    """Mean squared difference of the degraded image and the estimate under its mask; NaN or infinite as above."""
+    explained: float
+    """Share of the squares of the degraded image that the estimate explains under its mask."""
+    score: float
+    """`settings.score_of` the three before: by it an image is recognized, see `recognition`."""
+    gamma: float | None
+    """The penalty γ of the estimate; None where the method has none."""
+    attempts: int
+    """Pairs of γ and initial mask that were tried."""
+    accepted: int
+    """Extrapolations of the accelerated solver that were gone on from."""
+    rejected: int
+    """Extrapolations that were taken back."""
+    mask_changes: int
+    """Estimates of the mask that changed it, of the accelerated solver."""
+
+
+_OPTIONAL = " | None"
+_KINDS = {"int": pa.int64(), "float": pa.float64(), "str": pa.string(), "bool": pa.bool_()}
+SCHEMA = pa.schema(
+    [
+        pa.field(field.name, _KINDS[kind.removesuffix(_OPTIONAL)], nullable=kind.endswith(_OPTIONAL))
+        for field in dataclasses.fields(Record)
+        for kind in [str(field.type)]
+    ]
+)
+
+Columns = dict[str, NDArray[Any]]
+
+
+def cell_path(run: Path, cell: Cell) -> Path:
+    """The file of a cell of which all rows are there."""
+    return run / RECORDS / f"{cell.file_stem}.parquet"
+
+
+def write_cell(run: Path, cell: Cell, table: pa.Table) -> None:
+    """Write the rows of a cell, in the order of their indices; the file appears whole or not at all."""
+    path = cell_path(run, cell)
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        rows = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()  # where pages end depends on the chunks
+        pq.write_table(rows, temporary, write_page_checksum=True)
+
+
+def read_table(source: Any, what: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a Parquet file, or these columns of them.
+
+    Raises ValueError, which names the file as `what`, where it is damaged or another's.
+    """
+    try:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(schema):
+                raise ValueError(f"{what} holds no records of an audit: its columns are {file.schema_arrow.names}")
+            return file.read(columns)
+    except (pa.ArrowException, OSError) as error:  # ArrowInvalid is a ValueError as well, but names no file
+        raise ValueError(f"{what} cannot be read as records of an audit: {error}") from error

@@ -1,0 +1,225 @@
+"""The work of an audit: shards of images through the slots of a method, and what came of them into part files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FrameType
+
+import numpy as np
+
+from memrecon_fast.audit.analysis.statistics import errors, extremes
+from memrecon_fast.audit.comparison import Job, Truth, records_of
+from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.store import pictures as gallery
+from memrecon_fast.audit.store.parts import Parts, Row
+from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.degradation import erase
+from memrecon_fast.engine.inflight import SHARE_OF_MEMORY, InFlight, slots_by_default
+from memrecon_fast.engine.prefetch import prefetch
+from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.engine.solver import AnySolver
+
+IMAGES_IN_SHARD = 64
+READ_AHEAD = 64
+"""So many images are decoded and degraded by a thread before there is a slot for them."""
+SECONDS_BETWEEN_PARTS = 5.0
+_MOST_WITH_PIXELS = 64  # images of a cell: beyond, the pixels that are not needed are dropped
+_MOST_WAITING = 2048  # records of a cell: beyond, they are written before it is time
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Some images of a cell."""
+
+    cell: Cell
+    indices: tuple[int, ...]
+
+
+def shards_of(todo: Mapping[Cell, Iterable[int]]) -> list[Shard]:
+    """The images of the cells in pieces."""
+    return [
+        Shard(cell, indices)
+        for cell, all_indices in todo.items()
+        for indices in _pieces(map(int, all_indices), IMAGES_IN_SHARD)
+    ]
+
+
+class Workbench:
+    """The solvers of an audit with their slots, and where the results go.
+
+    seconds_between_parts: what is done is written once so much time has passed, and when the work ends or is ended.
+    """
+
+    def __init__(
+        self,
+        audit: Audit,
+        solvers: Mapping[str, AnySolver],
+        parts: Parts,
+        seconds_between_parts: float = SECONDS_BETWEEN_PARTS,
+    ) -> None:
+        share = SHARE_OF_MEMORY / len(solvers)
+        self._audit, self._parts, self._seconds = audit, parts, seconds_between_parts
+        self._in_flight = {
+            method: InFlight(solver, audit.slots or slots_by_default(solver, share))
+            for method, solver in solvers.items()
+        }
+
+    def work(
+        self,
+        method: str,
+        shards: Iterable[Shard],
+        wanted: Mapping[Cell, frozenset[int]] | None,
+        report: Callable[[Record], None],
+        skip: Callable[[str], None],
+        saved: Callable[[], None] = lambda: None,
+    ) -> str:
+        """Work on the shards, all of this method, and save what comes of them; returns how it was run.
+
+        wanted: of which images to keep pictures, by cell; None: those that a gallery may choose by their errors.
+        report: called with each record. skip: called with the message for each image that could not be read; it is
+        left out. saved: called after each part file. Whatever ends the work early, what is done is saved.
+        """
+        in_flight = self._in_flight[method]
+        saver = Saver(self._parts, wanted, self._audit.keep_images, self._seconds, saved)
+        try:
+            with (
+                contextlib.closing(prefetch(self._samples(shards, skip), READ_AHEAD)) as samples,
+                contextlib.closing(in_flight.batches(samples)) as batches,
+            ):
+                for batch in batches:
+                    for finished, record in zip(batch, records_of(batch), strict=True):
+                        saver.add(finished, record)
+                        report(record)
+        finally:
+            saver.save()
+        return f"{in_flight.solver.backend}, {in_flight.execution}, {in_flight.slots} slots"
+
+    def _samples(self, shards: Iterable[Shard], skip: Callable[[str], None]) -> Iterator[Sample]:
+        audit = self._audit
+        noise_std = 0.0 if audit.degraded else audit.noise_std  # what is degraded has its noise already
+        for shard in shards:
+            images, mask = audit.splits[shard.cell.split], audit.masks[shard.cell.mask]
+            known_mask = mask if shard.cell.method == "known-mask" else None
+            for index in shard.indices:
+                try:
+                    original = images[index]
+                except ValueError as error:
+                    skip(str(error))
+                    continue
+                degraded = erase(original[None], mask, noise_std, audit.settings.seed, first_index=index)[0]
+                truth = None if audit.degraded else Truth(original, mask)
+                job = Job(shard.cell, images.names[index], images.sha256[index], degraded, truth)
+                yield Sample(index, degraded, known_mask, label=job)
+
+
+class Saver:
+    """Gathers what is done, and writes it to part files from time to time."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        wanted: Mapping[Cell, frozenset[int]] | None,
+        keep_images: int,
+        seconds: float,
+        saved: Callable[[], None],
+    ) -> None:
+        self._parts, self._wanted, self._keep_images = parts, wanted, keep_images
+        self._seconds, self._saved = seconds, saved
+        self._done: dict[Cell, _Done] = {}
+        self._last = time.monotonic()
+
+    def add(self, finished: Finished, record: Record) -> None:
+        """One more image is done."""
+        cell = finished.label.cell
+        done = self._done.setdefault(cell, _Done())
+        done.pixels[len(done.records)] = finished
+        done.records.append(record)
+        count = len(done.records)
+        too_many = False
+        if count % _MOST_WITH_PIXELS == 0:
+            self._choose_pixels(cell)
+            too_many = len(done.pixels) >= 2 * _MOST_WITH_PIXELS
+        if too_many or count >= _MOST_WAITING or time.monotonic() - self._last >= self._seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Write what was gathered. An interruption (Ctrl-C) waits until that is done."""
+        with _not_interrupted():
+            for cell in list(self._done):
+                self._parts.write(cell, self._rows(cell))
+                del self._done[cell]
+            self._last = time.monotonic()
+        self._saved()
+
+    def _rows(self, cell: Cell) -> list[Row]:
+        kept, shown = self._choose_pixels(cell)
+        done = self._done[cell]
+        rows = [Row(record) for record in done.records]
+        for position, finished in done.pixels.items():
+            picture = image = mask = None
+            if position in shown:
+                job: Job = finished.label
+                original = job.degraded if job.truth is None else job.truth.image
+                picture = gallery.make_picture(original, job.degraded, finished.image, finished.mask)
+            if position in kept:
+                image, mask = finished.image.numpy(), finished.mask.numpy()
+            rows[position] = Row(done.records[position], picture, image, mask)
+        return rows
+
+    def _choose_pixels(self, cell: Cell) -> tuple[set[int], set[int]]:
+        """Drop those of images that others of the cell are preferred to; returns whose estimates are kept, and which
+        are shown, by their position among the records.
+
+        Those that were dropped before need not be looked at again: what is preferred to them is still there.
+        """
+        done = self._done[cell]
+        positions = sorted(done.pixels, key=lambda position: done.records[position].index)
+        names = ("mse", "score", "diverged")
+        records = [done.records[position] for position in positions]
+        found = errors({name: np.array([getattr(one, name) for one in records], np.float64) for name in names})
+        kept = {positions[at] for at in extremes(found, self._keep_images)}
+        if self._wanted is None:
+            shown = {positions[at] for at in gallery.candidates(found)}
+        else:
+            wanted = self._wanted.get(cell, frozenset())
+            shown = {position for position in positions if done.records[position].index in wanted}
+        done.pixels = {position: done.pixels[position] for position in positions if position in kept | shown}
+        return kept, shown
+
+
+@dataclasses.dataclass
+class _Done:
+    """What is done of a cell and not written yet."""
+
+    records: list[Record] = dataclasses.field(default_factory=list)
+    pixels: dict[int, Finished] = dataclasses.field(default_factory=dict)
+    """Of the images whose pixels may be needed, by the position of their record."""
+
+
+def _pieces(indices: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    iterator = iter(indices)
+    while piece := tuple(itertools.islice(iterator, size)):
+        yield piece
+
+
+@contextlib.contextmanager
+def _not_interrupted() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt after the block, not inside. Only the main thread gets it in the first place."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)  # None: not set from Python
+    if held and callable(before):
+        before(*held[0])

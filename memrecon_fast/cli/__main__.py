@@ -1,0 +1,5 @@
+"""`python -m memrecon_fast.cli`."""
+
+from memrecon_fast.cli import main
+
+main()

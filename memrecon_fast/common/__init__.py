@@ -1,0 +1,1 @@
+"""The ground floor: types, checks, keyed random numbers, files, and what is said of errors."""

@@ -1,0 +1,330 @@
+"""In-flight batching: images stream through fixed slots, finished ones leave, waiting ones take their place.
+
+An image's result does not depend on its slot, its neighbours or the order of arrival; on a GPU as long as the number of
+rows that go through the autoencoder stays the same: until no image waits any more (`Prox.block_sizes`).
+
+On a GPU nothing waits for the device but the reading of the flags that say which images are done. They are copied to
+pinned memory at the end of a block and read while another block runs: that of a second group of slots where there are
+many, or, once no image waits for a slot, the next block of the same slots. (While images wait for one group, the GPU
+waits for the host between two blocks: to run ahead would cost a block for each image.) A slot whose image is done
+stays as it is.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import gc
+import itertools
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+
+import torch
+
+from memrecon_fast.common.errors import is_out_of_memory
+from memrecon_fast.engine.cuda_graph import Capture, make_capture
+from memrecon_fast.engine.leaving import Leaving, Pair, leave
+from memrecon_fast.engine.prefetch import prefetch
+from memrecon_fast.engine.prox import Prox
+from memrecon_fast.engine.review import Review
+from memrecon_fast.engine.samples import Done, Finished, Sample, Staged
+from memrecon_fast.engine.slots import tensors
+from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.table import ARRIVALS, Group
+from memrecon_fast.settings import Status, check_integer
+
+MOST_SLOTS_ON_GPU = 4096
+"""Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""
+LEAST_SLOTS_OF_TWO_GROUPS = 2048
+"""With fewer, two groups of half as many slots take longer than one: a GPU is not busy with so few rows."""
+SLOTS_ON_CPU = 64
+SHARE_OF_MEMORY = 0.5
+"""Of the free memory of a GPU: what the slots may take by estimate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How the host keeps up with the device."""
+
+    groups: int
+    """The slots are divided into so many tables, which take turns."""
+    lag: int
+    """Once no image waits, the reading of the flags stays so many blocks behind."""
+    ahead: int
+    """So many samples are read ahead by a thread; 0: none, and no thread."""
+    make_capture: Callable[[torch.device], Capture] | None
+    """Makes what captures blocks in graphs, where there are graphs."""
+
+
+def make_schedule(device: torch.device, slots: int) -> Schedule:
+    """On a GPU so that it need not wait for the host; on a CPU, which does both, one after the other."""
+    if device.type != "cuda":
+        return Schedule(groups=1, lag=0, ahead=0, make_capture=None)
+    groups = 2 if slots >= LEAST_SLOTS_OF_TWO_GROUPS else 1
+    return Schedule(groups, lag=1, ahead=min(slots, ARRIVALS), make_capture=make_capture)
+
+
+class InFlight:
+    """The slots of a solver, for any number of streams of images, one after the other.
+
+    slots: how many images are worked on at a time; on a CPU rounded up, to a multiple of 4 to 32. None: 64 on a CPU;
+        on a GPU as many as half of its free memory should hold, and at most 4096.
+    schedule: None: that of `make_schedule`.
+
+    reviewed: whether estimates are scored, and bad ones tried again, see `review`.
+
+    When memory runs out, the number of slots is halved, with a RuntimeWarning; the images in the slots start anew.
+    """
+
+    def __init__(
+        self,
+        solver: AnySolver,
+        slots: int | None = None,
+        schedule: Schedule | None = None,
+        reviewed: bool = True,
+    ) -> None:
+        if slots is None:
+            slots = slots_by_default(solver)
+        check_integer("slots", slots, low=1)
+        self.solver = solver
+        self.slots = slots
+        """As given, or less if memory ran out."""
+        self._schedule = schedule or make_schedule(solver.prox.device, slots)
+        self._groups: list[Group] = []
+        self._busy = False
+        self._reviewed = reviewed
+        self._early = None
+        if solver.early is not None:
+            self._early = InFlight(solver.early, slots, self._schedule, reviewed=False)
+            # what comes from there is computed, not read
+            self._schedule = dataclasses.replace(self._schedule, ahead=0)
+
+    @property
+    def _batch(self) -> int:
+        """So many estimates are reviewed at a time."""
+        return min(self.slots, ARRIVALS)
+
+    @property
+    def execution(self) -> str:
+        """How the blocks were run: "eager", "CUDA graph", or "eager: " and why they were not captured."""
+        groups = self._groups + (self._early._groups if self._early is not None else [])
+        graphs = [group.graphs for group in groups if group.graphs is not None]
+        for reason in (one.why_not for one in graphs if one.why_not):
+            return f"eager: {reason}"
+        return "CUDA graph" if any(one.captured for one in graphs) else "eager"
+
+    def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
+        """Pass `samples` through the slots; yields each image some time after it is done.
+
+        No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
+        ValueError for a sample whose shape is not that of the others, or where the autoencoder was changed or is in
+        training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
+        passes through, and the images yielded before are not lost.
+        """
+        for batch in self.batches(samples):
+            yield from batch
+
+    def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
+        """As `stream`, those together that are reviewed together."""
+        for batch in self._stream(samples):
+            yield [finished for _, finished in batch]
+
+    def _stream(self, samples: Iterable[Sample]) -> Generator[list[Pair], None, None]:
+        if self._busy:
+            raise RuntimeError("these slots are in use by another stream")
+        self.solver.prox.check_unchanged()
+        self._busy = True
+        try:
+            with self._open(samples) as source:
+                passing = _Passing(source, Review(self.solver) if self._reviewed else None, self.solver.prox)
+                while True:
+                    try:
+                        yield from self._run(passing)
+                        return
+                    except Exception as error:
+                        least = self.solver.prox.block_sizes(1)[0]
+                        if source.failed or not is_out_of_memory(error) or self.slots <= least:
+                            yield from self._all_done(passing)
+                            raise
+                    self._halve(source)  # here the error is gone, and with it the memory that it kept
+        finally:
+            self._busy = False
+
+    @contextlib.contextmanager
+    def _open(self, samples: Iterable[Sample]) -> Iterator[_Source]:
+        """The samples on their way to the slots."""
+        with contextlib.ExitStack() as opened:
+            if self._early is not None:
+                samples = _with_first_masks(opened.enter_context(contextlib.closing(self._early._stream(samples))))
+            staged: Iterator[Staged] = (self._stage(sample) for sample in samples)
+            if self._schedule.ahead:
+                staged = opened.enter_context(contextlib.closing(prefetch(staged, self._schedule.ahead)))
+            yield _Source(staged)
+
+    def _stage(self, sample: Sample) -> Staged:
+        shape = self.solver.prox.image_shape
+        for what, tensor in (("", sample.degraded), ("the mask of ", sample.mask)):
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {shape}")
+        return self.solver.stage(sample)
+
+    def _run(self, passing: _Passing) -> Iterator[list[Pair]]:
+        """Let the groups take turns until no image is left."""
+        if not self._groups:
+            share = -(-self.slots // self._schedule.groups)
+            make = self._schedule.make_capture
+            capture = make(self.solver.prox.device) if make is not None else None
+            self._groups = [Group(self.solver, share, capture) for _ in range(self._schedule.groups)]
+        for group in self._groups:
+            group.vacate()
+        source = passing.source
+        for group in itertools.cycle(self._groups):
+            while len(group.unread) > (self._schedule.lag if source.exhausted else 0):
+                passing.add(group.read_flags())
+                if not self._schedule.lag:  # otherwise the next block is to be launched first
+                    yield from self._hand_out(passing)
+            while (arriving := source.take(group.free)) and group.load(arriving):
+                passing.add(group.read_flags())
+            if group.occupied:
+                group.launch()
+            at_work = any(other.occupied for other in self._groups)
+            yield from self._hand_out(passing, wait=not at_work)
+            if not at_work and source.exhausted:
+                return
+
+    def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[list[Pair]]:
+        """The images that are on the host, or all, once they are reviewed; some are tried again instead."""
+        review = passing.review
+        if review is None:
+            passing.send()
+            yield from passing.arrived(wait)
+            return
+        # many at a time; fewer, where a slot waits for one that is tried again, or at the end
+        last = passing.source.exhausted and (wait or review.tries_again)
+        while review.waiting >= self._batch or (last and review.waiting):
+            passing.leaving.append(review.score(self._batch))
+        for pairs in passing.arrived(wait):
+            reviewed = review.decide(pairs)
+            passing.source.put_back([self._stage(sample) for sample in reviewed.again])
+            if reviewed.done:
+                yield reviewed.done
+
+    def _all_done(self, passing: _Passing) -> Iterator[list[Pair]]:
+        """After an error: the images that are done, as far as they can be reviewed."""
+        if passing.source.failed:  # the device goes on
+            for group in self._groups:
+                while group.unread:
+                    passing.add(group.read_flags())
+        review = passing.review
+        if review is None:
+            passing.send()
+            yield from passing.arrived(wait=True)
+            return
+        # if the autoencoder fails for good, the error that ended the work says so
+        with contextlib.suppress(Exception):
+            while review.waiting:
+                passing.leaving.append(review.score(self._batch))
+        for pairs in passing.arrived(wait=True):
+            yield review.decide(pairs).done
+
+    def _halve(self, source: _Source) -> None:
+        source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
+        self._groups.clear()
+        gc.collect()
+        if self.solver.prox.device.type == "cuda":
+            torch.cuda.empty_cache()
+        before, self.slots = self.slots, self.slots // 2
+        message = f"memory ran out with {before} slots; going on with {self.slots}"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY) -> int:
+    """The number of slots where none is asked for; on a GPU as many as this share of its free memory should hold."""
+    device = solver.prox.device
+    if device.type != "cuda":
+        return SLOTS_ON_CPU
+    free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    needed = 0
+    for stage in (solver, solver.early):
+        if stage is not None:
+            state = sum(tensor.nbytes for tensor in tensors(stage.allocate(1)).values())
+            needed += state + stage.prox.bytes_per_row
+    return max(1, min(MOST_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
+
+
+def _with_first_masks(early: Iterator[list[Pair]]) -> Iterator[Sample]:
+    """The samples, with the masks and the states that came of them first; as they were, where that diverged."""
+    for sample, finished in itertools.chain.from_iterable(early):
+        mask = None if finished.status == Status.DIVERGED else finished.mask
+        yield dataclasses.replace(
+            sample,
+            initial_mask=mask,
+            initial_state=None if mask is None else finished.image,
+            iterations_before=finished.outer_iterations,
+            evaluations_before=finished.evaluations,
+        )
+
+
+class _Source:
+    """The samples that wait."""
+
+    def __init__(self, staged: Iterator[Staged]) -> None:
+        self.failed = False
+        """Whether it raised an error: then no more can be had."""
+        self._staged = staged
+        self._ended = False
+        self._again: list[Staged] = []
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no sample waits."""
+        return self._ended and not self._again
+
+    def take(self, count: int) -> list[Staged]:
+        """As many as are asked for, or all that are left."""
+        taken, self._again = self._again[:count], self._again[count:]
+        missing = count - len(taken)
+        if missing and not self._ended:
+            try:
+                taken += itertools.islice(self._staged, missing)
+            except BaseException:
+                self.failed = True
+                raise
+            self._ended = len(taken) < count
+        return taken
+
+    def put_back(self, staged: list[Staged]) -> None:
+        """These wait again, before all others."""
+        self._again = staged + self._again
+
+
+class _Passing:
+    """The samples of one stream, on their way in and out."""
+
+    def __init__(self, source: _Source, review: Review | None, prox: Prox) -> None:
+        self.source = source
+        self.review = review
+        self.leaving: collections.deque[Leaving] = collections.deque()
+        self._done: collections.deque[Done] = collections.deque()
+        self._prox = prox
+
+    def add(self, done: list[Done]) -> None:
+        """These left their slots."""
+        if self.review is None:
+            self._done.extend(done)
+            return
+        for one in done:
+            self.review.add(one)
+
+    def send(self) -> None:
+        """Without a review: those that left their slots are to come to the host."""
+        while self._done:
+            self.leaving.append(leave(self._done[0], self._prox))
+            self._done.popleft()  # not before: memory may run out
+
+    def arrived(self, wait: bool) -> Iterator[list[Pair]]:
+        """Those that are on the host, or all."""
+        while self.leaving and (wait or self.leaving[0].arrived()):
+            yield self.leaving.popleft().pairs()

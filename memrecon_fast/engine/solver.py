@@ -1,0 +1,63 @@
+"""What a solver offers to whoever gives it images: `InFlight`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from memrecon_fast.engine.prox import Prox
+from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.slots import SomeSlots
+from memrecon_fast.ops import Ops
+
+
+class Solver(Protocol[SomeSlots]):
+    """What advances the slots; `solvers/` has the implementations."""
+
+    @property
+    def prox(self) -> Prox:
+        """The autoencoder."""
+
+    @property
+    def backend(self) -> str:
+        """The name of the operations' implementation."""
+
+    @property
+    def ops(self) -> Ops:
+        """The operations."""
+
+    @property
+    def attempts(self) -> int:
+        """How many there are at one image, see `Sample.attempt`."""
+
+    @property
+    def recognized_below(self) -> float:
+        """The score of an estimate that makes further attempts needless."""
+
+    @property
+    def early(self) -> Solver[Any] | None:
+        """The solver whose estimates of the masks the images begin with."""
+
+    @property
+    def finishes_at_load(self) -> bool:
+        """Whether an image may be done once it is loaded."""
+
+    def allocate(self, slots: int) -> SomeSlots:
+        """Empty slots."""
+
+    def stage(self, sample: Sample) -> Staged:
+        """What `load` needs of a sample; called by another thread on a GPU."""
+
+    def load(self, slots: SomeSlots, staged: Sequence[Staged]) -> None:
+        """Begin with these samples, one for each of the slots."""
+
+    def advance(self, slots: SomeSlots) -> None:
+        """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
+
+    def results(self, slots: SomeSlots, indices: Tensor) -> Results:
+        """What came of the images in the slots with these indices, int64 [n]: copies."""
+
+
+AnySolver = Solver[Any]

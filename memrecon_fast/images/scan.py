@@ -1,0 +1,336 @@
+"""The images of an audit: each was read once and checked, and is known by its hash when it is read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from memrecon_fast.common.files import replacing
+from memrecon_fast.images.decode import reason
+from memrecon_fast.images.sources import PIXEL_RANGE, Source, open_source
+from memrecon_fast.settings import check_integer
+
+CELLS = 8
+"""A thumbnail has so many cells along each side."""
+_MOST_THREADS = 8
+_PIECE = 8  # images that a thread takes at a time: to hand over small ones takes as long as to read them
+_AHEAD = 2  # pieces for each thread that are read before the first of them is asked for
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("problem", pa.string()),
+        pa.field("near_duplicate_of", pa.string()),
+    ]
+)
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """N ≥ 1 images as an audit uses them, of one shape, of which only the one that is asked for is in memory.
+
+    Made by `scan` or `open_images`. What belongs to an image that cannot be used stays in its place.
+    """
+
+    source: Source
+    image_shape: tuple[int, int, int]
+    """(channels, height, width)."""
+    names: tuple[str, ...]
+    """N names."""
+    sha256: tuple[str, ...]
+    """In hexadecimal, of dtype, shape and pixels of each image as it is used; "" where it cannot be used."""
+    problems: Mapping[int, str]
+    """Why an image cannot be used, by its index; a clause that begins with "it", mostly."""
+    thumbnails: NDArray[np.float32]
+    """(N, channels · 8 · 8): averages over cells of the image, see `average_cells`; zeros where it cannot be used."""
+
+    def __len__(self) -> int:
+        """The number of images, whether they can be used or not."""
+        return len(self.names)
+
+    def usable(self) -> list[int]:
+        """The indices of the images that can be used."""
+        return [index for index in range(len(self)) if index not in self.problems]
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Image `index`: float32 (channels, height, width) in [0, 1], contiguous; read now.
+
+        Raises ValueError, which names it, where it cannot be read, or is not what it was when it was checked.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} images, and none with index {index}")
+        name = self.names[index]
+        if index in self.problems:
+            raise ValueError(f"{name} cannot be used: {self.problems[index]}")
+        try:
+            pixels = _fit(self.source.read(index), self.image_shape, resize=True)
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be used any more: {error}") from error
+        if _hash(pixels) != self.sha256[index]:
+            raise ValueError(f"{name} has changed since the audit began")
+        return _to_tensor(pixels)
+
+    def stack(self) -> Tensor:
+        """All the images in memory: float32 (N, channels, height, width). Raises ValueError where one is not usable."""
+        images = torch.empty(len(self), *self.image_shape)
+        for index in range(len(self)):
+            images[index] = self[index]
+        return images
+
+    def digest(self) -> str:
+        """What tells these images from others: SHA-256 over names, hashes and problems, in hexadecimal."""
+        digest = hashlib.sha256()
+        for index, (name, sha256) in enumerate(zip(self.names, self.sha256, strict=True)):
+            digest.update(json.dumps([name, sha256, self.problems.get(index)]).encode())
+        return digest.hexdigest()
+
+
+def open_images(
+    text: str | os.PathLike[str],
+    image_shape: tuple[int, int, int] | None = None,
+    resize: tuple[int, int] | None = None,
+    limit: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    expecting: str = "as the model",
+    pixel_range: tuple[float, float] = PIXEL_RANGE,
+) -> Images:
+    """`scan` of `sources.open_source`: opens a source of images by its name, and checks every image."""
+    return scan(open_source(text, pixel_range), image_shape, resize, limit, progress, expecting)
+
+
+def scan(
+    source: Source,
+    image_shape: tuple[int, int, int] | None = None,
+    resize: tuple[int, int] | None = None,
+    limit: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    expecting: str = "as the model",
+) -> Images:
+    """Read every image once, and note of each what it is, or why it cannot be used.
+
+    image_shape: (C, H, W), what is expected; without it, the shape of the first image that can be read. A greyscale
+        image among colour ones gets three equal channels; a colour image among greyscale ones is not usable.
+    resize: (H, W), to which images of another size are resized (Lanczos; the aspect ratio is not kept). Without it,
+        they are not usable.
+    limit: only so many images are looked at, the first ones.
+    progress: called with the number of images that have been read, after each.
+    expecting: who else has that image_shape, for messages.
+
+    Raises ValueError where there is no image that can be used, or where resize and image_shape do not agree.
+    """
+    if limit is not None:
+        check_integer("limit", limit, low=1)
+        source = dataclasses.replace(source, names=source.names[:limit])
+    if resize is not None:
+        for name, size in zip(("height", "width"), resize, strict=True):
+            check_integer(f"the {name} to resize to", size, low=1)
+    if not len(source):
+        raise ValueError("there are no images")
+    if image_shape is None:
+        image_shape, expecting = _first_shape(source, resize)
+    elif resize is not None and resize != image_shape[1:]:
+        raise ValueError(f"images of {_size(resize)} do not fit; expected {_size(image_shape[1:])}, {expecting}")
+    look = partial(_look, source, image_shape, resize is not None, expecting)
+    thumbnails = np.zeros((len(source), image_shape[0] * CELLS * CELLS), np.float32)
+    sha256: list[str] = []
+    problems: dict[int, str] = {}
+    for index, found in enumerate(_in_threads(look, len(source))):
+        if isinstance(found, str):
+            problems[index] = found
+            sha256.append("")
+        else:
+            hash_, thumbnails[index] = found
+            sha256.append(hash_)
+        if progress is not None:
+            progress(index + 1)
+    if len(problems) == len(source):
+        raise _unusable(source, problems[0])
+    return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails)
+
+
+def typical_problem(images: Images) -> int:
+    """The index of the first image with the problem that most of the unusable ones have, whatever its numbers are."""
+    kinds = {index: re.sub(r"\d+", "", problem) for index, problem in images.problems.items()}
+    most, _ = Counter(kinds.values()).most_common(1)[0]
+    return next(index for index, kind in kinds.items() if kind == most)
+
+
+def write_images(path: Path, splits: Mapping[str, Images], near_duplicates: Mapping[int, int]) -> None:
+    """Write one row for each image of each split to a Parquet file, which appears whole or not at all.
+
+    near_duplicates: of the split "controls", index to index of the split "members", see
+        `duplicates.find_near_duplicates`. The same images make the same file, byte for byte.
+    """
+    tables = []
+    for split, images in splits.items():
+        count = range(len(images))
+        near = near_duplicates if split == "controls" else {}
+        columns = {
+            "split": [split] * len(images),
+            "index": list(count),
+            "name": images.names,
+            "sha256": images.sha256,
+            "problem": [images.problems.get(index) for index in count],
+            "near_duplicate_of": [splits["members"].names[near[index]] if index in near else None for index in count],
+        }
+        tables.append(pa.table(columns, IMAGES_SCHEMA))
+    with replacing(path) as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary)
+
+
+def read_images(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns that `write_images` wrote, as arrays; None where there is no problem, or no near duplicate.
+
+    Raises ValueError for another file.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as the images of an audit: {reason(error)}") from error
+    if not table.schema.equals(IMAGES_SCHEMA):
+        raise ValueError(f"{path} holds no images of an audit: its columns are {', '.join(table.column_names)}")
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def average_cells(image: NDArray[Any]) -> NDArray[np.float64]:
+    """The averages (C, 8, 8) of an image (C, H, W), uint8 taken as [0, 1], by cells, see `cell_edges`; 0 if empty."""
+    rows, columns = (_averaging(size) for size in image.shape[1:])
+    averages: NDArray[np.float64] = rows @ image.astype(np.float64) @ columns.T
+    return averages / 255 if image.dtype == np.uint8 else averages
+
+
+def cell_edges(size: int) -> NDArray[np.int64]:
+    """The 9 positions at which the 8 cells along a side begin and end; as even as can be, some empty below 8 pixels."""
+    return np.arange(CELLS + 1) * size // CELLS
+
+
+@lru_cache(maxsize=4)
+def _averaging(size: int) -> NDArray[np.float64]:
+    """(8, size): the matrix that averages over the cells of a side."""
+    edges, position = cell_edges(size), np.arange(size)
+    inside = (edges[:-1, None] <= position) & (position < edges[1:, None])
+    return inside / np.maximum(np.diff(edges), 1)[:, None]
+
+
+def _first_shape(source: Source, resize: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
+    """The shape of the first image that can be read, as it will be, and how to say that others should have it."""
+    first_problem = ""
+    for index, name in enumerate(source.names):
+        shape = _shape(source, index)
+        if isinstance(shape, str):
+            first_problem = first_problem or shape
+        else:
+            return (shape[2], *(resize or shape[:2])), f"as the first image, {name}"
+    raise _unusable(source, first_problem)
+
+
+def _shape(source: Source, index: int) -> tuple[int, int, int] | str:
+    """(H, W, C) of an image, or why it cannot be read."""
+    try:
+        height, width, channels = source.read(index).shape
+    except ValueError as error:
+        return str(error)
+    return height, width, channels
+
+
+def _unusable(source: Source, problem: str) -> ValueError:
+    count = "the only image cannot" if len(source) == 1 else f"none of the {len(source)} images can"
+    return ValueError(f"{count} be used; {source.names[0]}: {problem}")
+
+
+def _look(
+    source: Source, image_shape: tuple[int, int, int], resize: bool, expecting: str, index: int
+) -> tuple[str, NDArray[np.float64]] | str:
+    """Hash and thumbnail of an image, or what is wrong with it."""
+    try:
+        pixels = _fit(source.read(index), image_shape, resize, expecting)
+    except ValueError as error:
+        return str(error)
+    return _hash(pixels), average_cells(pixels).reshape(-1)
+
+
+def _fit(pixels: NDArray[Any], image_shape: tuple[int, int, int], resize: bool, expecting: str = "") -> NDArray[Any]:
+    """An image (H, W, C) as (C, H, W) of the shape that is expected, contiguous. Raises ValueError if it cannot be."""
+    expected, size = image_shape[0], image_shape[1:]
+    if pixels.shape[2] > expected:
+        raise ValueError(f"it is in colour; expected greyscale, {expecting}".removesuffix(", "))
+    if pixels.shape[:2] != size:
+        if not resize:
+            raise ValueError(
+                f"it is {_size(pixels.shape)} pixels (height×width); expected {_size(size)}, {expecting} "
+                f"(--resize {size[0]}x{size[1]} would change that)"
+            )
+        pixels = np.stack([_resize(pixels[:, :, c], size) for c in range(pixels.shape[2])], axis=2)
+    return np.ascontiguousarray(np.broadcast_to(pixels.transpose(2, 0, 1), image_shape))
+
+
+def _resize(channel: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """One channel (H, W) in another size; of float32, what Lanczos' filter overshoots is cut off."""
+    resized = np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size[::-1], Image.Resampling.LANCZOS))
+    return resized if resized.dtype == np.uint8 else resized.clip(0, 1)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}×{shape[1]}"
+
+
+def _hash(pixels: NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode())
+    digest.update(pixels.data)
+    return digest.hexdigest()
+
+
+def _to_tensor(pixels: NDArray[Any]) -> Tensor:
+    if not pixels.flags.writeable:  # torch shares the memory, and warns
+        pixels = pixels.copy()
+    image = torch.from_numpy(pixels)
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
+    """The results for 0, 1, …, count - 1 in this order, by threads that are only a few ahead."""
+
+    def work(begin: int) -> list[T]:
+        return [function(index) for index in range(begin, min(begin + _PIECE, count))]
+
+    threads = min(_processors(), _MOST_THREADS)
+    pending: deque[Future[list[T]]] = deque()
+    with ThreadPoolExecutor(threads, "memrecon-scan") as executor:
+        try:
+            for begin in range(0, count, _PIECE):
+                pending.append(executor.submit(work, begin))
+                if len(pending) > _AHEAD * threads:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _processors() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

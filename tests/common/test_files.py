@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memrecon_fast.common.files import remove_unfinished, replacing
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write_and_be_interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_be_interrupted()
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "old")]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file") as temporary:
+        temporary.write_text("whole")
+        (tmp_path / temporary.name.replace("file", "other")).write_text("of another process")
+    remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

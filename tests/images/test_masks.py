@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from memrecon_fast.degradation import MASKS, make_mask
+from memrecon_fast.images.masks import open_masks
+
+SHAPE = (3, 5, 6)
+KEPT = np.random.default_rng(0).random(SHAPE[1:]) < 0.5
+
+
+def test_named_masks_are_those_of_degradation() -> None:
+    masks = open_masks(MASKS, SHAPE, seed=7)
+    assert tuple(masks) == MASKS
+    for name, mask in masks.items():
+        assert torch.equal(mask, make_mask(name, SHAPE, 7))
+
+
+def test_in_an_image_the_brighter_half_is_kept(tmp_path: Path) -> None:
+    Image.fromarray(np.where(KEPT, 128, 127).astype(np.uint8)).save(tmp_path / "mine.png")
+    mask = open_masks([str(tmp_path / "mine.png")], SHAPE)["mine.png"]
+    assert mask.dtype == torch.bool
+    assert torch.equal(mask, torch.from_numpy(KEPT).expand(SHAPE))
+
+
+@pytest.mark.parametrize("array", [KEPT, KEPT.astype(np.uint8), KEPT.astype(np.float64)])
+def test_an_array_of_one_plane_holds_for_every_channel(tmp_path: Path, array: np.ndarray) -> None:
+    np.save(tmp_path / "mine.npy", array)
+    mask = open_masks([str(tmp_path / "mine.npy")], SHAPE)["mine.npy"]
+    assert torch.equal(mask, torch.from_numpy(KEPT).expand(SHAPE))
+
+
+def test_an_array_may_differ_between_channels(tmp_path: Path) -> None:
+    array = np.stack([KEPT, ~KEPT, KEPT])
+    np.save(tmp_path / "mine.npy", array)
+    assert torch.equal(open_masks([str(tmp_path / "mine.npy")], SHAPE)["mine.npy"], torch.from_numpy(array))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (KEPT * 255, "True and False, or 1 and 0"),
+        (np.where(KEPT, 0.5, 0.0), "True and False, or 1 and 0"),
+        (np.where(KEPT, np.nan, 0.0), "True and False, or 1 and 0"),
+        (KEPT.astype("U1"), "True and False, or 1 and 0"),
+        (KEPT[:4], r"shape \(4, 6\); the images' is \(3, 5, 6\)"),
+        (np.zeros_like(KEPT), "erases everything"),
+    ],
+)
+def test_arrays_that_are_no_masks_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "mine.npy", array)
+    with pytest.raises(ValueError, match=message):
+        open_masks([str(tmp_path / "mine.npy")], SHAPE)
+
+
+def test_masks_that_are_none_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(KEPT.T).save(tmp_path / "turned.png")
+    with pytest.raises(ValueError, match=r"turned\.png has the shape \(6, 5\)"):
+        open_masks([str(tmp_path / "turned.png")], SHAPE)
+    with pytest.raises(FileNotFoundError, match=r"absent\.png"):
+        open_masks([str(tmp_path / "absent.png")], SHAPE)
+    with pytest.raises(ValueError, match=r"center, half.* not 'centre'"):
+        open_masks(["centre"], SHAPE)
+    with pytest.raises(ValueError, match="two masks are called 'half'"):
+        open_masks(["half", "center", "half"], SHAPE)

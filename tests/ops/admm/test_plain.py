@@ -1,0 +1,566 @@
+"""plain.py against float64, against the literal ADMM, its mask rule against exact minimisation, `judge` by rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from memrecon_fast.ops.admm import plain
+from memrecon_fast.settings import MOST_ITERATIONS, RUNNING, Status
+
+GAMMAS = [1e-6, 0.1, 0.5, 1.0, 2.0, 7.0]
+EPSILON = torch.finfo(torch.float32).eps
+
+
+def random_state(
+    rows: int, d: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """s, v, y, mask and x; some pixels of y are negative, as with noise."""
+    generator = torch.Generator().manual_seed(7)
+    s, v, y, x = (torch.randn(rows, d, generator=generator, dtype=dtype) for _ in range(4))
+    mask = torch.rand(rows, d, generator=generator) < 0.5
+    return s, v, y, mask, x
+
+
+def running(rows: int) -> Tensor:
+    return torch.full((rows,), RUNNING, dtype=torch.int8)
+
+
+def flags(rows: int, value: bool = False) -> Tensor:
+    return torch.full((rows,), value)
+
+
+def coefficients_of(gammas: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """As plain.coefficients, which is for float32."""
+    g = gammas.double() / 2
+    return torch.stack([g, g - 1, 1 / (1 + g)], dim=1).to(dtype)
+
+
+def assert_within_ulps(actual: Tensor, expected: Tensor, magnitude: Tensor, ulps: float) -> None:
+    """Each entry is within some units in the last place of the largest term that went into it."""
+    error = (actual.double() - expected).abs()
+    assert torch.all(error <= ulps * EPSILON * magnitude), (error / (EPSILON * magnitude)).max()
+
+
+def test_coefficients_are_rounded_from_float64() -> None:
+    gammas = torch.tensor([*GAMMAS, 1e-12, 1e6, 1 / 3], dtype=torch.float64)
+    actual = plain.coefficients(gammas)
+    assert actual.dtype == torch.float32
+    assert actual.is_contiguous()
+    assert torch.equal(actual, coefficients_of(gammas))
+
+
+GAMMAS_OF_ROWS = [*([gamma] * 6 for gamma in GAMMAS), GAMMAS]
+"""The same for all rows, and another for each."""
+
+
+@pytest.mark.parametrize("gammas", GAMMAS_OF_ROWS)
+def test_one_call_against_float64(gammas: list[float]) -> None:
+    # Every product, sum and rounded constant adds at most half an ulp of the largest term: five of them at most.
+    s, v, y, mask, x = random_state(6, 97)
+    gamma = torch.tensor(gammas, dtype=torch.float64)
+    s64, v64, y64, x64, g = s.double(), v.double(), y.double(), x.double(), gamma[:, None] / 2
+    terms = y64.abs() + (1 + g) * (2 * v64.abs() + s64.abs())
+    restart = torch.where(mask, y64 / (1 + g), 0.0)
+    coefficients = plain.coefficients(gamma)
+
+    stepped = s.clone()
+    plain.step(stepped, v, y, mask, coefficients)
+    assert_within_ulps(stepped, torch.where(mask, (y64 + s64 + (g - 1) * v64) / (1 + g), v64), terms, 2.5)
+
+    started = torch.full_like(s, torch.nan)
+    plain.start(started, y, mask, coefficients)
+    assert_within_ulps(started, restart, terms, 1)
+
+    closed, output, residual, kept = s.clone(), x.clone(), torch.empty(6), mask.clone()
+    anchor, settled, recurs = ~mask, flags(6), flags(6, True)
+    vectors = (residual, settled, recurs, flags(6, True), running(6), coefficients)
+    plain.close(closed, v, y, kept, anchor, output, *vectors, estimate_mask=False)
+    w = 2 * v64 - s64
+    xi = torch.where(mask, (y64 + g * w) / (1 + g), w)
+    assert_within_ulps(output, xi, terms, 2.5)
+    assert_within_ulps(closed, restart, terms, 1)
+    assert torch.equal(kept, mask)
+    assert torch.equal(anchor, ~mask)
+    assert settled.all()
+    assert not recurs.any()
+    torch.testing.assert_close(residual.double(), (xi - x64).square().mean(dim=1), rtol=1e-6, atol=0)
+
+    advanced, residual = x.clone(), torch.empty(6)
+    plain.advance(advanced, v, residual, running(6))
+    assert torch.equal(advanced, v)
+    torch.testing.assert_close(residual.double(), (v64 - x64).square().mean(dim=1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("estimate_mask", [False, True])
+def test_rows_that_do_not_run_are_left_as_they_are(estimate_mask: bool) -> None:
+    status = torch.tensor([RUNNING, 0, RUNNING, 1, 2, RUNNING], dtype=torch.int8)
+    frozen = status != RUNNING
+    s, v, y, mask, x = random_state(6, 33)
+    x[frozen, ::2] = torch.nan
+    v[frozen] = torch.inf
+    residual, settled, recurs = torch.full((6,), 7.0), torch.arange(6) % 2 == 0, torch.arange(6) % 4 == 3
+    anchor, renew = mask.roll(1), torch.arange(6) < 4
+    coefficients = coefficients_of(torch.tensor(GAMMAS))
+    arguments = (s, v, y, mask, anchor, x, residual, settled, recurs, renew, status, coefficients)
+    before = [tensor.clone() for tensor in arguments]
+
+    alone = [tensor[~frozen] for tensor in arguments]
+    plain.close(*alone, estimate_mask)  # type: ignore[call-arg, arg-type]
+    plain.close(*arguments, estimate_mask)
+    for tensor, was, expected in zip(arguments, before, alone, strict=True):
+        assert torch.equal(tensor[frozen].view(torch.uint8), was[frozen].view(torch.uint8))
+        assert torch.equal(tensor[~frozen], expected)
+
+    was = x.clone()
+    plain.advance(x, v, residual, status)
+    assert torch.equal(x[frozen].view(torch.uint8), was[frozen].view(torch.uint8))
+    assert torch.equal(x[~frozen], v[~frozen])
+    assert torch.all(residual[frozen] == 7)
+
+
+@pytest.mark.parametrize("pixel", [0, 16, 32])
+def test_one_pixel_decides_whether_the_mask_settled_or_recurs(pixel: int) -> None:
+    # With g = 1 and 0 < y, the output is (y + w)/2 where kept, w where erased: w = 3y is found erased where it was. The
+    # anchor is the new mask but for one pixel in the last row; once it is renewed, it is the mask before.
+    _, _, y, mask, x = random_state(3, 33)
+    y = 1 + y.abs()
+    mask[:, pixel] = torch.tensor([True, True, False])
+    w = torch.where(mask, y, 3 * y)
+    w[1:, pixel] = torch.stack([9 * y[1, pixel], y[2, pixel]])  # from kept to erased, and the other way
+    expected = mask.clone()
+    expected[1:, pixel] ^= True
+    anchor = expected.clone()
+    anchor[2, pixel] ^= True
+    coefficients = coefficients_of(torch.full((3,), 2.0))
+    for renew in itertools.product((False, True), repeat=3):
+        kept, kept_anchor = mask.clone(), anchor.clone()
+        settled, recurs = torch.tensor([False, True, True]), torch.tensor([False, False, True])
+        vectors = (torch.empty(3), settled, recurs, torch.tensor(renew), running(3), coefficients)
+        plain.close(w.clone(), w, y, kept, kept_anchor, x.clone(), *vectors, estimate_mask=True)
+        assert torch.equal(kept, expected)
+        assert torch.equal(kept_anchor, torch.where(torch.tensor(renew)[:, None], mask, anchor))
+        assert settled.tolist() == [True, False, False]
+        assert recurs.tolist() == [True, not renew[1], False]
+
+
+def literal_inner_loop(
+    f: Callable[[Tensor], Tensor], y: Tensor, mask: Tensor, gamma: Tensor, iterations: int
+) -> Tensor:
+    """Algorithm 1 as printed: (17), (16), (14)."""
+    g = gamma[:, None] / 2
+    v, u = torch.zeros_like(y), torch.zeros_like(y)
+    xi = torch.zeros_like(y)
+    for _ in range(iterations):
+        v_tilde = v - u
+        xi = torch.where(mask, (y + g * v_tilde) / (1 + g), v_tilde)
+        v = f(xi + u)
+        u = u + xi - v
+    return xi
+
+
+def literal_mask(x: Tensor, y: Tensor) -> Tensor:
+    """(20), and its mirror image where y is negative."""
+    return torch.where(y >= 0, ~((x > 2 * y) | (x < 0)), (2 * y <= x) & (x <= 0))
+
+
+@pytest.mark.parametrize("gammas", GAMMAS_OF_ROWS)
+@pytest.mark.parametrize("estimate_mask", [False, True])
+def test_literal_admm(gammas: list[float], estimate_mask: bool) -> None:
+    # In float64, where the two forms differ by rounding alone: any slip in the algebra would be seen at once.
+    d, iterations = 48, 40
+    _, _, y, mask, _ = random_state(6, d, torch.float64)
+    weights = torch.randn(d, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / (2 * d**0.5)
+
+    def f(images: Tensor) -> Tensor:
+        return torch.tanh(images @ weights.T) + 0.1
+
+    estimate = mask.clone()
+    previous = torch.zeros_like(y)
+    s, x, residual = torch.empty_like(y), torch.zeros_like(y), torch.empty(6, dtype=torch.float64)
+    anchor, settled, recurs = mask.clone(), flags(6), flags(6)
+    gamma = torch.tensor(gammas, dtype=torch.float64)
+    coefficients = coefficients_of(gamma, torch.float64)
+    plain.start(s, y, mask, coefficients)
+    anchored = estimate
+    for outer in range(4):
+        for _ in range(iterations - 2):  # the output of K iterations is made of K - 1 applications of f
+            plain.step(s, f(s), y, mask, coefficients)
+        renew = (torch.arange(6) + outer) % 3 == 0
+        vectors = (residual, settled, recurs, renew, running(6), coefficients)
+        plain.close(s, f(s), y, mask, anchor, x, *vectors, estimate_mask)
+        literal = literal_inner_loop(f, y, estimate, gamma, iterations)
+        torch.testing.assert_close(x, literal, rtol=0, atol=1e-11)
+        torch.testing.assert_close(residual, (literal - previous).square().mean(dim=1), rtol=1e-8, atol=1e-20)
+        previous = literal
+        before = estimate
+        if estimate_mask:
+            estimate = literal_mask(literal, y)
+            anchored = torch.where(renew[:, None], before, anchored)
+        assert torch.equal(settled, (estimate == before).all(dim=1))
+        assert torch.equal(recurs, (estimate == anchored).all(dim=1) & estimate_mask)
+        assert torch.equal(mask, estimate)
+        assert torch.equal(anchor, anchored)
+
+
+def mask_of(x: Tensor, y: Tensor) -> Tensor:
+    """The mask that `close` estimates where the output is x."""
+    s, mask, output = x.clone(), torch.zeros_like(x, dtype=torch.bool), torch.empty_like(x)
+    rows = len(x)
+    vectors = (torch.empty(rows), flags(rows), flags(rows), flags(rows), running(rows), torch.rand(rows, 3))
+    plain.close(s, x, y, mask, mask.clone(), output, *vectors, estimate_mask=True)
+    assert torch.equal(output, x) or x.isnan().any()  # erased before: the output is 2v - s = x
+    return mask
+
+
+def minimiser(x: float, y: float) -> bool:
+    """The H that minimises (Hx - y)², (19), in exact arithmetic; kept where both are as good."""
+    return (Fraction(x) - Fraction(y)) ** 2 <= Fraction(y) ** 2
+
+
+def test_mask_rule_on_a_grid() -> None:
+    values = [k / 4 for k in range(-10, 11)] + [-0.0]  # x = 2y and x = 0, the ties, among them
+    x, y = (torch.tensor(side)[None] for side in zip(*itertools.product(values, values), strict=True))
+    expected = [minimiser(*pair) for pair in itertools.product(values, values)]
+    assert mask_of(x, y)[0].tolist() == expected
+
+
+def test_mask_rule_next_to_the_ties() -> None:
+    generator = torch.Generator().manual_seed(3)
+    y = torch.randn(1, 500, generator=generator)
+    tie = 2 * y
+    for x in (tie, torch.nextafter(tie, torch.tensor(9.0)), torch.nextafter(tie, torch.tensor(-9.0))):
+        expected = [minimiser(*pair) for pair in zip(x[0].tolist(), y[0].tolist(), strict=True)]
+        assert mask_of(x, y)[0].tolist() == expected
+
+
+def test_a_nan_counts_as_kept() -> None:
+    nan, inf = torch.nan, torch.inf
+    x = torch.tensor([[nan, nan, 1.0, -1.0, inf, -inf]])
+    y = torch.tensor([[1.0, nan, nan, nan, nan, nan]])
+    assert mask_of(x, y).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (1, 1)])
+def test_small_shapes(shape: tuple[int, int]) -> None:
+    s, v, y, mask, x = random_state(*shape)
+    rows = shape[0]
+    residual, settled, recurs, coefficients = torch.empty(rows), flags(rows), flags(rows), torch.rand(rows, 3)
+    plain.start(s, y, mask, coefficients)
+    plain.step(s, v, y, mask, coefficients)
+    vectors = (residual, settled, recurs, flags(rows), running(rows), coefficients)
+    plain.close(s, v, y, mask, mask.clone(), x, *vectors, estimate_mask=True)
+    assert shape[1] > 0 or (settled.all() and recurs.all())  # nothing changed
+    plain.advance(x, v, residual, running(rows))
+    assert residual.isnan().all() if shape[1] == 0 else residual.isfinite().all()
+
+
+@dataclasses.dataclass
+class Counters:
+    """What `judge` has of one image."""
+
+    residual: float = 0.0
+    settled: bool = False
+    recurs: bool = False
+    renew: bool = False
+    iterations: int = 0
+    blocks: int = 0
+    below: int = 0
+    anchored: int = 0
+    period: int = 0
+    status: int = RUNNING
+
+
+def count_one(row: Counters, tolerance: float, patience: int, limit: int, first_comparison: int) -> Counters:
+    """The rule of `judge` for one image, where no mask settles or recurs."""
+    if row.status != RUNNING:
+        return row
+    count = row.iterations + 1
+    residual = row.residual if count >= first_comparison else math.nan
+    below = row.below + 1 if residual < tolerance else 0
+    if not math.isfinite(row.residual):
+        status = int(Status.DIVERGED)
+    elif below >= patience:
+        status = int(Status.CONVERGED)
+    elif count >= limit:
+        status = int(Status.MAX_ITERATIONS)
+    else:
+        status = RUNNING
+    renew = count.bit_count() == 1
+    return dataclasses.replace(
+        row,
+        residual=residual,
+        renew=renew,
+        iterations=count,
+        blocks=row.blocks + 1,
+        below=below,
+        anchored=count if renew else row.anchored,
+        status=status,
+    )
+
+
+def judge_one(row: Counters, tolerance: float, patience: int, limit: int, first_comparison: int) -> Counters:
+    """The same, where an image whose mask has settled is counted on with its estimates to come, all alike, and one
+    whose mask recurs by whole periods.
+    """
+    if row.status != RUNNING:
+        return row
+    first = done = count_one(row, tolerance, patience, limit, first_comparison)
+    while row.settled and tolerance > 0 and done.status == RUNNING:
+        done = count_one(dataclasses.replace(done, residual=0.0), tolerance, patience, limit, first_comparison)
+    length = max(first.iterations - row.anchored, 1)
+    came_back = row.recurs and row.anchored > 0
+    if came_back and length == row.period and done.below < length:
+        while done.status == RUNNING and done.iterations + length <= limit:
+            status = int(Status.MAX_ITERATIONS) if done.iterations + length == limit else RUNNING
+            done = dataclasses.replace(done, iterations=done.iterations + length, status=status)
+    return dataclasses.replace(
+        done,
+        renew=first.renew,
+        blocks=first.blocks,
+        anchored=first.iterations if came_back else first.anchored,
+        period=length if came_back else row.period,
+    )
+
+
+def judge_rows(rows: list[Counters], *rule: float) -> list[Counters]:
+    """`plain.judge` of the rows."""
+    dtypes = [torch.float32, *[torch.bool] * 3, *[torch.int32] * 5, torch.int8]
+    columns = zip(*map(dataclasses.astuple, rows), strict=True)
+    buffers = [torch.tensor(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)]
+    plain.judge(*buffers, *rule)  # type: ignore[arg-type]
+    return [Counters(*values) for values in zip(*(buffer.tolist() for buffer in buffers), strict=True)]
+
+
+def as_float32(value: float) -> float:
+    return torch.tensor(value, dtype=torch.float32).item()
+
+
+def assert_judged(actual: list[Counters], expected: list[Counters]) -> None:
+    for one, other in zip(actual, expected, strict=True):
+        assert repr(one) == repr(other)  # so that NaN is equal to NaN
+
+
+RESIDUALS = [0.0, 1e-12, 0.25, 0.5, 1.0, 3e38, math.inf, math.nan]
+TOLERANCES = [0.0, 1e-50, 1e-45, 0.5, 1e30]  # in float32 1e-50 is 0, below which nothing is
+
+
+@pytest.mark.parametrize("first_comparison", [1, 2])
+@pytest.mark.parametrize("patience", [1, 2, 3])
+@pytest.mark.parametrize("tolerance", TOLERANCES)
+def test_judge_by_rows(tolerance: float, patience: int, first_comparison: int) -> None:
+    choose = random.Random(1)
+    for limit in (1, 2, 3, 4, 9):
+        rows = [
+            Counters(
+                as_float32(residual),
+                settled,
+                recurs,
+                choose.random() < 0.5,
+                iterations,
+                5,
+                min(below, iterations),
+                choose.randint(0, iterations),
+                choose.randint(0, limit),
+                status,
+            )
+            for residual, settled, recurs, iterations, below, status in itertools.product(
+                RESIDUALS, (False, True), (False, True), range(limit), range(patience), (RUNNING, *map(int, Status))
+            )
+        ]
+        rule = (as_float32(tolerance), patience, limit, first_comparison)
+        expected = [judge_one(row, *rule) for row in rows]
+        assert_judged(judge_rows(rows, tolerance, *rule[1:]), expected)
+
+
+@pytest.mark.parametrize("patience", [1, 3, 8])
+@pytest.mark.parametrize("limit", [1, 7, 60, 1000])
+def test_judge_where_masks_recur(limit: int, patience: int) -> None:
+    choose = random.Random(limit + patience)
+    rows = []
+    for _ in range(2000):
+        iterations = choose.choice([choose.randrange(limit), limit - 1, 0])
+        anchored = choose.choice([0, iterations, 1 << iterations.bit_length() >> 1, choose.randint(0, iterations)])
+        length = iterations + 1 - anchored
+        below = min(choose.choice([0, length - 2, length - 1, length]), patience - 1, iterations)
+        period = choose.choice([length - 1, length, length, length, length + 1, 2 * length, 0])
+        recurs, settled, renew = choose.random() < 0.8, choose.random() < 0.2, choose.random() < 0.5
+        residual = choose.choice([0.25, 0.25, 1.0, 1.0, 1.0, math.inf, math.nan])
+        vectors = (iterations, iterations, max(below, 0), anchored, period)
+        rows.append(Counters(residual, settled, recurs, renew, *vectors))
+    for tolerance, first_comparison, most in itertools.product((0.0, 0.5), (1, 2), (limit, limit // 2 + 1)):
+        rule = (tolerance, patience, most, first_comparison)
+        expected = [judge_one(row, *rule) for row in rows]
+        assert_judged(judge_rows(rows, *rule), expected)
+
+
+def test_judge_with_random_residuals_until_the_end() -> None:
+    choose = random.Random(11)
+    for patience, limit, first_comparison in itertools.product((1, 2, 3), (1, 5, 12, 40), (1, 2)):
+        rule = (0.5, patience, limit, first_comparison)
+        rows = [Counters() for _ in range(50)]
+        for _ in range(limit):
+            for row in rows:
+                if row.status == RUNNING:
+                    row.residual = as_float32(choose.random() + (patience < 3) * 0.3)
+                    row.settled, row.recurs = choose.random() < 0.1, choose.random() < 0.3
+            expected = [judge_one(row, *rule) for row in rows]
+            rows = judge_rows(rows, *rule)
+            assert_judged(rows, expected)
+        assert all(row.status != RUNNING for row in rows)
+
+
+def test_judge_at_the_most_iterations() -> None:
+    most, power = MOST_ITERATIONS, 1 << MOST_ITERATIONS.bit_length() >> 1
+    converged, max_iterations = int(Status.CONVERGED), int(Status.MAX_ITERATIONS)
+    anchor_at: Any = {"iterations": 10, "blocks": 10, "anchored": 8, "period": 3}
+    rows = [
+        Counters(0.25, settled=True),
+        Counters(1.0, settled=True, iterations=most - 3, blocks=most - 3),
+        Counters(1.0, iterations=most - 1, blocks=most - 1),
+        Counters(0.25, settled=True, iterations=most - 1, blocks=most - 1, below=most - 1),
+        Counters(0.25, settled=True, iterations=most, blocks=most, below=most, status=converged),
+        Counters(1.0, recurs=True, **anchor_at),
+        Counters(1.0, recurs=True, iterations=most - 3, anchored=power, period=most - 2 - power),
+        Counters(1.0, recurs=True, iterations=most - 3, anchored=most - 3, period=1),
+    ]
+    left = (most - 11) % 3
+    assert_judged(
+        judge_rows(rows, 0.5, most, most, 1),
+        [
+            Counters(0.0, True, False, True, most, 1, most, 1, 0, converged),
+            Counters(0.0, True, False, False, most, most - 2, 2, 0, 0, max_iterations),
+            Counters(1.0, False, False, False, most, most, 0, 0, 0, max_iterations),
+            Counters(0.25, True, False, False, most, most, most, 0, 0, converged),
+            rows[4],
+            Counters(1.0, False, True, False, most - left, 11, 0, 11, 3, RUNNING if left else max_iterations),
+            Counters(1.0, False, True, False, most - 2, 1, 0, most - 2, most - 2 - power, RUNNING),
+            Counters(1.0, False, True, False, most, 1, 0, most - 2, 1, max_iterations),
+        ],
+    )
+
+
+@pytest.mark.parametrize("first_comparison", [1, 2])
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_shortcut_is_counting_on(patience: int, first_comparison: int) -> None:
+    for limit, tolerance in itertools.product((1, 2, 3, 4, 9), (1e-45, 0.5)):
+        rule = (tolerance, patience, limit, first_comparison)
+        rows = [
+            Counters(as_float32(residual), settled=True, iterations=iterations, below=min(below, iterations))
+            for residual, iterations, below in itertools.product(RESIDUALS, range(limit), range(patience))
+        ]
+        at_once = judge_rows(rows, *rule)
+        assert all(row.status != RUNNING for row in at_once)
+        counted = judge_rows([dataclasses.replace(row, settled=False) for row in rows], *rule)
+        while any(row.status == RUNNING for row in counted):
+            for row in counted:
+                if row.status == RUNNING:
+                    row.residual = 0.0
+            counted = judge_rows(counted, *rule)
+        for row, other in zip(counted, at_once, strict=True):
+            row.settled, row.blocks, row.renew, row.anchored = True, 1, other.renew, other.anchored
+        assert_judged(counted, at_once)
+
+
+class Cycle:
+    """The masks of an image, by numbers: those before the period, then those of the period over and over; and the MSE
+    between the estimates from any two masks, 0 between those from the same.
+    """
+
+    def __init__(self, before: int, period: int, choose: random.Random) -> None:
+        self.before, self.period = before, period
+        often = choose.choice([0.0, 0.5, 0.8, 1.0])  # below a tolerance of 0.5
+        masks = range(before + period)
+        self._residuals = {
+            (one, other): 0.0 if one == other else (choose.random() < often) * -0.5 + choose.randrange(512, 1024) / 1024
+            for one, other in itertools.product([-1, *masks], masks)
+        }
+        if choose.random() < 0.05:
+            different = [(one, other) for one, other in self._residuals if one != other]
+            self._residuals[choose.choice(different)] = choose.choice([math.inf, math.nan])
+
+    def mask(self, estimates: int) -> int:
+        """The mask after so many estimates, found one by one; -1 before the first mask."""
+        return estimates if estimates < self.before else self.before + (estimates - self.before) % self.period
+
+    def following(self, mask: int) -> int:
+        return mask + 1 if mask + 1 < self.before + self.period else self.before
+
+    def residual(self, previous: int, mask: int) -> float:
+        return self._residuals[previous, mask]
+
+    def counted(self, *rule: Any) -> tuple[Counters, int]:
+        """What is counted in the end without any shortcut, and the mask then."""
+        row = Counters()
+        previous, mask = -1, 0
+        while row.status == RUNNING:
+            row = count_one(dataclasses.replace(row, residual=self.residual(previous, mask)), *rule)
+            previous, mask = mask, self.following(mask)
+        return row, mask
+
+
+def judged(cycles: list[Cycle], *rule: Any) -> list[tuple[Counters, int]]:
+    """What `judge` counts in the end, and the mask then; the estimates are found as `close` finds them."""
+    rows = [Counters() for _ in cycles]
+    previous, masks, anchors = [-1] * len(rows), [0] * len(rows), [-1] * len(rows)
+    while any(row.status == RUNNING for row in rows):
+        for i, (row, cycle) in enumerate(zip(rows, cycles, strict=True)):
+            if row.status != RUNNING:
+                continue
+            if row.renew:
+                anchors[i] = masks[i]
+            row.residual = cycle.residual(previous[i], masks[i])
+            previous[i], masks[i] = masks[i], cycle.following(masks[i])
+            row.settled, row.recurs = masks[i] == previous[i], masks[i] == anchors[i]
+        rows = judge_rows(rows, *rule)
+    return list(zip(rows, masks, strict=True))
+
+
+def assert_counted(cycles: list[Cycle], *rule: Any) -> list[Counters]:
+    """That `judge` ends as without any shortcut; returns where it ended."""
+    ends = judged(cycles, *rule)
+    for cycle, (row, mask) in zip(cycles, ends, strict=True):
+        expected, expected_mask = cycle.counted(*rule)
+        assert (row.iterations, row.below, row.status, mask) == (
+            expected.iterations,
+            expected.below,
+            expected.status,
+            expected_mask,
+        )
+        assert repr(row.residual) == repr(expected.residual)
+        assert row.blocks <= expected.blocks
+    return [row for row, _ in ends]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.5])
+@pytest.mark.parametrize("first_comparison", [1, 2])
+@pytest.mark.parametrize("patience", [1, 2, 3, 4, 20])
+def test_skipping_periods_is_counting_on(patience: int, first_comparison: int, tolerance: float) -> None:
+    choose = random.Random(100 * patience + 10 * first_comparison + int(tolerance > 0))
+    for limit in range(1, 61):
+        cycles = [Cycle(choose.randrange(10), choose.randint(1, 7), choose) for _ in range(40)]
+        assert_counted(cycles, tolerance, patience, limit, first_comparison)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3, 4])
+def test_few_estimates_are_computed_where_masks_recur(patience: int) -> None:
+    # The anchor recurs once it was made by the first power of two that is no less than the period and what comes before
+    # it; then a second time, after the anchor was made anew if the next power of two came first. Less than a period is
+    # left to be computed at the end.
+    choose = random.Random(patience)
+    for tolerance in (0.0, 0.5):
+        cycles = [Cycle(before, period, choose) for before in range(10) for period in range(1, 8)]
+        for cycle, row in zip(cycles, assert_counted(cycles, tolerance, patience, 2000, 2), strict=True):
+            power = 1 << (max(cycle.before, cycle.period) - 1).bit_length()
+            if row.status == int(Status.MAX_ITERATIONS):
+                second = power + (2 * cycle.period if 2 * cycle.period <= power else power + cycle.period)
+                assert row.blocks <= second + cycle.period - 1, (cycle.before, cycle.period)
