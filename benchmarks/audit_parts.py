@@ -36,6 +36,7 @@ from memrecon_fast.audit.session import conduct, conduct_on_cluster, prepare
 from memrecon_fast.audit.store.manifest import describe
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import SLOTS_ON_CPU
 from memrecon_fast.images.masks import open_masks
 from memrecon_fast.images.scan import open_images, read_images
@@ -280,7 +281,7 @@ def _plan(task: Task, folder: Path, images: int, splits: tuple[str, ...] = SPLIT
 
 
 @contextlib.contextmanager
-def _opened(audit: Audit, model: autoencoders.files.Autoencoder, folder: Path) -> Iterator[OpenRun]:
+def _opened(audit: Audit, model: Autoencoder, folder: Path) -> Iterator[OpenRun]:
     """A new run, which is removed afterwards."""
     sources = {split: str(images_path(folder, split)) for split in audit.splits}
     with tempfile.TemporaryDirectory(dir=folder) as out:

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.measuring import Compare
 from memrecon_fast.ops.admm import cpp as cpu
 from memrecon_fast.ops.admm import plain
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 
 GAMMA = 0.5
 SIZES = [(64, 768), (64, 3072), (64, 12288), (600, 12288)]

@@ -20,7 +20,8 @@ from memrecon_fast.engine.cuda_graph import Work
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.settings import MOST_ITERATIONS, RUNNING
+from memrecon_fast.results import RUNNING
+from memrecon_fast.settings import MOST_ITERATIONS
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
 from memrecon_fast.solvers.paper import PaperSlots
 

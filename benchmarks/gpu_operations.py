@@ -16,7 +16,8 @@ from benchmarks.gpu_device import Device
 from memrecon_fast.ops.admm import plain, triton
 from memrecon_fast.ops.anderson import plain as anderson_plain
 from memrecon_fast.ops.anderson import triton as anderson_triton
-from memrecon_fast.settings import PROGRESS, RUNNING, Status
+from memrecon_fast.results import RUNNING, Status
+from memrecon_fast.settings import PROGRESS
 
 Buffers = dict[str, Tensor]
 Functions = dict[str, Callable[..., None]]

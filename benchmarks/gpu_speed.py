@@ -16,7 +16,7 @@ from benchmarks.gpu_operations import ARGUMENTS, KERNELS, OF_PIXELS, PLAIN, Buff
 from memrecon_fast import Settings
 from memrecon_fast.engine.cuda_graph import Work
 from memrecon_fast.engine.precision import in_format
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 
 PLACES = Settings().memory + 1
 """In the ring of the accelerated solver."""

@@ -26,7 +26,7 @@ constexpr int64_t PIXELS_PER_THREAD = 32768;
 // write to one line of an aligned buffer.
 constexpr int64_t LINE = 64;
 
-// The status of a row that is worked on, of memrecon_fast/settings.py.
+// The status of a row that is worked on, of memrecon_fast/results.py.
 constexpr int8_t RUNNING = -1;
 
 // A row of the coefficients, of memrecon_fast/ops/admm/plain.py.

@@ -7,7 +7,8 @@ Plug-and-play ADMM with the autoencoder as the proximal step and a blind estimat
 from memrecon_fast import autoencoders, degradation, metrics, reference
 from memrecon_fast.ops import backends
 from memrecon_fast.recovery import iterate, recover
-from memrecon_fast.settings import Recovery, Settings, Status
+from memrecon_fast.results import Recovery, Status
+from memrecon_fast.settings import Settings
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import check_choice, check_integer, check_number, check_seed, keyed_random
+from memrecon_fast.common.checks import check_choice, check_integer, check_number, check_seed
+from memrecon_fast.common.seeding import keyed_random
 
 MASKS = ("center", "half", "random-50", "random-80", "stripes", "corner")
 

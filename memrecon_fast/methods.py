@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.settings import Settings

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from memrecon_fast import ops
+from memrecon_fast.common.checks import check_integer, check_number
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import broadcast_mask
 from memrecon_fast.engine.inflight import InFlight, slots_by_default
-from memrecon_fast.engine.precision import Autoencoder
 from memrecon_fast.engine.prox import device_of, make_prox
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
-from memrecon_fast.settings import MOST_ITERATIONS, Recovery, Settings, check_integer, check_number
+from memrecon_fast.results import Recovery
+from memrecon_fast.settings import MOST_ITERATIONS, Settings
 from memrecon_fast.solvers.accelerated import AcceleratedSolver
 from memrecon_fast.solvers.iteration import IterationSolver
 from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver

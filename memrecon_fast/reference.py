@@ -7,15 +7,15 @@ The accelerated solver is this project's own, in the same variables.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import PROGRESS, Recovery, Settings, Status
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.results import Recovery, Status
+from memrecon_fast.settings import PROGRESS, Settings
 
-Autoencoder = Callable[[Tensor], Tensor]
 RIDGE = 1e-8
 """Of the accelerated solver's least squares, relative to the trace of the Gram matrix."""
 

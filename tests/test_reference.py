@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast import Settings, Status, degradation, metrics, reference
+from memrecon_fast.common.typing import Autoencoder
 
 PAPER = Settings(solver="paper")
 
@@ -40,7 +41,7 @@ def test_the_mask_rule_minimises_19(y: float) -> None:
             assert kept == (cost_kept < cost_erased), (x, y)
 
 
-def project(image: Tensor) -> reference.Autoencoder:
+def project(image: Tensor) -> Autoencoder:
     return lambda x: image.expand_as(x)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from memrecon_fast import Settings
-from memrecon_fast.settings import keyed_random
+from memrecon_fast.common.seeding import keyed_random
 
 
 @pytest.mark.parametrize("gamma", [0.1, 1, None, (0.5,), (1.0, 0.1)])

@@ -23,7 +23,7 @@ from memrecon_fast.audit.store.manifest import model_digest
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import Shard, Workbench
-from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.common.typing import Autoencoder
 
 MOST_DEATHS = 3
 """So many times all workers may die without any image done in between."""

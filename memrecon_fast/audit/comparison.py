@@ -15,7 +15,7 @@ from memrecon_fast import metrics
 from memrecon_fast.audit.store.records import MOST_PSNR, Cell, Record
 from memrecon_fast.engine.samples import Finished
 from memrecon_fast.methods import BLIND
-from memrecon_fast.settings import Status
+from memrecon_fast.results import Status
 
 _AT_ONCE = 16  # few enough for the caches, many enough for the cost of a call not to count
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.store.records import Cell
-from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.common.checks import check_choice, check_integer, check_number
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.images.scan import Images
 from memrecon_fast.methods import BLIND, METHODS, RECOGNIZED, headline_of, prepare_method
-from memrecon_fast.settings import Settings, check_choice, check_integer, check_number
+from memrecon_fast.settings import Settings
 
 SPLITS = ("members", "controls")
 GIVEN = "given"

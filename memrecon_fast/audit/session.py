@@ -25,7 +25,7 @@ from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.run import count_all, count_missing, run_audit
 from memrecon_fast.audit.store.manifest import describe, session, write_description
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Workbench
-from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.solver import AnySolver
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,11 @@ from memrecon_fast.autoencoders.factories import call_factory, is_factory
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.unet import UNet
 from memrecon_fast.common.files import replacing
+from memrecon_fast.common.typing import Autoencoder
 
 ARCHITECTURES: dict[str, type[FullyConnected] | type[UNet]] = {"FullyConnected": FullyConnected, "UNet": UNet}
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _KEY = "memrecon_fast.architecture"
-
-Autoencoder = Callable[[Tensor], Tensor]
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:

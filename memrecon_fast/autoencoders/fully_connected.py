@@ -18,7 +18,7 @@ from memrecon_fast.autoencoders.layers import (
     make_linear,
     seeded_generator,
 )
-from memrecon_fast.settings import check_integer
+from memrecon_fast.common.checks import check_integer
 
 
 class FullyConnected(nn.Module):

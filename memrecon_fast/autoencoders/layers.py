@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
-from memrecon_fast.settings import check_choice, check_integer
+from memrecon_fast.common.checks import check_choice, check_integer
 
 ACTIVATIONS = ("leaky_relu", "prelu", "softplus")
 

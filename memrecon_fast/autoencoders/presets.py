@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.unet import UNet
-from memrecon_fast.settings import check_choice
+from memrecon_fast.common.checks import check_choice
 
 PRESETS = ("fc-10", "fc-20", "unet")
 _WIDTH = 512

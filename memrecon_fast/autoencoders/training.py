@@ -18,8 +18,8 @@ from memrecon_fast.autoencoders.files import save
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.polish import solve_last_layer
 from memrecon_fast.autoencoders.progress import progress_bar
+from memrecon_fast.common.checks import check_integer, check_number
 from memrecon_fast.engine.precision import allow_tf32
-from memrecon_fast.settings import check_integer, check_number
 
 CHECKPOINTS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 _WARM_UP = 0.02  # of all steps

@@ -18,7 +18,7 @@ from memrecon_fast.autoencoders.layers import (
     make_convolution,
     seeded_generator,
 )
-from memrecon_fast.settings import check_choice, check_integer
+from memrecon_fast.common.checks import check_choice, check_integer
 
 SKIPS = ("none", "lower", "all")
 

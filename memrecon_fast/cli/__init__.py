@@ -16,17 +16,11 @@ import torch
 
 import memrecon_fast
 from memrecon_fast.autoencoders import PRESETS
+from memrecon_fast.common.checks import check_choice, check_number
 from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.ops import BACKENDS
-from memrecon_fast.settings import (
-    DEFAULT_GAMMAS,
-    INITIAL_MASKS,
-    PRECISIONS,
-    Settings,
-    check_choice,
-    check_number,
-)
+from memrecon_fast.settings import DEFAULT_GAMMAS, INITIAL_MASKS, PRECISIONS, Settings
 
 try:
     import typer

@@ -22,6 +22,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 
 import torch
 
+from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.engine.cuda_graph import Capture, make_capture
 from memrecon_fast.engine.leaving import Leaving, Pair, leave
@@ -32,7 +33,7 @@ from memrecon_fast.engine.samples import Done, Finished, Sample, Staged
 from memrecon_fast.engine.slots import tensors
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.table import ARRIVALS, Group
-from memrecon_fast.settings import Status, check_integer
+from memrecon_fast.results import Status
 
 MOST_SLOTS_ON_GPU = 4096
 """Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Done, Finished, Sample
 from memrecon_fast.engine.transfer import record_event, to_host, working_on
-from memrecon_fast.settings import Status
+from memrecon_fast.results import Status
 
 Pair = tuple[Sample, Finished]
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from memrecon_fast.common.errors import is_out_of_memory, one_line
-from memrecon_fast.engine.precision import Autoencoder, in_format
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.precision import in_format
 
 TRIAL_ROWS = 16
 """In the batch that an autoencoder is tried on."""

@@ -1,7 +1,7 @@
 """What is done with an estimate before it is handed out: it is scored, and bad ones are tried again another way.
 
 A training image is a fixed point of the autoencoder f and explains what was given of it. Neither takes the original to
-be seen: ‖f(x) − x‖²/d, and the misfit ‖y − Hx‖²/d to the degraded image y under the mask H. See `settings.score_of`.
+be seen: ‖f(x) − x‖²/d, and the misfit ‖y − Hx‖²/d to the degraded image y under the mask H. See `results.score_of`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from memrecon_fast.engine.samples import Done, Finished, Results, Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.ops import Ops
-from memrecon_fast.settings import RUNNING, Status, score_of
+from memrecon_fast.results import RUNNING, Status, score_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from memrecon_fast.settings import Status
+from memrecon_fast.results import Status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Finished:
     misfit: float = math.nan
     explained: float = math.nan
     score: float = math.nan
-    """`settings.score_of` the three before."""
+    """`results.score_of` the three before."""
     label: Any = None
     """That of the sample."""
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 
 SomeSlots = TypeVar("SomeSlots", bound="Slots")
 JUDGED = {

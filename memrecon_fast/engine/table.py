@@ -16,7 +16,7 @@ from memrecon_fast.engine.samples import Done, Staged
 from memrecon_fast.engine.slots import Slots, narrow, put, take
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import record_event, to_device, to_host, working_on
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 
 ARRIVALS = 256
 """At most so many images are loaded at a time, and read ahead on a GPU."""

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memrecon_fast.settings import check_integer
+from memrecon_fast.common.checks import check_integer
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
 LEAST_STD = 0.08

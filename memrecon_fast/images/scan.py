@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.files import replacing
 from memrecon_fast.images.decode import reason
 from memrecon_fast.images.sources import PIXEL_RANGE, Source, open_source
-from memrecon_fast.settings import check_integer
 
 CELLS = 8
 """A thumbnail has so many cells along each side."""

@@ -17,7 +17,8 @@ from memrecon_fast.engine.slots import Slots, rows_at
 from memrecon_fast.engine.transfer import to_device, upload
 from memrecon_fast.ops import Ops
 from memrecon_fast.ops.anderson import Anderson
-from memrecon_fast.settings import RUNNING, Settings, Status
+from memrecon_fast.results import RUNNING, Status
+from memrecon_fast.settings import Settings
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 
 _VECTORS = {

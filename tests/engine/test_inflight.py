@@ -19,7 +19,7 @@ from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.slots import tensors
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 from tests.helpers.memorised import Memorised
 
 SHAPE = (3, 4, 4)

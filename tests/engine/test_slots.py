@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from memrecon_fast.engine.slots import JudgedSlots, clear, judged_buffers, narrow, put, take, tensors
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 
 
 def test_views_are_views() -> None:

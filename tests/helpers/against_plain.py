@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops.admm import plain
-from memrecon_fast.settings import RUNNING, Status
+from memrecon_fast.results import RUNNING, Status
 
 Buffers = dict[str, Tensor]
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from memrecon_fast.ops.admm.plain import coefficients
 from memrecon_fast.ops.anderson import plain
-from memrecon_fast.settings import PROGRESS, RUNNING
+from memrecon_fast.results import RUNNING
+from memrecon_fast.settings import PROGRESS
 from tests.helpers.against_plain import GAMMAS, GUARD, SHAPES, STATUSES, Buffers, clone, guarded
 
 ARGUMENTS = {

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import memrecon_fast as mf
 from memrecon_fast import Recovery, Settings, Status, degradation, metrics, reference
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import InFlight
-from memrecon_fast.engine.precision import Autoencoder
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.slots import tensors
 from memrecon_fast.ops.anderson import plain

@@ -29,7 +29,7 @@ def errors(columns: Columns) -> NDArray[np.float64]:
 
 
 def scores(columns: Columns) -> NDArray[np.float64]:
-    """`settings.score_of` each estimate, see `recognition`; infinite where it diverged, or is NaN."""
+    """`results.score_of` each estimate, see `recognition`; infinite where it diverged, or is NaN."""
     found = np.where(columns["diverged"].astype(bool), np.inf, columns["score"]).astype(np.float64)
     return np.where(np.isnan(found), np.inf, found)
 

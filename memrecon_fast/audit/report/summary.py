@@ -19,7 +19,7 @@ from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.report.verdicts import count_verdicts, write_verdicts
 from memrecon_fast.audit.store.manifest import write_json
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.settings import Status
+from memrecon_fast.results import Status
 
 SUMMARY = "summary.json"
 ROWS = "summary.csv"

@@ -22,7 +22,7 @@ from memrecon_fast.audit import DESCRIPTION
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.common.files import replacing
-from memrecon_fast.engine.precision import Autoencoder
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.images.decode import printable
 from memrecon_fast.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE
 

@@ -82,7 +82,7 @@ class Record:
     explained: float
     """Share of the squares of the degraded image that the estimate explains under its mask."""
     score: float
-    """`settings.score_of` the three before: by it an image is recognized, see `recognition`."""
+    """`results.score_of` the three before: by it an image is recognized, see `recognition`."""
     gamma: float | None
     """The penalty γ of the estimate; None where the method has none."""
     attempts: int

@@ -36,7 +36,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memrecon_fast.settings import RUNNING, Status
+from memrecon_fast.results import RUNNING, Status
 
 
 def coefficients(gamma: Tensor) -> Tensor:

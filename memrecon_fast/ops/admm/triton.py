@@ -28,7 +28,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memrecon_fast import settings
+from memrecon_fast import results
 from memrecon_fast.ops.checks import check_buffers
 
 MOST_PIXELS = 2**30
@@ -50,11 +50,11 @@ JUDGE_ROWS = 32  # to one warp
 OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
 """Of every kernel. Without the first a product and a sum may become one fused operation, which rounds once."""
 
-RUNNING = tl.constexpr(settings.RUNNING)
-CONVERGED = tl.constexpr(int(settings.Status.CONVERGED))
-MAX_ITERATIONS = tl.constexpr(int(settings.Status.MAX_ITERATIONS))
-STALLED = tl.constexpr(int(settings.Status.STALLED))
-DIVERGED = tl.constexpr(int(settings.Status.DIVERGED))
+RUNNING = tl.constexpr(results.RUNNING)
+CONVERGED = tl.constexpr(int(results.Status.CONVERGED))
+MAX_ITERATIONS = tl.constexpr(int(results.Status.MAX_ITERATIONS))
+STALLED = tl.constexpr(int(results.Status.STALLED))
+DIVERGED = tl.constexpr(int(results.Status.DIVERGED))
 
 PER_ROW = [
     *("coefficients", "residual", "settled", "recurs", "renew", "status"),

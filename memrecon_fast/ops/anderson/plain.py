@@ -42,7 +42,8 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops.admm.plain import kept_entries, next_input, output
-from memrecon_fast.settings import PROGRESS, RUNNING, Status
+from memrecon_fast.results import RUNNING, Status
+from memrecon_fast.settings import PROGRESS
 
 RIDGE = 1e-8
 """Relative to the trace of the Gram matrix of the differences; an absolute one would break near the solution."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops.admm import plain
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 
 _C: Any = pytest.importorskip("memrecon_fast._C", reason="built without the C++ kernels")
 cpu: Any = pytest.importorskip("memrecon_fast.ops.admm.cpp")

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops.admm import plain
-from memrecon_fast.settings import MOST_ITERATIONS, RUNNING, Status
+from memrecon_fast.results import RUNNING, Status
+from memrecon_fast.settings import MOST_ITERATIONS
 
 GAMMAS = [1e-6, 0.1, 0.5, 1.0, 2.0, 7.0]
 EPSILON = torch.finfo(torch.float32).eps

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memrecon_fast.ops.admm import plain
-from memrecon_fast.settings import RUNNING
+from memrecon_fast.results import RUNNING
 from tests.helpers.against_plain import (
     CLOSE_ESTIMATING_MASK,
     OF_IMAGES,

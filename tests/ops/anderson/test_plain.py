@@ -15,7 +15,7 @@ from torch import Tensor
 from memrecon_fast import reference
 from memrecon_fast.ops.admm import plain as admm
 from memrecon_fast.ops.anderson import plain
-from memrecon_fast.settings import RUNNING, Status
+from memrecon_fast.results import RUNNING, Status
 
 GAMMA = 0.7
 TOLERANCE, PATIENCE, LIMIT = 1e-3, 3, 10

@@ -1,0 +1,10 @@
+"""The types that every floor speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Autoencoder = Callable[[Tensor], Tensor]
+"""(B, *image_shape) → the same."""

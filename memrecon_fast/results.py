@@ -1,0 +1,83 @@
+"""What a recovery answers (`Recovery`, `Status`), and the score by which an estimate is recognised."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+import torch
+
+RUNNING = -1
+"""In the place of a `Status`: the image is still worked on."""
+LEAST_EXPLAINED = 0.9
+"""Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
+of zeros explains them away, and any fixed point of the autoencoder would do."""
+
+
+class Status(enum.IntEnum):
+    """Why the work on an image ended."""
+
+    CONVERGED = 0
+    """The successive MSE, of "accelerated" the fixed-point residual as well, stayed below the tolerance for `patience`
+    comparisons running."""
+    MAX_ITERATIONS = 1
+    """All the iterations that were allowed were made; with "paper" and a known mask always so: its one inner loop has
+    no stopping rule."""
+    DIVERGED = 2
+    """The last estimate was NaN, infinite, or so large that its MSE is. "accelerated" returns the best one before."""
+    STALLED = 3
+    """The last `stall` estimates of "accelerated" were no progress: the score no longer falls, or a map without bounds
+    carries the image away."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """The result of a recovery of B images; all tensors are on the device of `degraded`."""
+
+    images: torch.Tensor
+    """float32 (B, *image_shape): the estimates; where the status is DIVERGED they may hold NaN or infinity."""
+    masks: torch.Tensor
+    """bool (B, *image_shape), True = kept: the estimated masks, or the mask that was given; all True from `iterate`."""
+    outer_iterations: torch.Tensor
+    """int32 (B,): outer iterations made for this estimate, by the paper's count; from `iterate`, iterations."""
+    evaluations: torch.Tensor
+    """int32 (B,): applications of the autoencoder that this image used, for all γ and starts that were tried. Outer
+    iterations that are known to repeat earlier ones are not computed, and the first one of "paper" from an all-zeros
+    mask is the same for every image and is computed once per call: neither is counted here. Nor is the one application
+    to each estimate that `fixed_point_mse` takes."""
+    status: torch.Tensor
+    """int8 (B,) of `Status`."""
+    residual: torch.Tensor
+    """float32 (B,): the last MSE between successive estimates; NaN where there was only one estimate."""
+    fixed_point_mse: torch.Tensor
+    """float32 (B,): ‖f(x) − x‖²/d of the estimate x: a training image is a fixed point of the autoencoder."""
+    misfit: torch.Tensor
+    """float32 (B,): ‖y − Hx‖²/d, with y = `degraded` and H = `masks`: a recovered image explains what was given."""
+    explained: torch.Tensor
+    """float32 (B,): 1 − ‖y − Hx‖²/‖y‖², the share of what was given that the estimate explains; 0 where y is 0."""
+    gamma: torch.Tensor
+    """float64 (B,): the γ of this estimate; NaN from `iterate`."""
+    attempts: torch.Tensor
+    """int32 (B,): how many pairs of γ and initial mask were tried."""
+    accepted: torch.Tensor
+    """int32 (B,): extrapolations of the accelerated solver that were gone on from, for this estimate."""
+    rejected: torch.Tensor
+    """int32 (B,): extrapolations that made the residual grow, and were taken back."""
+    mask_changes: torch.Tensor
+    """int32 (B,): estimates of the mask that changed it, of the accelerated solver."""
+    backend: str
+    """What computed it: "torch", "cpp", "triton", or "reference"."""
+    execution: str = "eager"
+    """How it ran: "eager", "CUDA graph", or "eager: " and why the autoencoder could not be captured in a graph."""
+
+    @property
+    def score(self) -> torch.Tensor:
+        """float32 (B,): `score_of` each estimate, by which a recovered image is recognised without the original;
+        infinite where it diverged."""
+        diverged = self.status == int(Status.DIVERGED)
+        return score_of(self.fixed_point_mse, self.misfit, self.explained).masked_fill(diverged, torch.inf)
+
+
+def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: torch.Tensor) -> torch.Tensor:
+    """‖f(x) − x‖²/d + ‖y − Hx‖²/d; infinite where less than `LEAST_EXPLAINED` of ‖y‖² is explained."""
+    return (fixed_point_mse + misfit).masked_fill(explained < LEAST_EXPLAINED, torch.inf)
