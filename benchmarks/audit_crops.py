@@ -11,7 +11,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-from memrecon_fast.images.photographs import LEAST_STD, NAMES
+from memrecon_fast.images.photographs import MIN_STD, NAMES
 
 SCALES = (1, 2)
 """A crop is of so many times its size, and reduced by averaging."""
@@ -49,7 +49,7 @@ def _crops(size: int) -> Iterator[NDArray[np.uint8]]:
         side = size * scale
         top, left = (int(random.integers(length - side + 1)) for length in photograph.shape[:2])
         crop = photograph[top : top + side, left : left + side].reshape(size, scale, size, scale, 3).mean(axis=(1, 3))
-        if crop.mean(axis=2).std() >= 255 * LEAST_STD:
+        if crop.mean(axis=2).std() >= 255 * MIN_STD:
             yield np.ascontiguousarray(np.rint(crop[:, :: random.choice((1, -1))]).astype(np.uint8))
 
 

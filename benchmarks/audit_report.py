@@ -7,10 +7,10 @@ from typing import Any
 
 Row = dict[str, Any]
 
-LEAST_IN_PASSES = 0.90
-LEAST_BUSY = 0.95
-MOST_MEMORY = 1.10
-LEAST_OF_TWO_WORKERS = 1.8
+MIN_IN_PASSES = 0.90
+MIN_BUSY = 0.95
+MAX_MEMORY = 1.10
+MIN_OF_TWO_WORKERS = 1.8
 
 
 def targets(parts: Row) -> list[Row]:
@@ -21,10 +21,10 @@ def targets(parts: Row) -> list[Row]:
     growth = throughput and memory and throughput["peak, MB"] / memory["peak, MB"]
     ratio = workers and workers["ratio"]
     return [
-        _target("share of the time in forward passes", in_passes, LEAST_IN_PASSES, at_least=True),
-        _target("share of slots busy, until the last 1 % of images", busy, LEAST_BUSY, at_least=True),
-        _target("peak of memory, all images / a tenth of them", growth, MOST_MEMORY, at_least=False),
-        _target("images per second, two Ray workers / one", ratio, LEAST_OF_TWO_WORKERS, at_least=True),
+        _target("share of the time in forward passes", in_passes, MIN_IN_PASSES, at_least=True),
+        _target("share of slots busy, until the last 1 % of images", busy, MIN_BUSY, at_least=True),
+        _target("peak of memory, all images / a tenth of them", growth, MAX_MEMORY, at_least=False),
+        _target("images per second, two Ray workers / one", ratio, MIN_OF_TWO_WORKERS, at_least=True),
     ]
 
 

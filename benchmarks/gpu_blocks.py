@@ -21,12 +21,12 @@ from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.results import RUNNING
-from memrecon_fast.settings import MOST_ITERATIONS
+from memrecon_fast.settings import MAX_ITERATIONS
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
 from memrecon_fast.solvers.paper import PaperSlots
 
 ENDLESS = Settings(
-    tolerance=0.0, max_outer_iterations=MOST_ITERATIONS, stall=MOST_ITERATIONS, settle=0, solver="accelerated"
+    tolerance=0.0, max_outer_iterations=MAX_ITERATIONS, stall=MAX_ITERATIONS, settle=0, solver="accelerated"
 )
 """No image is ever done, and each is extrapolated from the beginning on."""
 

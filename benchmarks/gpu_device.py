@@ -252,7 +252,7 @@ class Times:
         return percentiles([a / b for a, b in zip(self.rounds, other.rounds, strict=True)])
 
 
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
 
 
 def compare(device: Device, variants: dict[str, Work], seconds: float) -> dict[str, Times]:
@@ -262,7 +262,7 @@ def compare(device: Device, variants: dict[str, Work], seconds: float) -> dict[s
     measured: dict[str, list[float]] = {name: [] for name in names}
     end = time.perf_counter() + seconds
     for number in range(device.most_rounds):
-        if number >= LEAST_ROUNDS and time.perf_counter() > end:
+        if number >= MIN_ROUNDS and time.perf_counter() > end:
             break
         first = number % len(names)
         for name in names[first:] + names[:first]:

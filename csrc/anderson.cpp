@@ -35,7 +35,7 @@ INLINE void add_products(double* __restrict lanes, const float* __restrict a, co
 INLINE void measure_body(const float* s, const float* v, const float* y, const uint8_t* mask, float* step,
                          float* residual, const float* const* others, int count, double* products, int64_t d, float c,
                          float weight) {
-    double lanes[MOST_PLACES][LANES];
+    double lanes[MAX_PLACES][LANES];
     std::memset(lanes, 0, (1 + count) * sizeof(lanes[0]));
     for (int64_t i = 0; i < d; i += BLOCK) {
         const int64_t n = d - i < BLOCK ? d - i : BLOCK;
@@ -107,7 +107,7 @@ INLINE void mix_body(float* s, const float* base, const float* const* steps, con
 // The normal equations of the n differences of the first n + 1 residuals, whose dot products are gram[order, order]:
 // writes n alphas. Returns false where there is no solution.
 bool solve(const double* gram, int places, const int* order, int n, double* alphas) {
-    constexpr int MOST = MOST_PLACES - 1;
+    constexpr int MOST = MAX_PLACES - 1;
     double lower[MOST][MOST], scaled[MOST];  // Cholesky: L L^T = D + ridge, L z = b
     const auto product = [=](int i, int j) { return gram[order[i] * places + order[j]]; };
     const auto difference = [=](int i, int j) {
@@ -157,8 +157,8 @@ void weigh(const double* gram, int places, bool settled, const History& history,
         count = history.filled < places ? history.filled + 1 : places;
 
     for (int place = 0; place < places; ++place) weights[place] = 0.0f;
-    double alphas[MOST_PLACES] = {};
-    int order[MOST_PLACES];  // from the newest to the oldest
+    double alphas[MAX_PLACES] = {};
+    int order[MAX_PLACES];  // from the newest to the oldest
     for (int age = 0; age < places; ++age) order[age] = (newest + places - age) % places;
     const bool solved = count >= 2 && solve(gram, places, order, count - 1, alphas);
     // s = G_0 - sum of alpha_j (G_j - G_j+1), written with the differences to G_0

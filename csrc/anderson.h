@@ -9,7 +9,7 @@
 namespace memrecon {
 
 // Of the ring of evaluations, q; that of memrecon_fast/ops/checks.py.
-constexpr int MOST_PLACES = 33;
+constexpr int MAX_PLACES = 33;
 
 // What `estimate` says of a row.
 struct Estimated {

@@ -31,8 +31,8 @@ void measure(int64_t rows, int64_t d, int64_t places, int64_t threads, uintptr_t
     const auto coefficients = pointer<const Coefficients>(coefficients_);
     share_rows(rows, d, threads, [=, measure = kernels->anderson->measure](int64_t row) {
         if (status[row] != RUNNING) return;
-        const float* others[MOST_PLACES];
-        double products[MOST_PLACES];
+        const float* others[MAX_PLACES];
+        double products[MAX_PLACES];
         const int64_t i = row * d;
         const int64_t first = row * places, here = head[row];
         const int64_t count = std::clamp<int64_t>(filled[row], 0, places - 1);
@@ -113,8 +113,8 @@ void mix(int64_t rows, int64_t d, int64_t places, int64_t threads, uintptr_t s_,
     const auto status = pointer<const int8_t>(status_);
     share_rows(rows, d, threads, [=, mix = kernels->anderson->mix](int64_t row) {
         if (status[row] != RUNNING) return;
-        const float* weighted[MOST_PLACES];
-        float nonzero[MOST_PLACES];
+        const float* weighted[MAX_PLACES];
+        float nonzero[MAX_PLACES];
         int count = 0;
         const int64_t first = row * places;
         for (int64_t place = 0; place < places; ++place) {

@@ -17,7 +17,7 @@ from memrecon_fast.engine.prox import device_of, make_prox
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.results import Recovery
-from memrecon_fast.settings import MOST_ITERATIONS, Settings
+from memrecon_fast.settings import MAX_ITERATIONS, Settings
 from memrecon_fast.solvers.accelerated import AcceleratedSolver
 from memrecon_fast.solvers.iteration import IterationSolver
 from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver
@@ -26,7 +26,7 @@ PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
 EARLY_OUTER_ITERATIONS = 8
 """Progressive precision: at most this many outer iterations in bfloat16 ..."""
-LEAST_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
+MIN_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
 """... and none where fewer than this are allowed in all."""
 EARLY_ESTIMATES = 6
 """Progressive precision of the accelerated solver: so many estimates in bfloat16, before those that are allowed."""
@@ -158,7 +158,7 @@ def _make_paper(
         prox = make_prox(autoencoder, image_shape, device, settings.precision)
         return make_paper_solver(prox, functions, backend, settings, known_masks)
     prox = make_prox(autoencoder, image_shape, device)
-    if known_masks or settings.max_outer_iterations < LEAST_OUTER_ITERATIONS:
+    if known_masks or settings.max_outer_iterations < MIN_OUTER_ITERATIONS:
         return make_paper_solver(prox, functions, backend, settings, known_masks)
     early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
     early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
@@ -184,7 +184,7 @@ def prepare_iterate(
     device: torch.device = CPU,
 ) -> IterationSolver:
     """The solver behind `iterate`, for `inflight.InFlight`; see `prepare_recover`."""
-    check_integer("max_iterations", max_iterations, low=1, high=MOST_ITERATIONS)
+    check_integer("max_iterations", max_iterations, low=1, high=MAX_ITERATIONS)
     check_number("tolerance", tolerance, low=0)
     device = device_of(autoencoder, default=device)
     name, functions = ops.choose(backend, device)

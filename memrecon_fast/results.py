@@ -9,7 +9,7 @@ import torch
 
 RUNNING = -1
 """In the place of a `Status`: the image is still worked on."""
-LEAST_EXPLAINED = 0.9
+MIN_EXPLAINED = 0.9
 """Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
 of zeros explains them away, and any fixed point of the autoencoder would do."""
 
@@ -79,5 +79,5 @@ class Recovery:
 
 
 def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: torch.Tensor) -> torch.Tensor:
-    """‖f(x) − x‖²/d + ‖y − Hx‖²/d; infinite where less than `LEAST_EXPLAINED` of ‖y‖² is explained."""
-    return (fixed_point_mse + misfit).masked_fill(explained < LEAST_EXPLAINED, torch.inf)
+    """‖f(x) − x‖²/d + ‖y − Hx‖²/d; infinite where less than `MIN_EXPLAINED` of ‖y‖² is explained."""
+    return (fixed_point_mse + misfit).masked_fill(explained < MIN_EXPLAINED, torch.inf)

@@ -13,7 +13,7 @@ import torch
 from memrecon_fast.common.checks import check_choice, check_integer, check_number, check_seed
 from memrecon_fast.common.seeding import keyed_bits
 
-MOST_ITERATIONS = 2**31 - 1
+MAX_ITERATIONS = 2**31 - 1
 """They are counted in int32."""
 INITIAL_MASKS = ("random", "zeros")
 SOLVERS = ("paper", "accelerated")
@@ -22,7 +22,7 @@ DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
 from net to net (benchmarks/results/accelerated.md)."""
 PROGRESS = 0.875
 """An estimate is progress where its score is below 7/8 of the score of the last one that was."""
-MOST_MEMORY = 32
+MAX_MEMORY = 32
 PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
 
 
@@ -89,21 +89,21 @@ class Settings:
         check_choice("solver", self.solver, SOLVERS)
         for gamma in self.gammas:
             check_number("gamma", gamma, low=0, high=1e6, low_is_allowed=False)
-        check_integer("inner_iterations", self.inner_iterations, low=2, high=MOST_ITERATIONS)
+        check_integer("inner_iterations", self.inner_iterations, low=2, high=MAX_ITERATIONS)
         check_number("tolerance", self.tolerance, low=0)
-        check_integer("patience", self.patience, low=1, high=MOST_ITERATIONS)
-        check_integer("max_outer_iterations", self.max_outer_iterations, low=1, high=MOST_ITERATIONS)
+        check_integer("patience", self.patience, low=1, high=MAX_ITERATIONS)
+        check_integer("max_outer_iterations", self.max_outer_iterations, low=1, high=MAX_ITERATIONS)
         check_choice("initial_mask", self.initial_mask, INITIAL_MASKS)
         if not isinstance(self.restore_known_pixels, bool):
             raise TypeError(f"restore_known_pixels must be True or False, not {self.restore_known_pixels!r}")
         check_choice("precision", self.precision, PRECISIONS)
         check_seed(self.seed)
-        check_integer("starts", self.starts, low=1, high=MOST_ITERATIONS)
+        check_integer("starts", self.starts, low=1, high=MAX_ITERATIONS)
         check_number("recognized_below", self.recognized_below, low=0)
-        check_integer("mask_period", self.mask_period, low=1, high=MOST_ITERATIONS)
-        check_integer("memory", self.memory, low=0, high=MOST_MEMORY)
-        check_integer("settle", self.settle, low=0, high=MOST_ITERATIONS)
-        check_integer("stall", self.stall, low=1, high=MOST_ITERATIONS)
+        check_integer("mask_period", self.mask_period, low=1, high=MAX_ITERATIONS)
+        check_integer("memory", self.memory, low=0, high=MAX_MEMORY)
+        check_integer("settle", self.settle, low=0, high=MAX_ITERATIONS)
+        check_integer("stall", self.stall, low=1, high=MAX_ITERATIONS)
 
     @property
     def gammas(self) -> tuple[float, ...]:

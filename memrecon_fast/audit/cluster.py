@@ -25,7 +25,7 @@ from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import Shard, Workbench
 from memrecon_fast.common.typing import Autoencoder
 
-MOST_DEATHS = 3
+MAX_DEATHS = 3
 """So many times all workers may die without any image done in between."""
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_STOP = 60.0
@@ -246,7 +246,7 @@ class Crew:
         del self.workers[name]
         self._deaths += 1
         reason = " ".join(str(error).split())
-        if self._deaths > MOST_DEATHS * (1 + len(self.workers)):
+        if self._deaths > MAX_DEATHS * (1 + len(self.workers)):
             raise ClusterError(f"{self._deaths} workers died without an image done in between; the last one: {reason}")
         self._remark(f"{name} died and is replaced; what it had in hand is done again")
         self._hire()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast import metrics
-from memrecon_fast.audit.store.records import MOST_PSNR, Cell, Record
+from memrecon_fast.audit.store.records import MAX_PSNR, Cell, Record
 from memrecon_fast.engine.samples import Finished
 from memrecon_fast.methods import BLIND
 from memrecon_fast.results import Status
@@ -72,7 +72,7 @@ def _errors(finished: Sequence[Finished]) -> list[_Errors]:
     mse = _mse(images, originals)
     with np.errstate(divide="ignore"):  # equal images
         psnr = -10 * np.log10(_mse(np.nan_to_num(images, nan=0.0).clip(0, 1), originals))
-    columns = (mse, np.minimum(psnr, MOST_PSNR), (masks != true_masks).mean(axis=1))
+    columns = (mse, np.minimum(psnr, MAX_PSNR), (masks != true_masks).mean(axis=1))
     return [_Errors(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 

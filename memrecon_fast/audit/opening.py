@@ -23,7 +23,7 @@ from memrecon_fast.images.duplicates import find_near_duplicates
 from memrecon_fast.images.scan import read_images, write_images
 
 IMAGES = "images.parquet"
-_MOST_NAMED = 3
+_MAX_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +118,6 @@ def _changed_images(audit: Audit, run: Path) -> str:
             ("gone", [name for name in before if name not in now]),
         ):
             if names:
-                more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-                words.append(f"{what} among the {split}: {', '.join(names[:_MOST_NAMED])}{more}")
+                more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+                words.append(f"{what} among the {split}: {', '.join(names[:_MAX_NAMED])}{more}")
     return "; ".join(words)

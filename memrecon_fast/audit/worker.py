@@ -29,8 +29,8 @@ IMAGES_IN_SHARD = 64
 READ_AHEAD = 64
 """So many images are decoded and degraded by a thread before there is a slot for them."""
 SECONDS_BETWEEN_PARTS = 5.0
-_MOST_WITH_PIXELS = 64  # images of a cell: beyond, the pixels that are not needed are dropped
-_MOST_WAITING = 2048  # records of a cell: beyond, they are written before it is time
+_MAX_WITH_PIXELS = 64  # images of a cell: beyond, the pixels that are not needed are dropped
+_MAX_WAITING = 2048  # records of a cell: beyond, they are written before it is time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +142,10 @@ class Saver:
         done.records.append(record)
         count = len(done.records)
         too_many = False
-        if count % _MOST_WITH_PIXELS == 0:
+        if count % _MAX_WITH_PIXELS == 0:
             self._choose_pixels(cell)
-            too_many = len(done.pixels) >= 2 * _MOST_WITH_PIXELS
-        if too_many or count >= _MOST_WAITING or time.monotonic() - self._last >= self._seconds:
+            too_many = len(done.pixels) >= 2 * _MAX_WITH_PIXELS
+        if too_many or count >= _MAX_WAITING or time.monotonic() - self._last >= self._seconds:
             self.save()
 
     def save(self) -> None:

@@ -35,9 +35,9 @@ from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.table import ARRIVALS, Group
 from memrecon_fast.results import Status
 
-MOST_SLOTS_ON_GPU = 4096
+MAX_SLOTS_ON_GPU = 4096
 """Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""
-LEAST_SLOTS_OF_TWO_GROUPS = 2048
+MIN_SLOTS_OF_TWO_GROUPS = 2048
 """With fewer, two groups of half as many slots take longer than one: a GPU is not busy with so few rows."""
 SLOTS_ON_CPU = 64
 SHARE_OF_MEMORY = 0.5
@@ -62,7 +62,7 @@ def make_schedule(device: torch.device, slots: int) -> Schedule:
     """On a GPU so that it need not wait for the host; on a CPU, which does both, one after the other."""
     if device.type != "cuda":
         return Schedule(groups=1, lag=0, ahead=0, make_capture=None)
-    groups = 2 if slots >= LEAST_SLOTS_OF_TWO_GROUPS else 1
+    groups = 2 if slots >= MIN_SLOTS_OF_TWO_GROUPS else 1
     return Schedule(groups, lag=1, ahead=min(slots, ARRIVALS), make_capture=make_capture)
 
 
@@ -252,7 +252,7 @@ def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY
         if stage is not None:
             state = sum(tensor.nbytes for tensor in tensors(stage.allocate(1)).values())
             needed += state + stage.prox.bytes_per_row
-    return max(1, min(MOST_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
+    return max(1, min(MAX_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 
 
 def _with_first_masks(early: Iterator[list[Pair]]) -> Iterator[Sample]:

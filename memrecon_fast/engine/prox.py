@@ -23,7 +23,7 @@ _VECTOR_ENTRIES = {"AVX512": 32}
 _FEWEST_VECTOR_ENTRIES = 16
 ALIGNMENT = 16
 """In bytes: the kernels read so many at once."""
-LEAST_ROWS_ON_GPU = 16
+MIN_ROWS_ON_GPU = 16
 """With fewer, a forward pass on a GPU takes as long."""
 
 
@@ -71,8 +71,8 @@ class Prox:
         if self.device.type != "cuda":
             return list(range(self.row_multiple, slots + self.row_multiple, self.row_multiple))
         sizes = [slots]
-        while sizes[0] > LEAST_ROWS_ON_GPU:
-            sizes.insert(0, -(-sizes[0] // (2 * LEAST_ROWS_ON_GPU)) * LEAST_ROWS_ON_GPU)
+        while sizes[0] > MIN_ROWS_ON_GPU:
+            sizes.insert(0, -(-sizes[0] // (2 * MIN_ROWS_ON_GPU)) * MIN_ROWS_ON_GPU)
         return sizes
 
     def check_unchanged(self) -> None:

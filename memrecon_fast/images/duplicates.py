@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memrecon_fast import metrics
 from memrecon_fast.images.scan import CELLS, Images, cell_edges
 
-MOST_COMPARED = 16
+MAX_COMPARED = 16
 """So many members, at most, are compared with a control pixel by pixel."""
 _CONTROLS, _MEMBERS = 512, 4096  # in a block: 8 MB of distances
 # Of squared distances in float32: those are of points within a ball of radius 1/2, given by some 200 coordinates.
@@ -22,7 +22,7 @@ def find_near_duplicates(members: Images, controls: Images) -> dict[int, int]:
 
     Nearly means an MSE below `metrics.APPROXIMATE_MSE`: such a control would be "recovered" where that member is. The
     MSE of averages over cells is never larger than that of the images, so that thumbnails rule out nearly all pairs; of
-    the members that remain, only the `MOST_COMPARED` with the most similar thumbnails are looked at.
+    the members that remain, only the `MAX_COMPARED` with the most similar thumbnails are looked at.
 
     Raises ValueError where the images differ in shape, or have changed since they were checked.
     """
@@ -65,8 +65,8 @@ def _candidates(members: Images, controls: Images, indices: list[int]) -> Iterat
         block = indices[begin : begin + _CONTROLS]
         left = _factors(controls, np.array(block))
         left = np.hstack([-2 * left, _squares(left), np.ones((len(left), 1), np.float32)])  # |a|² + |b|² - 2ab at once
-        bounds = np.full((len(block), MOST_COMPARED), np.inf, np.float32)
-        nearest = np.zeros((len(block), MOST_COMPARED), np.int64)
+        bounds = np.full((len(block), MAX_COMPARED), np.inf, np.float32)
+        nearest = np.zeros((len(block), MAX_COMPARED), np.int64)
         for first in range(0, len(usable), _MEMBERS):
             part = right[first : first + _MEMBERS].T
             distances = np.matmul(left, part, out=buffer[: len(block), : part.shape[1]])
@@ -85,8 +85,8 @@ def _candidates(members: Images, controls: Images, indices: list[int]) -> Iterat
 
 
 def _least(bounds: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The columns of the `MOST_COMPARED` least of each row, or of all, in any order."""
-    count = min(MOST_COMPARED, bounds.shape[1])
+    """The columns of the `MAX_COMPARED` least of each row, or of all, in any order."""
+    count = min(MAX_COMPARED, bounds.shape[1])
     return np.argpartition(bounds, count - 1, axis=1)[:, :count]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from memrecon_fast.common.checks import check_integer
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket", "stereo_motorcycle")
-LEAST_STD = 0.08
+MIN_STD = 0.08
 """Crops whose brightness varies less than this (standard deviation, of 1) show nothing: sky, table, wall."""
 
 
@@ -52,4 +52,4 @@ def _crops(photograph: NDArray[np.uint8], size: int, factor: int) -> list[NDArra
     rows, columns = photograph.shape[0] // side, photograph.shape[1] // side
     blocks = photograph[: rows * side, : columns * side].reshape(rows, size, factor, columns, size, factor, 3)
     crops = np.rint(blocks.mean(axis=(2, 5))).astype(np.uint8).transpose(0, 2, 1, 3, 4).reshape(-1, size, size, 3)
-    return [crop for crop in crops if (crop.mean(axis=2) / 255).std() >= LEAST_STD]
+    return [crop for crop in crops if (crop.mean(axis=2) / 255).std() >= MIN_STD]

@@ -29,7 +29,7 @@ from memrecon_fast.images.sources import PIXEL_RANGE, Source, open_source
 
 CELLS = 8
 """A thumbnail has so many cells along each side."""
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 _PIECE = 8  # images that a thread takes at a time: to hand over small ones takes as long as to read them
 _AHEAD = 2  # pieces for each thread that are read before the first of them is asked for
 
@@ -316,7 +316,7 @@ def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
     def work(begin: int) -> list[T]:
         return [function(index) for index in range(begin, min(begin + _PIECE, count))]
 
-    threads = min(_processors(), _MOST_THREADS)
+    threads = min(_processors(), _MAX_THREADS)
     pending: deque[Future[list[T]]] = deque()
     with ThreadPoolExecutor(threads, "memrecon-scan") as executor:
         try:

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-MOST_PLACES = 33
+MAX_PLACES = 33
 """Of the ring of evaluations, q: what the kernels have room for."""
 
 _PER_ROW: tuple[int | str, ...] = ("rows",)
@@ -37,7 +37,7 @@ def check_buffers(
 
     The first buffer says on which device, of type `device_type`, all are, and how many rows there are; the first one
     with pixels says what d is (1 where there is none), the first one with places what q is, at least 1 and at most
-    `MOST_PLACES`. Each has the dtype and the shape of its name, and all are contiguous. Those with pixels begin at a
+    `MAX_PLACES`. Each has the dtype and the shape of its name, and all are contiguous. Those with pixels begin at a
     multiple of `alignment` bytes. Those named in `written` share no memory with any other.
 
     Raises TypeError for what is no tensor or has another dtype, ValueError for the rest.
@@ -73,8 +73,8 @@ def check_buffers(
             raise ValueError(f"{name} must begin at a multiple of {alignment} bytes, as what torch allocates does")
         addresses.append(begin)
         spans.append((begin, begin + buffer.nbytes, name))
-    if not 1 <= sizes.get("q", 1) <= MOST_PLACES:
-        raise ValueError(f"there must be 1 to {MOST_PLACES} places for evaluations, not {sizes['q']}")
+    if not 1 <= sizes.get("q", 1) <= MAX_PLACES:
+        raise ValueError(f"there must be 1 to {MAX_PLACES} places for evaluations, not {sizes['q']}")
     # In the order of their addresses, a look at neighbours is enough to see that nothing is shared.
     spans.sort()
     previous_end = 0

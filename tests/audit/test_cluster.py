@@ -199,7 +199,7 @@ def test_what_a_model_raises_in_a_worker_is_raised_and_what_was_done_is_kept(
 def test_workers_that_die_again_and_again_are_given_up(
     memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "MOST_DEATHS", 1)
+    monkeypatch.setattr(cluster, "MAX_DEATHS", 1)
     audit = small_audit(memorised, controls=0, methods=("known-mask",))
     with pytest.raises(cluster.ClusterError, match="2 workers died without an image done in between"):
         run_by_workers(

@@ -9,7 +9,7 @@ import torch
 
 from memrecon_fast import Status, metrics
 from memrecon_fast.audit.comparison import Job, Truth, records_of
-from memrecon_fast.audit.store.records import MOST_PSNR, Cell
+from memrecon_fast.audit.store.records import MAX_PSNR, Cell
 from memrecon_fast.engine.samples import Finished
 
 CELL = Cell("members", "center", "accelerated")
@@ -37,7 +37,7 @@ def test_errors_are_those_of_the_metrics(shape: tuple[int, ...]) -> None:
     for one, record in zip(images, records_of(images), strict=True):
         truth = one.label.truth
         mse = metrics.mse(one.image[None], truth.image[None]).item()
-        psnr = min(metrics.clipped_psnr(one.image[None], truth.image[None]).item(), MOST_PSNR)
+        psnr = min(metrics.clipped_psnr(one.image[None], truth.image[None]).item(), MAX_PSNR)
         # sums of float64 in another order
         assert record.mse == pytest.approx(mse, rel=1e-13, nan_ok=True)
         assert record.psnr == pytest.approx(psnr, rel=1e-13)
@@ -45,7 +45,7 @@ def test_errors_are_those_of_the_metrics(shape: tuple[int, ...]) -> None:
         diverged = one.status == Status.DIVERGED
         assert record.accurate == (not diverged and mse < metrics.ACCURATE_MSE)
         assert record.approximate == (not diverged and mse < metrics.APPROXIMATE_MSE)
-    assert record.psnr == MOST_PSNR  # the last one is exact
+    assert record.psnr == MAX_PSNR  # the last one is exact
     assert record.accurate
 
 

@@ -19,7 +19,7 @@ from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit
 from memrecon_fast.audit.run import choose_shown, missing
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.pictures import choose
-from memrecon_fast.audit.store.records import MOST_PSNR, RECORDS, Cell, cell_path
+from memrecon_fast.audit.store.records import MAX_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.images.scan import read_images, scan
 from memrecon_fast.images.sources import Source, from_array
 from memrecon_fast.methods import BLIND
@@ -99,7 +99,7 @@ def test_records_say_what_recover_and_iterate_say(
         np.testing.assert_array_equal(columns["approximate"], mse < 5e-4)
         assert not columns["diverged"].any()
         assert list(columns["status"]) == [mf.Status(int(status)).name for status in expected.status]
-        clipped = mf.metrics.psnr(expected.images.clamp(0, 1), images).clamp(max=MOST_PSNR)
+        clipped = mf.metrics.psnr(expected.images.clamp(0, 1), images).clamp(max=MAX_PSNR)
         np.testing.assert_allclose(columns["psnr"], clipped, rtol=1e-12)
         if method in BLIND:
             wrong = (expected.masks != mask).flatten(1).double().mean(1)
@@ -244,7 +244,7 @@ def test_equal_images_have_the_greatest_psnr_there_is(memorised: Memorised, tmp_
     run(audit, memorised.autoencoder, tmp_path)
     columns = folder_of(tmp_path).read(Cell("members", "everything", "known-mask"))
     assert (columns["mse"] == 0).all()
-    assert (columns["psnr"] == MOST_PSNR).all()
+    assert (columns["psnr"] == MAX_PSNR).all()
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_the_pixels_kept_are_those_that_all_images_together_would_choose(
     keep_images: int, some_are_wanted: bool, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Done in any order, with equal errors, and such that are no number: the choice is made a few images at a time."""
-    monkeypatch.setattr("memrecon_fast.audit.worker._MOST_WITH_PIXELS", 16)
+    monkeypatch.setattr("memrecon_fast.audit.worker._MAX_WITH_PIXELS", 16)
     random = np.random.default_rng(keep_images)
     count = 150
     wanted = {CELL: frozenset(random.choice(count, 20, replace=False).tolist())} if some_are_wanted else None
@@ -301,7 +301,7 @@ def test_records_do_not_wait_without_limit(
     memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a fast GPU thousands come in the seconds between two part files."""
-    monkeypatch.setattr("memrecon_fast.audit.worker._MOST_WAITING", 5)
+    monkeypatch.setattr("memrecon_fast.audit.worker._MAX_WAITING", 5)
     audit = small_audit(memorised, controls=0, methods=("known-mask",))
     sizes: list[int] = []
     write = Parts.write

@@ -20,7 +20,7 @@ from memrecon_fast.audit.run import choose_shown
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import describe, session, write_description
 from memrecon_fast.audit.store.parts import Parts, Row
-from memrecon_fast.audit.store.records import MOST_PSNR, RECORDS, Cell, Record
+from memrecon_fast.audit.store.records import MAX_PSNR, RECORDS, Cell, Record
 from memrecon_fast.images.scan import CELLS, Images, write_images
 from memrecon_fast.images.sources import Source
 
@@ -106,7 +106,7 @@ def make_row(cell: Cell, images: Images, index: int, mse: float, picture: NDArra
         mask=cell.mask,
         method=cell.method,
         mse=mse,
-        psnr=5.0 if diverged else min(MOST_PSNR, -10 * float(np.log10(mse))),
+        psnr=5.0 if diverged else min(MAX_PSNR, -10 * float(np.log10(mse))),
         accurate=not diverged and mse < mf.metrics.ACCURATE_MSE,
         approximate=not diverged and mse < mf.metrics.APPROXIMATE_MSE,
         diverged=diverged,

@@ -58,6 +58,6 @@ def test_what_is_refused(operation: str, name: str) -> None:
 
 def test_rows_that_are_too_long_are_refused() -> None:
     # No rows: no memory is behind them, and none may be asked for.
-    pixels = torch.zeros(0, ops.MOST_PIXELS + 1)
+    pixels = torch.zeros(0, ops.MAX_PIXELS + 1)
     with pytest.raises(ValueError, match=r"^there must be at most 1073741824 rows, and pixels in a row; not 0 of"):
         ops.start(pixels, pixels.clone(), pixels > 0, torch.zeros(0, 3))

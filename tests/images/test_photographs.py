@@ -5,7 +5,7 @@ import socket
 import pytest
 import torch
 
-from memrecon_fast.images.photographs import LEAST_STD, make_photographs
+from memrecon_fast.images.photographs import MIN_STD, make_photographs
 
 
 def test_members_and_controls_are_distinct_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_members_and_controls_are_distinct_photographs(monkeypatch: pytest.Monke
     assert images.min() >= 0
     assert images.max() <= 1
     assert len(torch.unique(images.flatten(1), dim=0)) == 50
-    assert images.mean(1).flatten(1).std(1).min() > 0.99 * LEAST_STD  # of the brightness; not a plain wall
+    assert images.mean(1).flatten(1).std(1).min() > 0.99 * MIN_STD  # of the brightness; not a plain wall
 
 
 def test_they_are_a_function_of_the_seed() -> None:

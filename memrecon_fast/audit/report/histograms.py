@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.report.drawing import CONTROL_COLOUR, INK, colour_of, new_figure, pool, to_svg
 from memrecon_fast.audit.report.thresholds import PSNRS
-from memrecon_fast.audit.store.records import MOST_PSNR, Cell, Columns
+from memrecon_fast.audit.store.records import MAX_PSNR, Cell, Columns
 
-MOST_LINEAR = 40
+MAX_LINEAR = 40
 """Outer iterations: where one image took more, the axis is logarithmic."""
 _GROWTH = 1.2  # of the bins, where it is
 
 
 def draw_psnr(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> str:
     """How PSNR is distributed, for each method over all masks."""
-    edges = np.arange(0, MOST_PSNR + 4, 4)
+    edges = np.arange(0, MAX_PSNR + 4, 4)
     with new_figure(8.5, 2.1 * len(methods) + 0.6) as figure:
         panels = figure.subplots(len(methods), 1, sharex=True, squeeze=False)[:, 0]
         for number, (axes, method) in enumerate(zip(panels, methods, strict=True)):
@@ -51,7 +51,7 @@ def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str], membe
             )
             edges = iteration_edges(int(most))
             _histogram(axes, cells, number, method, "outer_iterations", edges, members)
-            if most > MOST_LINEAR:
+            if most > MAX_LINEAR:
                 axes.set_xscale("log")
             axes.set_xlim(edges[0], edges[-1])
             ticks = _ticks(int(most))
@@ -63,7 +63,7 @@ def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str], membe
 
 def iteration_edges(most: int) -> NDArray[np.float64]:
     """The edges of bins for the integers 1 … most: one for each, or wider ones for larger numbers."""
-    if most <= MOST_LINEAR:
+    if most <= MAX_LINEAR:
         return np.arange(max(most, 10) + 1, dtype=np.float64) + 0.5
     first = [1]  # of each bin
     while first[-1] <= most:
@@ -95,7 +95,7 @@ def _histogram(
 
 
 def _ticks(most: int) -> list[int]:
-    if most <= MOST_LINEAR:
+    if most <= MAX_LINEAR:
         return list(range(1, max(most, 10) + 1, 1 if most <= 20 else 3))
     decades = [10**power for power in range(int(np.log10(most)) + 1)]
     return [tick for decade in decades for tick in (decade, 2 * decade, 5 * decade) if tick <= most]

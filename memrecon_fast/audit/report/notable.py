@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memrecon_fast.audit.analysis.outcomes import gather_outcomes
 from memrecon_fast.audit.analysis.results import Results
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 
 
 def unusable(results: Results) -> dict[str, dict[str, Any]]:
@@ -23,7 +23,7 @@ def unusable(results: Results) -> dict[str, dict[str, Any]]:
             for name, problem in zip(images["name"], images["problem"], strict=True)
             if problem is not None
         ]
-        found[split] = {"count": len(rows), "first": rows[:MOST_NAMED]}
+        found[split] = {"count": len(rows), "first": rows[:MAX_NAMED]}
     return found
 
 
@@ -40,7 +40,7 @@ def near_duplicates(results: Results) -> dict[str, Any]:
         method = results.methods.index(results.headline)
         recovered = gather_outcomes(results, "controls").came_back("approximate")[method]
         back = int((recovered & results.near_duplicates("controls")).sum())
-    return {"count": len(pairs), "approximate": back, "first": pairs[:MOST_NAMED]}
+    return {"count": len(pairs), "approximate": back, "first": pairs[:MAX_NAMED]}
 
 
 def alone(results: Results) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def alone(results: Results) -> list[dict[str, Any]]:
                     "method": method,
                     "verdict": verdict,
                     "count": len(ours),
-                    "first": [str(name) for name in ours[:MOST_NAMED]],
+                    "first": [str(name) for name in ours[:MAX_NAMED]],
                 }
             )
     return found

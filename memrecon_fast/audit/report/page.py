@@ -13,7 +13,7 @@ from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.report.embedding import embed_svg
-from memrecon_fast.audit.report.histograms import MOST_LINEAR, draw_iterations, draw_psnr
+from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr
 from memrecon_fast.audit.report.scores import draw_scores
 from memrecon_fast.audit.report.showcase import make_showcase
 from memrecon_fast.audit.report.thresholds import NAMES, PSNRS, name_mse
@@ -72,7 +72,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         all_verdicts=all_verdicts(results),
         recognized_below=RECOGNIZED_BELOW,
         name_mse=name_mse,
-        most_linear=MOST_LINEAR,
+        most_linear=MAX_LINEAR,
         verdicts_file=VERDICTS_FILE,
         threshold_names=NAMES,
         threshold_psnrs=PSNRS,

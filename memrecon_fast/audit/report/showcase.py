@@ -16,7 +16,7 @@ from memrecon_fast.audit.store.pictures import GROUPS, Picture
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.methods import BLIND
 
-MOST_CHARACTERS = 9_000_000
+MAX_CHARACTERS = 9_000_000
 """Of all pictures of a report together, about; beyond, they are shown with half or a quarter of their pixels."""
 _REDUCTIONS = (1, 2, 4)
 
@@ -58,7 +58,7 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
             }
             for cell, groups, found in sections
         ]
-        if _characters(shown) <= MOST_CHARACTERS:
+        if _characters(shown) <= MAX_CHARACTERS:
             break
     return shown
 

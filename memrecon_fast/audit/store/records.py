@@ -21,7 +21,7 @@ from memrecon_fast.common.files import replacing
 
 RECORDS = "records"
 _LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
-MOST_PSNR = 120.0
+MAX_PSNR = 120.0
 """dB. PSNR is infinite for equal images; float32 does not tell apart what lies above this (an MSE below 1e-12)."""
 
 
@@ -59,7 +59,7 @@ class Record:
     """Mean squared error of the estimate as it is; NaN or infinite where it diverged. None, as in the three columns
     that follow, where the original is unknown."""
     psnr: float | None
-    """dB, of the estimate clipped to [0, 1]; at most `MOST_PSNR`."""
+    """dB, of the estimate clipped to [0, 1]; at most `MAX_PSNR`."""
     accurate: bool | None
     """Whether it did not diverge and its MSE is below `metrics.ACCURATE_MSE`."""
     approximate: bool | None

@@ -31,7 +31,7 @@ from torch import Tensor
 from memrecon_fast import results
 from memrecon_fast.ops.checks import check_buffers
 
-MOST_PIXELS = 2**30
+MAX_PIXELS = 2**30
 """In a row: a pixel's position in its row is a 32-bit integer."""
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 DEVICE_TYPE = "cpu" if INTERPRETED else "cuda"
@@ -43,8 +43,8 @@ ALIGNMENT = 16
 # instead: the kernels take few enough registers to fill a multiprocessor with them.
 PIXELS_PER_WARP = 4 * 32
 FLAT_WARPS = 4
-MOST_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
-_MOST_ROW_REGISTERS = {4: 64, 2: 80, 1: 80}  # of a thread: two blocks of 64 fill a multiprocessor; with more, one fits
+MAX_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
+_MAX_ROW_REGISTERS = {4: 64, 2: 80, 1: 80}  # of a thread: two blocks of 64 fill a multiprocessor; with more, one fits
 JUDGE_ROWS = 32  # to one warp
 
 OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
@@ -367,8 +367,8 @@ def _coefficients_of_pixels(coefficients: tl.tensor, first: tl.tensor, lane: tl.
 def check(*written: str, **buffers: Tensor) -> tuple[int, int]:
     """Rows and d, if the kernels may have these buffers; raises as `check_buffers`."""
     _, rows, d = check_buffers(written, DEVICE_TYPE, ALIGNMENT, **buffers)
-    if max(rows, d) > MOST_PIXELS:
-        raise ValueError(f"there must be at most {MOST_PIXELS} rows, and pixels in a row; not {rows} of {d}")
+    if max(rows, d) > MAX_PIXELS:
+        raise ValueError(f"there must be at most {MAX_PIXELS} rows, and pixels in a row; not {rows} of {d}")
     return rows, d
 
 
@@ -384,7 +384,7 @@ def launch_rows(
     rows: int,
     d: int,
     *arguments: Any,
-    most_warps: int = MOST_ROW_WARPS,
+    most_warps: int = MAX_ROW_WARPS,
     registers: int | None = None,
     **constants: int,
 ) -> None:
@@ -392,7 +392,7 @@ def launch_rows(
     unit = unit_of(d)
     warps = min(triton.next_power_of_2(max(triton.cdiv(d, PIXELS_PER_WARP), 1)), most_warps)
     block = warps * PIXELS_PER_WARP
-    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": registers or _MOST_ROW_REGISTERS[unit]}
+    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": registers or _MAX_ROW_REGISTERS[unit]}
     launch(kernel, rows, *arguments, d // unit, **constants)
 
 

@@ -31,7 +31,7 @@ from memrecon_fast.ops.admm.triton import (
     FLAT_WARPS,
     JUDGE_ROWS,
     MAX_ITERATIONS,
-    MOST_ROW_WARPS,
+    MAX_ROW_WARPS,
     PER_ROW,
     PIXELS_PER_WARP,
     RUNNING,
@@ -52,8 +52,8 @@ from memrecon_fast.settings import PROGRESS
 # for each place. For so many places the threads that a row has elsewhere are enough; for more, half of them.
 _FEW_PLACES = 9
 _MEASURE = {
-    True: {"most_warps": MOST_ROW_WARPS, "registers": 128},
-    False: {"most_warps": MOST_ROW_WARPS // 2, "registers": 255},
+    True: {"most_warps": MAX_ROW_WARPS, "registers": 128},
+    False: {"most_warps": MAX_ROW_WARPS // 2, "registers": 255},
 }
 _ENTRIES_PER_WARP = 8 * 32  # of the matrix in `weigh`
 _RIDGE = tl.constexpr(plain.RIDGE)

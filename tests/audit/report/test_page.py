@@ -381,7 +381,7 @@ def test_many_large_pictures_are_shown_with_fewer_pixels(tmp_path: Path, monkeyp
     errors = {Cell("members", "half", "paper"): np.geomspace(1e-9, 1e-1, 30)}
     results = make_run(tmp_path, errors, shape=(3, 64, 64), picture=picture)
     whole = Page(report_of(results))
-    monkeypatch.setattr(showcase, "MOST_CHARACTERS", SHOWN * 40_000)
+    monkeypatch.setattr(showcase, "MAX_CHARACTERS", SHOWN * 40_000)
     reduced = Page(report_of(results))
     for page, side in ((whole, 64), (reduced, 32)):
         pictures = [pixels_of(one["src"]) for one in page.all("img")[CHARTS - 1 :]]

@@ -14,7 +14,7 @@ import memrecon_fast as mf
 from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import rate_interval
-from memrecon_fast.audit.report.notable import MOST_NAMED
+from memrecon_fast.audit.report.notable import MAX_NAMED
 from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.report.summary import summarise
 from memrecon_fast.audit.store.records import RECORDS, Cell
@@ -272,7 +272,7 @@ def test_every_verdict_there_is(tmp_path: Path) -> None:
 
 
 def test_lists_are_short(tmp_path: Path) -> None:
-    count = 3 * MOST_NAMED
+    count = 3 * MAX_NAMED
     bad = dict.fromkeys(range(count), "it is no image")
     errors = {
         Cell("members", "half", "paper"): [UNDONE] * count + [A] * count,
@@ -284,7 +284,7 @@ def test_lists_are_short(tmp_path: Path) -> None:
     summary = summarise(make_run(tmp_path, errors, problems={"members": bad}, near_duplicates=near))
     (alone, *_) = summary["alone"]
     for found in (summary["unusable"]["members"], summary["near_duplicates"], alone):
-        assert (found["count"], len(found["first"])) == (count, MOST_NAMED)
+        assert (found["count"], len(found["first"])) == (count, MAX_NAMED)
     assert summary["comparisons"] == summary["comparisons_over_masks"] == []  # no control is left
 
 

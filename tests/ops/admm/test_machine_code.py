@@ -26,7 +26,7 @@ NARROW = [(3, 769), (1, 12289), (5, 70), (1, 1)]
 JUDGE = ("judge", 1e-9, 3, 200, 2)
 # A multiprocessor has 65,536 registers and room for 2048 threads. With 32, `start` and `step` fill it: they are all
 # latency. With 64, it holds two rows of `close` or `advance`, each of 512 threads and some 34 KB on the way to them.
-MOST_REGISTERS = {"start": 32, "step": 32, "close": 64, "advance": 64, "judge": 64}
+MAX_REGISTERS = {"start": 32, "step": 32, "close": 64, "advance": 64, "judge": 64}
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_registers(rows: int, d: int, code_of: Any) -> None:
         assert code.resources["STACK"] == code.resources["LOCAL"] == 0
         assert code.instructions["STL"] == code.instructions["LDL"] == 0
         narrow = d % 4 and operation[0] in ("close", "advance")
-        assert code.resources["REG"] <= (80 if narrow else MOST_REGISTERS[operation[0]])
+        assert code.resources["REG"] <= (80 if narrow else MAX_REGISTERS[operation[0]])
 
 
 def test_threads_of_a_row_exchange_sums_alone(compiled: list[Any]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memrecon_fast.ops.admm import plain
 from memrecon_fast.results import RUNNING, Status
-from memrecon_fast.settings import MOST_ITERATIONS
+from memrecon_fast.settings import MAX_ITERATIONS
 
 GAMMAS = [1e-6, 0.1, 0.5, 1.0, 2.0, 7.0]
 EPSILON = torch.finfo(torch.float32).eps
@@ -421,7 +421,7 @@ def test_judge_with_random_residuals_until_the_end() -> None:
 
 
 def test_judge_at_the_most_iterations() -> None:
-    most, power = MOST_ITERATIONS, 1 << MOST_ITERATIONS.bit_length() >> 1
+    most, power = MAX_ITERATIONS, 1 << MAX_ITERATIONS.bit_length() >> 1
     converged, max_iterations = int(Status.CONVERGED), int(Status.MAX_ITERATIONS)
     anchor_at: Any = {"iterations": 10, "blocks": 10, "anchored": 8, "period": 3}
     rows = [

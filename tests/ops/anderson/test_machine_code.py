@@ -36,7 +36,7 @@ WIDE = [(60, 3072), (1, 196608), (3, 12)]
 NARROW = [(3, 769), (5, 770)]
 # A multiprocessor has 65,536 registers: for one row of `measure`, two of `estimate`, and as many blocks of `mix` as it
 # has room for; where d is no multiple of 4, for fewer.
-MOST_REGISTERS = {"measure": 128, "estimate": 64, "mix": 32, "weigh": 80, "assess": 64}
+MAX_REGISTERS = {"measure": 128, "estimate": 64, "mix": 32, "weigh": 80, "assess": 64}
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_registers(places: int, code_of: Any) -> None:
             print(f"{operation[0]:9}{rows:4} x {d:<7}q = {places:<3}{code.resources['REG']:4} registers")
             assert_no_spills(code)
             narrow = d % 4 and operation == MIX
-            assert code.resources["REG"] <= (48 if narrow else MOST_REGISTERS[operation[0]])
+            assert code.resources["REG"] <= (48 if narrow else MAX_REGISTERS[operation[0]])
 
 
 @pytest.mark.parametrize("operation", [MEASURE, MIX])
