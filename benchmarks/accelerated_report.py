@@ -11,7 +11,7 @@ import numpy as np
 
 from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW, noise_floor
 from memrecon_fast.metrics import APPROXIMATE_MSE
-from memrecon_fast.settings import DEFAULT_GAMMAS
+from memrecon_fast.settings import SOLVERS
 
 Row = dict[str, Any]
 BASELINE = "paper, γ = 0.5"
@@ -60,7 +60,7 @@ def _criteria(rows: list[Row]) -> list[str]:
         "## Against the paper's method, cell by cell",
         "",
         f'Cells: net, train loss and mask. *Accelerated*: `Settings(solver="accelerated")`, γ of '
-        f"{', '.join(f'{gamma:g}' for gamma in DEFAULT_GAMMAS['accelerated'])} one after the other until an image is "
+        f"{', '.join(f'{gamma:g}' for gamma in SOLVERS['accelerated'].gammas)} one after the other until an image is "
         f"recognised (score below {' or '.join(sorted(thresholds))}).",
         "",
         "| paper with | cells where it recovers something | accelerated at least as good | worse by | mean rate there: "
@@ -109,7 +109,7 @@ def _comparison(name: str, pairs: list[tuple[Row, Row]], kind: str) -> str:
 
 def _portfolio(rows: list[Row]) -> list[str]:
     """Several γ, and several initial masks, with the best estimate by score, against each γ alone."""
-    singles = [f"accelerated, γ = {gamma:g}" for gamma in DEFAULT_GAMMAS["accelerated"]]
+    singles = [f"accelerated, γ = {gamma:g}" for gamma in SOLVERS["accelerated"].gammas]
     lines = [
         "## Several γ, chosen by score, against one",
         "",

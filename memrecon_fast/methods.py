@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from memrecon_fast.common.typing import Autoencoder
@@ -44,5 +43,5 @@ def prepare_method(
     if method == "iterate":
         return prepare_iterate(autoencoder, image_shape, ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE, backend=backend)
     known_masks = method == "known-mask"
-    settings = dataclasses.replace(settings, solver="accelerated" if method == "accelerated" else "paper")
+    settings = settings.with_solver("accelerated" if method == "accelerated" else "paper")
     return prepare_recover(autoencoder, image_shape, settings, known_masks=known_masks, backend=backend)

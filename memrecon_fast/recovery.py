@@ -13,25 +13,15 @@ from memrecon_fast.common.checks import check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import broadcast_mask
 from memrecon_fast.engine.inflight import InFlight, slots_by_default
-from memrecon_fast.engine.prox import device_of, make_prox
+from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.results import Recovery
-from memrecon_fast.settings import MAX_ITERATIONS, Settings
-from memrecon_fast.solvers.accelerated import AcceleratedSolver
-from memrecon_fast.solvers.iteration import IterationSolver
-from memrecon_fast.solvers.paper import PaperSolver, make_paper_solver
+from memrecon_fast.settings import MAX_ITERATIONS, SOLVERS, Settings
+from memrecon_fast.solvers import iteration
 
 PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
-EARLY_OUTER_ITERATIONS = 8
-"""Progressive precision: at most this many outer iterations in bfloat16 ..."""
-MIN_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
-"""... and none where fewer than this are allowed in all."""
-EARLY_ESTIMATES = 6
-"""Progressive precision of the accelerated solver: so many estimates in bfloat16, before those that are allowed."""
-ITERATIONS_PER_BLOCK_ON_GPU = 16
-"""Of `iterate`: the host looks at the images only after so many, or a GPU would wait for it most of the time."""
 CPU = torch.device("cpu")
 _NUMBERS = ("residual", "fixed_point_mse", "misfit", "explained")
 _COUNTERS = ("outer_iterations", "evaluations", "attempts", "accepted", "rejected", "mask_changes")
@@ -118,60 +108,12 @@ def prepare_recover(
         raise TypeError(f"settings must be a Settings, not {type(settings).__name__}")
     settings = settings or Settings()
     device = device_of(autoencoder, default=device)
-    name, functions = ops.choose(backend, device)
-    make = _make_accelerated if settings.solver == "accelerated" else _make_paper
-    return make(autoencoder, image_shape, settings, name, functions, known_masks, device)
-
-
-def _make_accelerated(
-    autoencoder: Autoencoder,
-    image_shape: Sequence[int],
-    settings: Settings,
-    backend: str,
-    functions: ops.Ops,
-    known_masks: bool,
-    device: torch.device,
-) -> AcceleratedSolver:
-    anderson = ops.anderson.load(backend)
-    early = None
-    if settings.precision == "progressive":
-        prox = make_prox(autoencoder, image_shape, device, "bfloat16")
-        first = dataclasses.replace(
-            settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0, stall=EARLY_ESTIMATES
-        )
-        early = AcceleratedSolver(prox, functions, anderson, backend, first, known_masks, hands_over=True)
-    number_format = "float32" if settings.precision == "progressive" else settings.precision
-    prox = make_prox(autoencoder, image_shape, device, number_format)
-    return AcceleratedSolver(prox, functions, anderson, backend, settings, known_masks, early=early)
-
-
-def _make_paper(
-    autoencoder: Autoencoder,
-    image_shape: Sequence[int],
-    settings: Settings,
-    backend: str,
-    functions: ops.Ops,
-    known_masks: bool,
-    device: torch.device,
-) -> PaperSolver:
-    if settings.precision != "progressive":
-        prox = make_prox(autoencoder, image_shape, device, settings.precision)
-        return make_paper_solver(prox, functions, backend, settings, known_masks)
-    prox = make_prox(autoencoder, image_shape, device)
-    if known_masks or settings.max_outer_iterations < MIN_OUTER_ITERATIONS:
-        return make_paper_solver(prox, functions, backend, settings, known_masks)
-    early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
-    early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
-    late = dataclasses.replace(settings, max_outer_iterations=settings.max_outer_iterations - EARLY_OUTER_ITERATIONS)
-    return PaperSolver(
-        prox,
-        functions,
-        backend,
-        late,
-        known_masks=False,
-        first_iteration=None,
-        early=make_paper_solver(early_prox, functions, backend, early, known_masks=False),
+    name, _ = ops.choose(backend, device)
+    prepare = SOLVERS[settings.solver].prepare
+    solver: AnySolver = prepare(
+        autoencoder, image_shape, settings, known_masks=known_masks, backend=name, device=device
     )
+    return solver
 
 
 def prepare_iterate(
@@ -182,15 +124,13 @@ def prepare_iterate(
     *,
     backend: str = "auto",
     device: torch.device = CPU,
-) -> IterationSolver:
+) -> iteration.IterationSolver:
     """The solver behind `iterate`, for `inflight.InFlight`; see `prepare_recover`."""
     check_integer("max_iterations", max_iterations, low=1, high=MAX_ITERATIONS)
     check_number("tolerance", tolerance, low=0)
     device = device_of(autoencoder, default=device)
-    name, functions = ops.choose(backend, device)
-    prox = make_prox(autoencoder, image_shape, device)
-    per_block = ITERATIONS_PER_BLOCK_ON_GPU if device.type == "cuda" else 1
-    return IterationSolver(prox, functions, name, max_iterations, tolerance, per_block)
+    name, _ = ops.choose(backend, device)
+    return iteration.prepare(autoencoder, image_shape, max_iterations, tolerance, backend=name, device=device)
 
 
 def _in_flight(solver: AnySolver, slots: int | None, degraded: Tensor) -> InFlight:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,6 @@ from memrecon_fast.common.seeding import keyed_bits
 MAX_ITERATIONS = 2**31 - 1
 """They are counted in int32."""
 INITIAL_MASKS = ("random", "zeros")
-SOLVERS = ("paper", "accelerated")
-DEFAULT_GAMMAS = {"paper": (0.5,), "accelerated": (0.2, 0.5, 1.0)}
-"""The γ that each solver tries. Those of "accelerated" together recover more than each alone; which one is best differs
-from net to net (benchmarks/results/accelerated.md)."""
 PROGRESS = 0.875
 """An estimate is progress where its score is below 7/8 of the score of the last one that was."""
 MAX_MEMORY = 32
@@ -27,13 +23,37 @@ PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
 
 
 @dataclasses.dataclass(frozen=True)
+class SolverRecord:
+    """A solver: what it is called, what it reads of the settings, and what makes one."""
+
+    name: str
+    """As `Settings.solver`."""
+    gammas: tuple[float, ...]
+    """The γ that are tried where `Settings.gamma` is None."""
+    reads: frozenset[str]
+    """Which of `SOME_READ` it reads."""
+    prepare: Callable[..., Any]
+    """prepare(autoencoder, image_shape, settings, known_masks=, backend=, device=) → `engine.solver.Solver`; raises as
+    `recover`, before any work. `backend` is one that is available on the device."""
+
+
+SOLVERS: dict[str, SolverRecord] = {}
+"""By name; `memrecon_fast.solvers` puts its own here, and others may add theirs."""
+SOME_READ = ("inner_iterations", "mask_period", "memory", "settle", "stall")
+"""The settings that only some solvers read. All others are read by every one."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """How a recovery is made: the constants of Abitbul & Dar, Algorithm 1 and (6)-(7), and those of the accelerated
     solver. Frozen, validated, hashable.
 
+    A setting that the solver does not read must be left at its default.
+
     gamma: the ADMM penalty γ of (10), 0 < γ ≤ 10⁶. Published: 0.5 for 10 fully connected layers with LeakyReLU; 0.1
         with PReLU, for 20 layers, and for noisy images; 1 for U-Nets. Several are tried one after the other, until an
-        image is recognised as recovered (`recognized_below`). None: `DEFAULT_GAMMAS` of the solver.
+        image is recognised as recovered (`recognized_below`). None: those of the solver, 0.5 of
+        "paper", 0.2, 0.5 and 1 of "accelerated".
     starts: each γ is tried with so many initial masks, ≥ 1; the further ones are random, whatever `initial_mask` says.
     recognized_below: no more is tried for an image once the `Recovery.score` of its best estimate is below this, ≥ 0;
         if all was tried, the estimate with the lowest score is taken.
@@ -61,7 +81,7 @@ class Settings:
         that is begun again in float32.
     seed: of the random initial masks, 0 ≤ seed < 2⁶⁴.
 
-    Raises TypeError or ValueError for a value outside its range.
+    Raises TypeError or ValueError for a value outside its range, or that the solver does not read.
     """
 
     gamma: float | tuple[float, ...] | None = None
@@ -86,7 +106,7 @@ class Settings:
             raise TypeError(f"several gamma must be a tuple, not {self.gamma!r}")
         if isinstance(self.gamma, tuple) and (not self.gamma or len(set(self.gamma)) < len(self.gamma)):
             raise ValueError(f"gamma must be one number or several different ones, not {self.gamma!r}")
-        check_choice("solver", self.solver, SOLVERS)
+        check_choice("solver", self.solver, tuple(SOLVERS))
         for gamma in self.gammas:
             check_number("gamma", gamma, low=0, high=1e6, low_is_allowed=False)
         check_integer("inner_iterations", self.inner_iterations, low=2, high=MAX_ITERATIONS)
@@ -104,13 +124,29 @@ class Settings:
         check_integer("memory", self.memory, low=0, high=MAX_MEMORY)
         check_integer("settle", self.settle, low=0, high=MAX_ITERATIONS)
         check_integer("stall", self.stall, low=1, high=MAX_ITERATIONS)
+        for name, default in self._unread().items():
+            if getattr(self, name) != default:
+                readers = " or ".join(repr(one.name) for one in SOLVERS.values() if name in one.reads)
+                raise ValueError(
+                    f"the solver {self.solver!r} does not read {name}: leave it at {default}, or choose the solver "
+                    f"{readers}; it is {getattr(self, name)!r}"
+                )
 
     @property
     def gammas(self) -> tuple[float, ...]:
         """All γ that are tried, in this order."""
         if self.gamma is None:
-            return DEFAULT_GAMMAS[self.solver]
+            return SOLVERS[self.solver].gammas
         return self.gamma if isinstance(self.gamma, tuple) else (self.gamma,)
+
+    def with_solver(self, solver: str) -> Settings:
+        """The same for another solver; what that does not read is at its default."""
+        return dataclasses.replace(self, solver=solver, **self._unread(solver))
+
+    def _unread(self, solver: str | None = None) -> dict[str, Any]:
+        """The settings that a solver, this one's or another, does not read, and their defaults."""
+        unread = set(SOME_READ) - SOLVERS[solver or self.solver].reads
+        return {field.name: field.default for field in dataclasses.fields(self) if field.name in unread}
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a plain dict, for JSON."""

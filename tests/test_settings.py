@@ -143,3 +143,30 @@ def test_every_purpose_seed_and_index_has_random_numbers_of_its_own() -> None:
     drawn = {keyed_random(*key).integers(2**63) for key in keys}
     assert len(drawn) == len(keys)
     assert keyed_random(*keys[5]).integers(2**63) in drawn
+
+
+@pytest.mark.parametrize(
+    ("solver", "name", "value", "reader"),
+    [
+        ("paper", "memory", 7, "accelerated"),
+        ("paper", "mask_period", 5, "accelerated"),
+        ("paper", "settle", 0, "accelerated"),
+        ("paper", "stall", 3, "accelerated"),
+        ("accelerated", "inner_iterations", 20, "paper"),
+    ],
+)
+def test_a_setting_that_the_solver_does_not_read_is_refused(solver: str, name: str, value: int, reader: str) -> None:
+    default = getattr(Settings(), name)
+    message = f"the solver '{solver}' does not read {name}: leave it at {default}, or choose the solver '{reader}'"
+    with pytest.raises(ValueError, match=message):
+        Settings(solver=solver, **{name: value})  # type: ignore[arg-type]
+    Settings(solver=solver, **{name: default})
+    theirs = Settings(solver=reader, **{name: value})  # type: ignore[arg-type]
+    ours = theirs.with_solver(solver)
+    assert (ours.solver, getattr(ours, name)) == (solver, default)
+    assert theirs.with_solver(reader) == theirs
+
+
+def test_another_solver_keeps_what_both_read() -> None:
+    settings = Settings(gamma=0.3, patience=5, memory=7, seed=3)
+    assert settings.with_solver("paper") == Settings(solver="paper", gamma=0.3, patience=5, seed=3)

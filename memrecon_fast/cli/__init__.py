@@ -20,7 +20,7 @@ from memrecon_fast.common.checks import check_choice, check_number
 from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.ops import BACKENDS
-from memrecon_fast.settings import DEFAULT_GAMMAS, INITIAL_MASKS, PRECISIONS, Settings
+from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, SOLVERS, Settings
 
 try:
     import typer
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EXTRAS = ("PIL", "filelock", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
 METHODS_HELP = "accelerated, paper, known-mask or iterate; may be repeated [default: all four]"
-_GAMMAS = ", ".join(f"{' '.join(map(str, gammas))} ({solver})" for solver, gammas in DEFAULT_GAMMAS.items())
+_GAMMAS = ", ".join(f"{' '.join(map(str, one.gammas))} ({one.name})" for one in SOLVERS.values())
 GAMMA_HELP = (
     "the penalty γ, published: 0.5 (LeakyReLU), 0.1 (PReLU, 20 layers, noise), 1 (U-Net); if repeated, one after the "
     f"other is tried until an image comes back [default: {_GAMMAS}]"

@@ -97,7 +97,12 @@ def choose(backend: str, device: torch.device) -> tuple[str, Ops]:
             backend = "torch"
     elif reason := _why_not(backend, device):
         raise ValueError(f"backend {backend!r} is not available: {reason}")
-    return backend, cast(Ops, importlib.import_module(_MODULES[backend]))
+    return backend, load(backend)
+
+
+def load(backend: str) -> Ops:
+    """The functions of a backend that `choose` found to be available."""
+    return cast(Ops, importlib.import_module(_MODULES[backend]))
 
 
 def _why_not(backend: str, device: torch.device) -> str | None:

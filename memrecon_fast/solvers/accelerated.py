@@ -11,16 +11,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast.engine.prox import Prox
+from memrecon_fast import ops as operations
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.prox import Prox, make_prox
 from memrecon_fast.engine.samples import Results, Sample, Staged
 from memrecon_fast.engine.slots import Slots, rows_at
 from memrecon_fast.engine.transfer import to_device, upload
-from memrecon_fast.ops import Ops
+from memrecon_fast.ops import Ops, anderson
 from memrecon_fast.ops.anderson import Anderson
 from memrecon_fast.results import RUNNING, Status
-from memrecon_fast.settings import Settings
+from memrecon_fast.settings import Settings, SolverRecord
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 
+EARLY_ESTIMATES = 6
+"""Progressive precision: so many estimates in bfloat16, before those that are allowed."""
 _VECTORS = {
     **dict.fromkeys(("residual", "score", "best_score", "milestone"), torch.float32),
     "gamma": torch.float64,
@@ -235,3 +239,36 @@ class AcceleratedSolver:
             settle=self.settings.settle,
         )
         self.anderson.mix(slots.s, slots.steps, slots.base, slots.weights, slots.status)
+
+
+def prepare(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    settings: Settings,
+    *,
+    known_masks: bool,
+    backend: str,
+    device: torch.device,
+) -> AcceleratedSolver:
+    """See `SolverRecord.prepare`."""
+    functions = operations.load(backend), anderson.load(backend)
+    early = None
+    if settings.precision == "progressive":
+        prox = make_prox(autoencoder, image_shape, device, "bfloat16")
+        first = dataclasses.replace(
+            settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0, stall=EARLY_ESTIMATES
+        )
+        early = AcceleratedSolver(prox, *functions, backend, first, known_masks, hands_over=True)
+    number_format = "float32" if settings.precision == "progressive" else settings.precision
+    prox = make_prox(autoencoder, image_shape, device, number_format)
+    return AcceleratedSolver(prox, *functions, backend, settings, known_masks, early=early)
+
+
+RECORD = SolverRecord(
+    "accelerated",
+    # Together they recover more than each alone; which one is best differs from net to net, see
+    # benchmarks/results/accelerated.md.
+    gammas=(0.2, 0.5, 1.0),
+    reads=frozenset({"mask_period", "memory", "settle", "stall"}),
+    prepare=prepare,
+)

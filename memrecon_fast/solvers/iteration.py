@@ -8,11 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast.engine.prox import Prox
+from memrecon_fast import ops as operations
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.prox import Prox, make_prox
 from memrecon_fast.engine.samples import Results, Sample, Staged
 from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
 from memrecon_fast.engine.transfer import upload
 from memrecon_fast.ops import Ops
+
+ITERATIONS_PER_BLOCK_ON_GPU = 16
+"""The host looks at the images only after so many, or a GPU would wait for it most of the time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,3 +86,18 @@ class IterationSolver:
             status=of(slots.status),
             residual=of(slots.residual),
         )
+
+
+def prepare(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    max_iterations: int,
+    tolerance: float,
+    *,
+    backend: str,
+    device: torch.device,
+) -> IterationSolver:
+    """The solver, before any work; raises as `recover`. `backend` is one that is available on the device."""
+    prox = make_prox(autoencoder, image_shape, device)
+    per_block = ITERATIONS_PER_BLOCK_ON_GPU if device.type == "cuda" else 1
+    return IterationSolver(prox, operations.load(backend), backend, max_iterations, tolerance, per_block)

@@ -8,12 +8,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast.engine.prox import Prox
+from memrecon_fast import ops as operations
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.prox import Prox, make_prox
 from memrecon_fast.engine.samples import Results, Sample, Staged
 from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
 from memrecon_fast.ops import Ops
-from memrecon_fast.settings import Settings
+from memrecon_fast.settings import Settings, SolverRecord
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
+
+EARLY_OUTER_ITERATIONS = 8
+"""Progressive precision: at most this many outer iterations in bfloat16 ..."""
+MIN_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
+"""... and none where fewer than this are allowed in all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,3 +170,37 @@ def make_paper_solver(prox: Prox, ops: Ops, backend: str, settings: Settings, kn
                 s.copy_(prox(s))  # the step with Θ = 0
             shared = FirstIteration(s[0].clone(), prox(s)[0].clone())  # f may answer in memory that it uses again
     return PaperSolver(prox, ops, backend, settings, known_masks, shared)
+
+
+def prepare(
+    autoencoder: Autoencoder,
+    image_shape: Sequence[int],
+    settings: Settings,
+    *,
+    known_masks: bool,
+    backend: str,
+    device: torch.device,
+) -> PaperSolver:
+    """See `SolverRecord.prepare`."""
+    functions = operations.load(backend)
+    if settings.precision != "progressive":
+        prox = make_prox(autoencoder, image_shape, device, settings.precision)
+        return make_paper_solver(prox, functions, backend, settings, known_masks)
+    prox = make_prox(autoencoder, image_shape, device)
+    if known_masks or settings.max_outer_iterations < MIN_OUTER_ITERATIONS:
+        return make_paper_solver(prox, functions, backend, settings, known_masks)
+    early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
+    early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
+    late = dataclasses.replace(settings, max_outer_iterations=settings.max_outer_iterations - EARLY_OUTER_ITERATIONS)
+    return PaperSolver(
+        prox,
+        functions,
+        backend,
+        late,
+        known_masks=False,
+        first_iteration=None,
+        early=make_paper_solver(early_prox, functions, backend, early, known_masks=False),
+    )
+
+
+RECORD = SolverRecord("paper", gammas=(0.5,), reads=frozenset({"inner_iterations"}), prepare=prepare)

@@ -16,7 +16,8 @@ from memrecon_fast.engine import precision
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.precision import allow_tf32, in_format
 from memrecon_fast.engine.samples import Sample
-from memrecon_fast.recovery import EARLY_ESTIMATES, prepare_recover
+from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.solvers.accelerated import EARLY_ESTIMATES
 from tests.helpers.memorised import Memorised
 
 CPU = torch.device("cpu")
