@@ -30,10 +30,10 @@ from benchmarks.audit_watch import Watch, log_passes
 from benchmarks.measuring import percentiles, where
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
 from memrecon_fast.audit import cluster
-from memrecon_fast.audit.opening import IMAGES, OpenRun, open_run
 from memrecon_fast.audit.plan import ALL_IMAGES, SPLITS, Audit
 from memrecon_fast.audit.session import conduct, conduct_on_cluster, prepare
 from memrecon_fast.audit.store.manifest import describe
+from memrecon_fast.audit.store.opening import IMAGES, OpenRun, open_run
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
 from memrecon_fast.common.typing import Autoencoder

@@ -24,12 +24,12 @@ from unittest import mock
 
 import numpy as np
 import torch
+from memrecon_fast.audit.run import run_audit
 from numpy.typing import NDArray
 
 from benchmarks.measuring import percentiles, where
 from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.run import run_audit
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.worker import Workbench

@@ -4,23 +4,46 @@ Plug-and-play ADMM with the autoencoder as the proximal step and a blind estimat
 (Abitbul & Dar, arXiv 2310.02897), on compiled kernels, with images batched in flight.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from memrecon_fast import autoencoders, degradation, metrics, reference
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Sample
 from memrecon_fast.ops import backends
-from memrecon_fast.recovery import iterate, recover
+from memrecon_fast.recovery import iterate, prepare_recover, recover
 from memrecon_fast.results import Recovery, Status
 from memrecon_fast.settings import Settings
+
+if TYPE_CHECKING:
+    from memrecon_fast import audit, images
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "InFlight",
     "Recovery",
+    "Sample",
     "Settings",
     "Status",
+    "audit",
     "autoencoders",
     "backends",
     "degradation",
+    "images",
     "iterate",
     "metrics",
+    "prepare_recover",
     "recover",
     "reference",
 ]
+_LATER = ("audit", "images")
+"""Rooms that need more than torch and NumPy: imported when they are first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,47 +1,109 @@
-"""The methods that an audit compares, and the solver behind each."""
+"""The methods that an audit compares, as data.
+
+To add one, write a function that prepares it, and a record here, or `METHODS[record.name] = record` from outside. A
+method that iterates is a solver in slots; any other one is a function of a batch of images, see `engine.batched`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Protocol
 
+from memrecon_fast.baselines.inpainting import ALGORITHM, inpaint
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.batched import Batched
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.settings import Settings
 
-METHODS = ("accelerated", "paper", "known-mask", "iterate")
-BLIND = ("accelerated", "paper")
-"""Those that estimate the mask; the one that is spoken of first comes first."""
-RECOGNIZED = (*BLIND, "known-mask")
-"""Those with a mask, under which an estimate must explain the degraded image: by its score it is recognized."""
 ITERATE_TOLERANCE = 1e-12
-"""Of "iterate": stricter than `iterate`'s default, so that the baseline is not cut short of an accurate recovery."""
+"""Of "iterate": stricter than the default of `iterate`, so that the baseline is not cut short of an accurate
+recovery."""
 ITERATE_MAX_ITERATIONS = 1000
 
 
-def headline_of(methods: Sequence[str]) -> str:
-    """The method that is spoken of first: the first of `BLIND` that is among them, or else the first of them."""
-    return next((method for method in BLIND if method in methods), methods[0])
+class Stream(Protocol):
+    """What images pass through; `InFlight` is one, `Batched` another."""
+
+    def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
+        """The samples, each with what came of it, in any order; those before an error are not lost."""
+
+    @property
+    def how(self) -> str:
+        """How it runs, in a few words."""
 
 
-def prepare_method(
-    method: str,
-    autoencoder: Autoencoder,
-    image_shape: Sequence[int],
-    settings: Settings,
-    backend: str,
-) -> AnySolver:
-    """The solver of a method of `METHODS`. Raises as `recover` does.
+Open = Callable[[int | None], Stream]
+"""Makes the stream, with so many slots or as many as suit it: memory is taken only now."""
 
-    settings: theirs, but for the solver, which the method says.
 
-    accelerated  the mask is estimated, by the accelerated solver
-    paper        the mask is estimated, by the paper's solver
-    known-mask   the true mask is given, the paper's solver
-    iterate      the autoencoder alone, x ← f(x)
-    """
-    if method == "iterate":
-        return prepare_iterate(autoencoder, image_shape, ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE, backend=backend)
-    known_masks = method == "known-mask"
-    settings = settings.with_solver("accelerated" if method == "accelerated" else "paper")
-    return prepare_recover(autoencoder, image_shape, settings, known_masks=known_masks, backend=backend)
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to get images back, and all that an audit asks about it."""
+
+    name: str
+    mask: Literal["estimated", "given", "unused"]
+    """Whether it estimates the mask, is given the true one, or takes the degraded image as it is."""
+    scored: bool
+    """Whether its estimates can be recognised without the original, by their score: it explains the degraded image by
+    a mask and a fixed point of the autoencoder."""
+    prepare: Callable[[Autoencoder, Sequence[int], Settings, str], Open]
+    """prepare(autoencoder, image_shape, settings, backend), before any work; raises as `recover`."""
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What its results rest on beside the settings of the audit, for JSON: a part of what a run is known by."""
+
+
+def find(name: str) -> Method:
+    """The method of this name. Raises ValueError for one that is not known here."""
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {name!r}")
+    return METHODS[name]
+
+
+def headline_of(names: Sequence[str]) -> str:
+    """The method whose results come first: the first of `METHODS` that estimates the mask and is among these, or else
+    the first of these."""
+    blind = [name for name, method in METHODS.items() if method.mask == "estimated"]
+    return next((name for name in blind if name in names), names[0])
+
+
+def _recover(
+    solver: str, known_masks: bool, autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str
+) -> Open:
+    theirs = settings.with_solver(solver)
+    prepared = prepare_recover(autoencoder, shape, theirs, known_masks=known_masks, backend=backend)
+    return partial(InFlight, prepared)
+
+
+def _iterate(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str) -> Open:
+    solver = prepare_iterate(autoencoder, shape, ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE, backend=backend)
+    return partial(InFlight, solver)
+
+
+def _inpaint(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str) -> Open:
+    return partial(Batched, inpaint, prepare_iterate(autoencoder, shape, backend=backend))
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("accelerated", "estimated", True, partial(_recover, "accelerated", False)),
+        Method("paper", "estimated", True, partial(_recover, "paper", False)),
+        Method("known-mask", "given", True, partial(_recover, "paper", True)),
+        Method(
+            "iterate",
+            "unused",
+            False,
+            _iterate,
+            identity={"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
+        ),
+        Method("inpaint", "given", False, _inpaint, identity=ALGORITHM),
+    )
+}
+DEFAULT_METHODS = ("accelerated", "paper", "known-mask", "iterate")
+"""Of an audit that names none. "inpaint" knows nothing of the autoencoder, and is made on request."""
+BLIND = tuple(name for name, method in METHODS.items() if method.mask == "estimated")
+RECOGNIZED = tuple(name for name, method in METHODS.items() if method.scored)

@@ -18,8 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import memrecon_fast as mf
-from memrecon_fast.audit.demo import run_demo
 from memrecon_fast.cli import app
+from memrecon_fast.cli.demo import run_demo
 from tests.helpers.memorised import Memorised
 
 

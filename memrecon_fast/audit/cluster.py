@@ -16,10 +16,9 @@ from typing import Any
 
 import torch
 
-from memrecon_fast.audit.opening import OpenRun
-from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.plan import Audit, model_digest
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import model_digest
+from memrecon_fast.audit.store.opening import OpenRun
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import Shard, Workbench
@@ -58,11 +57,16 @@ class Task:
 
 
 def make_task(
-    run: OpenRun, load_model: Callable[[torch.device], Autoencoder], device: str, seconds: float, threads: int
+    plan: Audit,
+    run: OpenRun,
+    load_model: Callable[[torch.device], Autoencoder],
+    device: str,
+    seconds: float,
+    threads: int,
 ) -> Task:
     """The task of the workers of a run."""
     digest = run.description["plan"]["model"]
-    return Task(run.audit, load_model, digest, device, run.folder.parts, seconds, threads, os.getcwd())
+    return Task(plan, load_model, digest, device, run.folder.parts, seconds, threads, os.getcwd())
 
 
 class Worker:
@@ -278,13 +282,17 @@ class Crew:
 
 @contextlib.contextmanager
 def connected(address: str | None, workers: int | None) -> Iterator[None]:
-    """A Ray cluster: that at the address, or one of this machine's own for so many workers.
+    """A Ray cluster: that at the address, or one of this machine's own for so many workers; where this process is
+    connected to one already, it is that one, and stays connected.
 
     Raises ValueError where Ray is missing or cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or Ray warns of its own future
     ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
     connect = functools.partial(ray.init, logging_level="error", log_to_driver=False)
     try:
         if address is None:

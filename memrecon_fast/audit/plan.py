@@ -1,21 +1,26 @@
-"""What is to be audited, and its solvers."""
+"""What is to be audited, and what it is known by."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
+import re
 import sys
+import uuid
 from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import Images
-from memrecon_fast.methods import BLIND, METHODS, RECOGNIZED, headline_of, prepare_method
+from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of
 from memrecon_fast.settings import Settings
 
 SPLITS = ("members", "controls")
@@ -39,14 +44,15 @@ class Audit:
     keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
     backend, slots: as for `recover`.
     degraded: the images are degraded already, and their originals unknown. The only mask is then `GIVEN`: the known
-        one, for the method "known-mask", or all True; and there is no "iterate".
+        one, for methods that are given it, or all True for those that estimate it; and of each method the estimates can
+        be recognised by their score.
 
     Raises TypeError or ValueError for what does not fit together.
     """
 
     splits: Mapping[str, Images]
     masks: Mapping[str, Tensor]
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = DEFAULT_METHODS
     settings: Settings = dataclasses.field(default_factory=Settings)
     noise_std: float = 0.0
     keep_images: int = 0
@@ -60,7 +66,7 @@ class Audit:
         if "members" not in self.splits or not self.masks or not self.methods:
             raise ValueError("an audit needs members, at least one mask and at least one method")
         for method in self.methods:
-            check_choice("method", method, METHODS)
+            find(method)
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"a method is named twice: {', '.join(self.methods)}")
         check_number("noise_std", self.noise_std, low=0)
@@ -79,11 +85,11 @@ class Audit:
                 raise ValueError(f"the {split} are of shape {images.image_shape}, the members of {self.image_shape}")
 
     def _check_degraded(self) -> None:
-        wrong = [method for method in self.methods if method not in RECOGNIZED]
+        wrong = [method for method in self.methods if not METHODS[method].scored]
         if wrong:
             raise ValueError(
                 f"what {', '.join(wrong)} makes of degraded images cannot be judged without their originals; "
-                f"expected {', '.join(RECOGNIZED)}"
+                f"expected {', '.join(name for name, method in METHODS.items() if method.scored)}"
             )
         if list(self.masks) != [GIVEN]:
             raise ValueError(f"degraded images are taken as they are: the only mask is {GIVEN!r}")
@@ -103,22 +109,56 @@ class Audit:
         methods = self.methods if method is None else (method,)
         return [Cell(split, mask, method) for method in methods for mask in self.masks for split in self.splits]
 
-    def prepare(self, autoencoder: Autoencoder) -> dict[str, AnySolver]:
-        """The solver of each method. Raises TypeError or ValueError where the autoencoder does not do."""
+    def prepare(self, autoencoder: Autoencoder) -> dict[str, Open]:
+        """What makes the stream of each method. Raises TypeError or ValueError where the autoencoder does not do."""
         expected = stated_shape(autoencoder)
         if expected not in (None, self.image_shape):
             raise ValueError(f"the model is for images of shape {expected}; these are {self.image_shape}")
         return {
-            method: prepare_method(method, autoencoder, self.image_shape, self._settings_of(method), self.backend)
+            method: METHODS[method].prepare(autoencoder, self.image_shape, self._settings_of(method), self.backend)
             for method in self.methods
         }
 
     def _settings_of(self, method: str) -> Settings:
         """With what noise leaves of every score allowed for: otherwise all would be tried for every image."""
         pixels = math.prod(self.image_shape)
-        noisy = pixels if method in BLIND else min(int(mask.sum()) for mask in self.masks.values())
+        noisy = pixels if METHODS[method].mask == "estimated" else min(int(mask.sum()) for mask in self.masks.values())
         below = self.settings.recognized_below + noise_floor(self.noise_std, noisy, pixels)
         return dataclasses.replace(self.settings, recognized_below=below)
+
+
+def describe(
+    audit: Audit, autoencoder: Autoencoder, device: str, model: str, sources: Mapping[str, str], parts: str | None
+) -> dict[str, Any]:
+    """What is audited, for JSON; `sessions` are added as the run is worked on. "kept": the entries that a mask keeps.
+
+    model, sources: as the user named them. device: "cpu" or "cuda". parts: where the part files are, see
+    `parts.Parts`; None: in the run's folder.
+    """
+    return {
+        "id": uuid.uuid4().hex,
+        "model": printable(model),
+        "sources": {split: printable(source) for split, source in sources.items()},
+        "counts": {
+            split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
+        },
+        "kept": {name: int(mask.sum()) for name, mask in audit.masks.items()},
+        "plan": {
+            "model": model_digest(autoencoder),
+            "images": {split: images.digest() for split, images in audit.splits.items()},
+            "image_shape": list(audit.image_shape),
+            "masks": {name: _digest([mask]) for name, mask in audit.masks.items()},
+            "methods": list(audit.methods),
+            "settings": audit.settings.to_dict(),
+            **{name: dict(METHODS[name].identity) for name in audit.methods if METHODS[name].identity},
+            "noise_std": audit.noise_std,
+            "degraded": audit.degraded,
+            "keep_images": audit.keep_images,
+            "device": device,
+            "parts": parts,
+        },
+        "sessions": [],
+    }
 
 
 def stated_shape(autoencoder: Autoencoder) -> tuple[int, int, int] | None:
@@ -127,3 +167,28 @@ def stated_shape(autoencoder: Autoencoder) -> tuple[int, int, int] | None:
     if isinstance(shape, (tuple, list)) and len(shape) == 3 and all(isinstance(size, int) for size in shape):
         return (shape[0], shape[1], shape[2])
     return None
+
+
+def model_digest(autoencoder: Autoencoder) -> str:
+    """SHA-256 of the layers, as they are printed, and of all parameters and buffers, as they are before it is used.
+
+    Of a callable that is no nn.Module the name alone, as nothing else is known of it.
+    """
+    if not isinstance(autoencoder, nn.Module):
+        return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
+    code = autoencoder.code if isinstance(autoencoder, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
+    layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {code}"
+    layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
+    tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
+    return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
+
+
+def _digest(parts: list[str | Tensor]) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            found.update(part.encode())
+        else:
+            found.update(f" {part.dtype} {tuple(part.shape)} ".encode())
+            found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

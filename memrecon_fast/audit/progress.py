@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +15,24 @@ from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW
 from memrecon_fast.audit.store.records import Cell, Record
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where an audit writes what a person should see.
+
+    console: progress and results. say: called with each remark, one line; None: they go to the console.
+    """
+
+    console: Console
+    say: Callable[[str], None] | None = None
+
+    def remark(self, text: str) -> None:
+        """One remark."""
+        if self.say is None:
+            self.console.print(f"Note: {text}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            self.say(text)
 
 
 class AuditProgress:

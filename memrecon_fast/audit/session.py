@@ -1,152 +1,266 @@
-"""An audit from its beginning to the report, as the command shows it to a person."""
+"""A session of work on an audit: a run is begun or continued, what is missing of it is done, the report is written."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from rich.console import Console
 
-from memrecon_fast.audit.analysis.results import read_results
-from memrecon_fast.audit.cluster import Crew, Task
-from memrecon_fast.audit.opening import OpenRun, open_run
-from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.progress import AuditProgress
-from memrecon_fast.audit.report.page import write_report
-from memrecon_fast.audit.report.summary import summarise
-from memrecon_fast.audit.report.table import make_table
-from memrecon_fast.audit.run import count_all, count_missing, run_audit
-from memrecon_fast.audit.store.manifest import describe, session, write_description
-from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Workbench
+from memrecon_fast.audit import cluster
+from memrecon_fast.audit.analysis.statistics import errors, extremes
+from memrecon_fast.audit.model import Model, as_model
+from memrecon_fast.audit.opened import Run
+from memrecon_fast.audit.plan import Audit, describe
+from memrecon_fast.audit.progress import AuditProgress, Output
+from memrecon_fast.audit.report.showcase import choose_shown
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.manifest import session as describe_session
+from memrecon_fast.audit.store.manifest import write_description
+from memrecon_fast.audit.store.opening import OpenRun, open_run
+from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Shard, Workbench, shards_of
+from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.prox import device_of
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.methods import Open
+
+Work = Callable[[str, Sequence[Shard], Mapping[Cell, frozenset[int]] | None], str]
+"""Works on the shards of a method; see `Workbench.work`."""
 
 
 class MissingImagesError(RuntimeError):
-    """Some recoveries could not be done; the same command does them once they can be."""
+    """Some recoveries could not be done; the same audit does them once they can be."""
 
 
-def prepare(audit: Audit, autoencoder: Autoencoder) -> tuple[dict[str, AnySolver], list[str]]:
-    """The solvers, and what there is to remark on them. Raises as `Audit.prepare`."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", RuntimeWarning)
-        solvers = audit.prepare(autoencoder)
-    return solvers, sorted({str(warning.message) for warning in caught if warning.category is RuntimeWarning})
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """How an audit is carried out: nothing here changes what comes of it.
+
+    workers, ray, parts, resume, save_every: as for `run`. output: where to write.
+    """
+
+    workers: int | None = None
+    ray: str | None = None
+    parts: str | None = None
+    resume: bool = False
+    save_every: float = SECONDS_BETWEEN_PARTS
+    output: Output = dataclasses.field(default_factory=lambda: Output(Console(quiet=True)))
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether worker processes do the work."""
+        return self.workers is not None or self.ray is not None
 
 
-def carry_out(
-    audit: Audit,
-    autoencoder: Autoencoder,
+def run(
+    plan: Audit,
+    model: Model | str | os.PathLike[str] | Autoencoder,
     out: str | os.PathLike[str],
     *,
-    model: str | None = None,
-    sources: Mapping[str, str] | None = None,
-    console: Console | None = None,
-) -> Path:
-    """All of an audit from Python, as the command does it: begin or continue the run in the folder `out`, with report.
+    workers: int | None = None,
+    ray: str | None = None,
+    parts: str | None = None,
+    resume: bool = False,
+    save_every: float = SECONDS_BETWEEN_PARTS,
+    progress: bool | Console = True,
+) -> Run:
+    """Carry out an audit in the folder `out`, from the beginning or from where an earlier call was ended.
 
-    model, sources: what to call them in the report. Returns the path of the report; what is in the folder, the README
-    says. Raises as `Audit.prepare`, `open_run` and `conduct`.
+    plan: what is audited.
+    model: an nn.Module or another callable, (B, *image_shape) → the same; the path of a model file or
+        "package.module:factory", see `autoencoders.load`; or an `open_model`, for weights and a device.
+    workers: so many worker processes do the work, on a Ray cluster of this machine or on `ray`; None: this process, or
+        with `ray` one worker for each processor or GPU.
+    ray: the address of a Ray cluster, for instance "auto".
+    parts: where workers write, a folder that all see or an address of `pyarrow.fs`; None: in `out`.
+    resume: there must be a run to continue; otherwise one is begun where there is none.
+    save_every: seconds between two writes of what was done, which is what a crash costs.
+    progress: whether to show a progress bar and the table of results, or a rich Console to show them on.
+
+    Returns the run as `open` does. Its files are the same, byte for byte, however often it was interrupted and whoever
+    did the work. What the folder holds, the README says.
+
+    Raises TypeError or ValueError, before any work, for what is wrong with the arguments or does not fit the model, and
+    where the folder holds another run; MissingImagesError, after the report, where images could not be read. Whatever
+    ends the work, what was done is kept.
     """
-    console = console or Console()
-    device = device_of(autoencoder, torch.device("cpu")).type
-    named = dict(sources or {split: f"{len(images)} images" for split, images in audit.splits.items()})
-    description = describe(audit, autoencoder, device, model or type(autoencoder).__name__, named, parts=None)
-    solvers, remarks = prepare(audit, autoencoder)
-    remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    for text in remarks:
-        remark(f"Note: {text}")
-    with open_run(audit, description, Path(out), resume=False, remark=remark) as run:
-        return conduct(run, solvers, console)
+    console = progress if isinstance(progress, Console) else Console(quiet=not progress)
+    with begin(plan, model, out, Means(workers, ray, parts, resume, save_every, Output(console))) as session:
+        return session.work()
 
 
-def conduct(
-    run: OpenRun,
-    solvers: Mapping[str, AnySolver],
-    console: Console,
-    seconds_between_parts: float = SECONDS_BETWEEN_PARTS,
-) -> Path:
-    """Do what is missing of the audit in this process, with a progress bar; then `report`.
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A run that is open for work, with all that could be checked beforehand."""
 
-    On KeyboardInterrupt and on errors what was done is in the folder. Raises MissingImagesError, after the report,
-    where images could not be read.
-    """
-    bench = Workbench(run.audit, solvers, run.folder.parts, seconds_between_parts)
-    skipped: list[str] = []
-    with working(run, console, workers=None) as (progress, done):
-        done["execution"] = run_audit(
-            run.audit,
-            run.folder,
-            lambda method, shards, wanted: bench.work(method, shards, wanted, progress.show, skipped.append),
-        )
-    return finish(run, skipped, console)
+    plan: Audit
+    opened: OpenRun
+    means: Means
+    workers: int | None
+    """Worker processes; None: this process does the work."""
+    make_work: Callable[[Callable[[Record], None], Callable[[str], None]], Work]
+    """make_work(show, skip): what works on shards, and calls `show` with each record and `skip` with the message for
+    each image that could not be read."""
 
+    def work(self) -> Run:
+        """Do what is missing, then write the report; raises as `run` says."""
+        skipped: list[str] = []
+        with self._showing() as (progress, entry):
+            work = self.make_work(progress.show, skipped.append)
+            entry["execution"] = run_audit(self.plan, self.opened.folder, work)
+        return self._finish(skipped)
 
-def conduct_on_cluster(run: OpenRun, task: Task, workers: int, console: Console) -> Path:
-    """The same on the Ray cluster that is connected, by so many workers."""
-    skipped: list[str] = []
-    with working(run, console, workers) as (progress, done):
-        remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
-        crew = Crew(task, run.folder, workers, progress.show, skipped.append, remark)
-        done["execution"] = run_audit(run.audit, run.folder, crew.work)
-    return finish(run, skipped, console)
+    @contextlib.contextmanager
+    def _showing(self) -> Iterator[tuple[AuditProgress, dict[str, Any]]]:
+        """A progress bar, and an entry in `audit.json` on this session, which gets its "execution" inside."""
+        folder, description, console = self.opened.folder, self.opened.description, self.means.output.console
+        todo, total = count_missing(self.plan, folder), count_all(self.plan)
+        entry = describe_session(self.plan.slots, self.workers)
+        if todo:
+            description["sessions"].append(entry)
+            write_description(folder.path, description)
+        if todo < total:
+            console.print(f"{total - todo} of {total} recoveries were done before.", highlight=False)
+        began = time.monotonic()
+        with AuditProgress(total, total - todo, console) as progress, warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
+            try:
+                yield progress, entry
+            finally:
+                entry["seconds"] = round(time.monotonic() - began, 3)
+                entry["recoveries"] = progress.done - (total - todo)
+                write_description(folder.path, description)
+
+    def _finish(self, skipped: list[str]) -> Run:
+        folder = self.opened.folder
+        left = count_missing(self.plan, folder)
+        why = f"what workers wrote is not in {folder.parts.address}: give a place that all of them see as --parts"
+        if skipped:
+            why = f"images could not be read, first: {skipped[0]}"
+        missing = MissingImagesError(f"{left} recoveries are missing; {why}")
+        if left == count_all(self.plan):  # nothing to report on
+            raise missing
+        finished = Run(folder.path)
+        finished.write_report(self.means.output.console)
+        if left:
+            raise missing
+        return finished
 
 
 @contextlib.contextmanager
-def working(run: OpenRun, console: Console, workers: int | None) -> Iterator[tuple[AuditProgress, dict[str, Any]]]:
-    """A progress bar, and an entry in `audit.json` on this session, which gets its "execution" inside.
+def begin(
+    plan: Audit, model: Model | str | os.PathLike[str] | Autoencoder, out: str | os.PathLike[str], means: Means
+) -> Iterator[Session]:
+    """All of `run` that comes before the work, and its errors; no other session may work in the folder meanwhile."""
+    check_number("save_every", means.save_every, low=0)
+    parts = means.parts
+    if parts is not None and "://" not in parts:
+        parts = os.path.abspath(parts)
+    with contextlib.ExitStack() as stack:
+        if means.on_cluster:
+            stack.enter_context(cluster.connected(means.ray, means.workers))
+        opened_model = as_model(model, in_workers=means.on_cluster)
+        kind = cluster.device_kind(opened_model.device) if means.on_cluster else opened_model.kind
+        crew = cluster.number_of_workers(means.workers, kind) if means.on_cluster else None
+        sources = {split: images.source.name for split, images in plan.splits.items()}
+        description = describe(plan, opened_model.autoencoder, kind, opened_model.name, sources, parts)
+        checked = cluster.without_gpu(plan) if means.on_cluster else plan
+        streams, remarks = prepare(checked, opened_model.autoencoder)
+        opened = stack.enter_context(open_run(plan.splits, description, Path(out), means.resume, means.output.remark))
+        for remark in remarks:
+            means.output.remark(remark)
+        if crew is None:
+            bench = Workbench(plan, streams, opened.folder.parts, means.save_every)
+            make_work = functools.partial(_in_this_process, bench)
+        else:
+            threads = 1 if means.ray else cluster.threads_of_each(crew)
+            task = cluster.make_task(plan, opened, opened_model.load, kind, means.save_every, threads)
+            make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.remark)
+        yield Session(plan, opened, means, crew, make_work)
 
-    workers: the number of worker processes; None: this process does the work.
+
+def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], list[str]]:
+    """The streams of the methods, and what there is to remark on them. Raises as `Audit.prepare`."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        streams = plan.prepare(autoencoder)
+    return streams, sorted({str(warning.message) for warning in caught if warning.category is RuntimeWarning})
+
+
+def _in_this_process(bench: Workbench, show: Callable[[Record], None], skip: Callable[[str], None]) -> Work:
+    return lambda method, shards, wanted: bench.work(method, shards, wanted, show, skip)
+
+
+def _by_workers(
+    task: cluster.Task,
+    folder: Folder,
+    workers: int,
+    remark: Callable[[str], None],
+    show: Callable[[Record], None],
+    skip: Callable[[str], None],
+) -> Work:
+    return cluster.Crew(task, folder, workers, show, skip, remark).work
+
+
+def missing(audit: Audit, folder: Folder, method: str) -> dict[Cell, list[int]]:
+    """The images of each cell of the method that are not done yet."""
+    return {
+        cell: np.setdiff1d(audit.splits[cell.split].usable(), folder.done(cell)).tolist()
+        for cell in audit.cells(method)
+        if not folder.is_complete(cell)
+    }
+
+
+def count_missing(audit: Audit, folder: Folder) -> int:
+    """The recoveries that are not done yet, of all methods."""
+    return sum(len(indices) for method in audit.methods for indices in missing(audit, folder, method).values())
+
+
+def count_all(audit: Audit) -> int:
+    """All the recoveries of an audit."""
+    return sum(len(audit.splits[cell.split].usable()) for cell in audit.cells())
+
+
+def run_audit(audit: Audit, folder: Folder, work: Work) -> dict[str, str]:
+    """Do what is missing of the audit. Returns, of each method that was worked on, how it was run.
+
+    The folder may hold a part of the audit already: nothing in it is done again, and what comes of it all is the same
+    as without an interruption. A cell of which images are missing afterwards is left as it is.
     """
-    todo = count_missing(run.audit, run.folder)
-    total = count_all(run.audit)
-    entry = session(run.audit.slots, workers)
-    if todo:
-        run.description["sessions"].append(entry)
-        write_description(run.folder.path, run.description)
-    if todo < total:
-        console.print(f"{total - todo} of {total} recoveries were done before.", highlight=False)
-    began = time.monotonic()
-    with AuditProgress(total, total - todo, console) as progress, warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
-        try:
-            yield progress, entry
-        finally:
-            entry["seconds"] = round(time.monotonic() - began, 3)
-            entry["recoveries"] = progress.done - (total - todo)
-            write_description(run.folder.path, run.description)
+    execution = {}
+    others = [method for method in audit.methods if method != audit.headline]
+    for method in (audit.headline, *others):
+        wanted = None if method == audit.headline else _shown(audit, folder, method)
+        todo = missing(audit, folder, method)
+        if any(todo.values()):
+            execution[method] = work(method, shards_of(todo), wanted)
+            todo = missing(audit, folder, method)
+        for cell, indices in todo.items():
+            if not indices:
+                _complete(audit, folder, cell, wanted)
+    return execution
 
 
-def finish(run: OpenRun, skipped: list[str], console: Console) -> Path:
-    """The report of a run that was worked on. Raises MissingImagesError, after it, where something is missing."""
-    left = count_missing(run.audit, run.folder)
-    why = f"what workers wrote is not in {run.folder.parts.address}: give a place that all of them see as --parts"
-    if skipped:
-        why = f"images could not be read, first: {skipped[0]}"
-    missing = MissingImagesError(f"{left} recoveries are missing; {why}")
-    if left == count_all(run.audit):  # nothing to report on
-        raise missing
-    path = report(run.folder.path, console)
-    if left:
-        raise missing
-    return path
+def _shown(audit: Audit, folder: Folder, method: str) -> dict[Cell, frozenset[int]]:
+    """The gallery shows what all methods made of the images that were chosen by the results of the first one."""
+    return {
+        cell: frozenset(choose_shown(folder.read(Cell(cell.split, cell.mask, audit.headline))))
+        for cell in audit.cells(method)
+    }
 
 
-def report(run: Path, console: Console) -> Path:
-    """Write `summary.json` and `report.html` of a run, print the table; returns the path of the report.
-
-    Raises ValueError for a folder that is not a run's.
-    """
-    results = read_results(run)
-    summary = summarise(results)
-    path = write_report(results, summary)
-    console.print(make_table(summary))
-    return path
+def _complete(audit: Audit, folder: Folder, cell: Cell, wanted: Mapping[Cell, frozenset[int]] | None) -> None:
+    columns = folder.read(cell)
+    if not len(columns["index"]):  # no image of the split can be used
+        return
+    shown = choose_shown(columns) if wanted is None else wanted[cell]
+    kept = extremes(errors(columns), audit.keep_images)
+    folder.complete(cell, list(shown), columns["index"][sorted(kept)].tolist())

@@ -20,10 +20,9 @@ from memrecon_fast.audit.store import pictures as gallery
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.degradation import erase
-from memrecon_fast.engine.inflight import SHARE_OF_MEMORY, InFlight, slots_by_default
 from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.samples import Finished, Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.methods import METHODS, Open
 
 IMAGES_IN_SHARD = 64
 READ_AHEAD = 64
@@ -51,24 +50,21 @@ def shards_of(todo: Mapping[Cell, Iterable[int]]) -> list[Shard]:
 
 
 class Workbench:
-    """The solvers of an audit with their slots, and where the results go.
+    """The methods of an audit, and where the results go.
 
+    streams: of `Audit.prepare`; each is opened when it is its turn, so that it has all the memory.
     seconds_between_parts: what is done is written once so much time has passed, and when the work ends or is ended.
     """
 
     def __init__(
         self,
         audit: Audit,
-        solvers: Mapping[str, AnySolver],
+        streams: Mapping[str, Open],
         parts: Parts,
         seconds_between_parts: float = SECONDS_BETWEEN_PARTS,
     ) -> None:
-        share = SHARE_OF_MEMORY / len(solvers)
         self._audit, self._parts, self._seconds = audit, parts, seconds_between_parts
-        self._in_flight = {
-            method: InFlight(solver, audit.slots or slots_by_default(solver, share))
-            for method, solver in solvers.items()
-        }
+        self._streams = streams
 
     def work(
         self,
@@ -85,12 +81,12 @@ class Workbench:
         report: called with each record. skip: called with the message for each image that could not be read; it is
         left out. saved: called after each part file. Whatever ends the work early, what is done is saved.
         """
-        in_flight = self._in_flight[method]
+        stream = self._streams[method](self._audit.slots)
         saver = Saver(self._parts, wanted, self._audit.keep_images, self._seconds, saved)
         try:
             with (
                 contextlib.closing(prefetch(self._samples(shards, skip), READ_AHEAD)) as samples,
-                contextlib.closing(in_flight.batches(samples)) as batches,
+                contextlib.closing(stream.batches(samples)) as batches,
             ):
                 for batch in batches:
                     for finished, record in zip(batch, records_of(batch), strict=True):
@@ -98,14 +94,14 @@ class Workbench:
                         report(record)
         finally:
             saver.save()
-        return f"{in_flight.solver.backend}, {in_flight.execution}, {in_flight.slots} slots"
+        return stream.how
 
     def _samples(self, shards: Iterable[Shard], skip: Callable[[str], None]) -> Iterator[Sample]:
         audit = self._audit
         noise_std = 0.0 if audit.degraded else audit.noise_std  # what is degraded has its noise already
         for shard in shards:
             images, mask = audit.splits[shard.cell.split], audit.masks[shard.cell.mask]
-            known_mask = mask if shard.cell.method == "known-mask" else None
+            known_mask = mask if METHODS[shard.cell.method].mask == "given" else None
             for index in shard.indices:
                 try:
                     original = images[index]

@@ -115,6 +115,11 @@ class InFlight:
             return f"eager: {reason}"
         return "CUDA graph" if any(one.captured for one in graphs) else "eager"
 
+    @property
+    def how(self) -> str:
+        """How it runs, in a few words: backend, execution and slots."""
+        return f"{self.solver.backend}, {self.execution}, {self.slots} slots"
+
     def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
         """Pass `samples` through the slots; yields each image some time after it is done.
 

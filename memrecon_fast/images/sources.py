@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from memrecon_fast.audit import DESCRIPTION
 from memrecon_fast.common.files import replacing
 from memrecon_fast.images.decode import (
     ARRAY_SUFFIXES,
@@ -31,6 +30,8 @@ from memrecon_fast.images.decode import (
 )
 
 CHANNELS = (1, 3)
+NOT_OURS = "audit.json"
+"""A folder that holds this file is that of an audit, and its pictures are none to read."""
 PARQUET_SUFFIX = ".parquet"
 PIXEL_RANGE = (0.0, 1.0)
 NOISY_PIXEL_RANGE = (-1.0, 2.0)
@@ -47,6 +48,8 @@ class Source:
     """Reads an image: uint8 or float32 in [0, 1], (H, W, 1) or (H, W, 3). May be called by several threads.
 
     Raises ValueError, which says what is wrong, without the name of the image, where it cannot be used."""
+    name: str = ""
+    """What the user calls all of them."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,6 +70,10 @@ def open_source(text: str | os.PathLike[str], pixel_range: tuple[float, float] =
     Raises FileNotFoundError, ValueError or TypeError for what is wrong with all of it; a wrong image says so when read.
     """
     text = os.fspath(text)
+    return dataclasses.replace(_open(text, pixel_range), name=text)
+
+
+def _open(text: str, pixel_range: tuple[float, float]) -> Source:
     if not text:  # Path("") is the current folder
         raise ValueError("a source of images must be named; its name is empty")
     if text.startswith("torchvision:"):
@@ -88,7 +95,8 @@ def open_source(text: str | os.PathLike[str], pixel_range: tuple[float, float] =
 
 def from_array(array: NDArray[Any], what: str = "the array") -> Source:
     """The images of an array in memory, see `open_source`; `what` names it in errors."""
-    return Source(_indices(len(array)), partial(_read_from_array, array, _check_array(array, what)))
+    read = partial(_read_from_array, array, _check_array(array, what))
+    return Source(_indices(len(array)), read, f"{len(array)} images")
 
 
 def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Source:
@@ -120,7 +128,8 @@ def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Sourc
         file.seek(0)
         if _write_header(file, first, count) != header:  # NumPy leaves room in it for a longer first axis
             raise ValueError(f"{count} images are too many for one file")
-    return Source(_indices(count), _ArrayFile(spool, np.load(spool, mmap_mode="r"), channels_last=True))
+    read = _ArrayFile(spool, np.load(spool, mmap_mode="r"), channels_last=True)
+    return Source(_indices(count), read, f"{count} images")
 
 
 def _open_folder(folder: Path) -> Source:
@@ -141,7 +150,7 @@ def _files_below(folder: Path) -> list[str]:
     found: list[str] = []
     try:
         for parent, folders, files in os.walk(folder, onerror=_raise):
-            if DESCRIPTION in files:  # the folder of an audit, which may be beside the images
+            if NOT_OURS in files:  # the folder of an audit, which may be beside the images
                 folders.clear()
                 continue
             folders[:] = [name for name in folders if not name.startswith(".")]

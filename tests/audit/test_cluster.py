@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast.audit import cluster
-from memrecon_fast.audit.opening import open_run
+from memrecon_fast.audit.model import Model
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.session import MissingImagesError, conduct_on_cluster
-from memrecon_fast.audit.store.manifest import describe
+from memrecon_fast.audit.progress import Output
+from memrecon_fast.audit.session import Means, MissingImagesError, begin
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import Shard
 from memrecon_fast.images.scan import open_images, scan
@@ -58,11 +58,10 @@ def run_by_workers(
     workers: int = 2,
     parts: str | None = None,
 ) -> None:
-    sources = dict.fromkeys(audit.splits, "somewhere")
-    description = describe(audit, autoencoder, "cpu", "model", sources, parts)
-    with open_run(audit, description, run, False, print) as opened:
-        task = cluster.make_task(opened, load or functools.partial(autoencoder.to), "cpu", 0.1, 1)
-        conduct_on_cluster(opened, task, workers, Console(quiet=True))
+    model = Model("model", autoencoder, load or functools.partial(autoencoder.to), "cpu")
+    output = Output(Console(quiet=True), print)
+    with begin(audit, model, run, Means(workers, parts=parts, save_every=0.1, output=output)) as session:
+        session.work()
 
 
 def ancestors(process: int) -> list[int]:

@@ -65,11 +65,16 @@ def test_a_noisy_audit_does_not_put_the_kept_pixels_back(memorised: Memorised) -
     assert dataclasses.replace(noisy) == noisy
 
 
+def solvers_of(audit: Audit, autoencoder: nn.Module) -> dict[str, Any]:
+    """The solver of each method that has slots."""
+    return {method: stream.args[0] for method, stream in audit.prepare(autoencoder).items()}  # type: ignore[attr-defined]
+
+
 def test_what_noise_leaves_of_a_score_is_enough_to_be_recognised(memorised: Memorised) -> None:
     """Of the pixels that count and carry noise: where the mask is known, those that are kept, of any of the masks."""
     audit = small_audit(memorised, noise_std=0.02)
     fewest = min(int(mask.sum()) for mask in audit.masks.values())
-    solvers = audit.prepare(memorised.autoencoder)
+    solvers = solvers_of(audit, memorised.autoencoder)
     for method, noisy in (("paper", 192), ("known-mask", fewest)):
         expected = SETTINGS.recognized_below + noise_floor(0.02, noisy, 192)
         assert solvers[method].recognized_below == expected
@@ -98,7 +103,7 @@ def test_the_first_blind_method_is_the_headline(memorised: Memorised, methods: t
 
 def test_each_method_has_a_solver(memorised: Memorised) -> None:
     audit = small_audit(memorised, methods=("iterate", "paper", "accelerated"))
-    solvers = audit.prepare(memorised.autoencoder)
+    solvers = solvers_of(audit, memorised.autoencoder)
     assert [type(solvers[method]).__name__ for method in audit.methods] == [
         "IterationSolver",
         "PaperSolver",
@@ -112,7 +117,7 @@ def test_methods_try_the_gammas_that_were_given_or_their_own(memorised: Memorise
     methods = ("accelerated", "paper", "known-mask")
     for gamma, starts, attempts in ((None, 1, (3, 1, 1)), (0.3, 1, (1, 1, 1)), ((0.3, 1.0), 2, (4, 4, 2))):
         audit = small_audit(memorised, methods=methods, settings=mf.Settings(gamma=gamma, starts=starts))
-        solvers = audit.prepare(memorised.autoencoder)
+        solvers = solvers_of(audit, memorised.autoencoder)
         assert tuple(solvers[method].attempts for method in methods) == attempts
 
 

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit import run as run_module
 from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.analysis.statistics import errors
-from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit
-from memrecon_fast.audit.run import choose_shown, missing
+from memrecon_fast.audit.report.showcase import choose_shown
+from memrecon_fast.audit.session import missing, run_audit
+from memrecon_fast.audit.store.opening import IMAGES
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.pictures import choose
 from memrecon_fast.audit.store.records import MAX_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.images.scan import read_images, scan
 from memrecon_fast.images.sources import Source, from_array
-from memrecon_fast.methods import BLIND
+from memrecon_fast.methods import METHODS
 from tests.helpers.auditing import (
     MASKS,
     NEVER,
@@ -101,7 +101,7 @@ def test_records_say_what_recover_and_iterate_say(
         assert list(columns["status"]) == [mf.Status(int(status)).name for status in expected.status]
         clipped = mf.metrics.psnr(expected.images.clamp(0, 1), images).clamp(max=MAX_PSNR)
         np.testing.assert_allclose(columns["psnr"], clipped, rtol=1e-12)
-        if method in BLIND:
+        if METHODS[method].mask == "estimated":
             wrong = (expected.masks != mask).flatten(1).double().mean(1)
             np.testing.assert_allclose(columns["wrong_mask_share"], wrong, rtol=1e-14)
         else:
@@ -530,7 +530,7 @@ def test_how_each_method_was_run_is_returned(memorised: Memorised, tmp_path: Pat
         return f"as {method} is run"
 
     audit = dataclasses.replace(audit, methods=("iterate", "paper"))
-    assert run_module.run_audit(audit, folder_of(tmp_path), work) == {
+    assert run_audit(audit, folder_of(tmp_path), work) == {
         "iterate": "as iterate is run",
         "paper": "as paper is run",
     }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import memrecon_fast as mf
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.session import MissingImagesError, carry_out
+from memrecon_fast.audit.session import MissingImagesError
 from memrecon_fast.images.scan import open_images, scan
 from memrecon_fast.images.sources import from_iterable
 from tests.helpers.auditing import SETTINGS, SHAPE
@@ -27,7 +27,7 @@ def test_an_audit_from_python_of_any_iterable(memorised: Memorised, tmp_path: Pa
     members = scan(from_iterable(my_images(), tmp_path / "members.npy"))
     audit = Audit({"members": members}, MASKS, settings=SETTINGS)
     console = Console(record=True, width=200)
-    report = carry_out(audit, memorised.autoencoder, tmp_path / "run", console=console)
+    report = mf.audit.run(audit, memorised.autoencoder, tmp_path / "run", progress=console).report
     assert report == tmp_path / "run" / "report.html"
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["model"] == "Sequential"
@@ -36,7 +36,7 @@ def test_an_audit_from_python_of_any_iterable(memorised: Memorised, tmp_path: Pa
     rate = mf.metrics.recovery_rate(mf.metrics.mse(recovery.images, memorised.members), mf.metrics.APPROXIMATE_MSE)
     (row,) = [row for row in summary["rows"] if row["method"] == "paper"]
     assert row["approximate_rate"] == rate > 0.3
-    carry_out(audit, memorised.autoencoder, tmp_path / "run", console=console)
+    mf.audit.run(audit, memorised.autoencoder, tmp_path / "run", progress=console)
     assert "64 of 64 recoveries were done before" in console.export_text()
     assert len(json.loads((tmp_path / "run" / "summary.json").read_text())["sessions"]) == 1
 
@@ -49,10 +49,10 @@ def test_what_is_missing_in_the_end_is_said_after_the_report(memorised: Memorise
     changed[5] = 0
     np.save(path, changed)
     with pytest.raises(MissingImagesError, match=r"1 recoveries are missing; images could not be read, first: 5 has"):
-        carry_out(audit, memorised.autoencoder, tmp_path / "run", console=Console(quiet=True))
+        mf.audit.run(audit, memorised.autoencoder, tmp_path / "run", progress=False)
     assert "ended early" in (tmp_path / "run" / "report.html").read_text()
     np.save(path, memorised.members.numpy())
-    carry_out(audit, memorised.autoencoder, tmp_path / "run", console=Console(quiet=True))
+    mf.audit.run(audit, memorised.autoencoder, tmp_path / "run", progress=False)
     assert "ended early" not in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -62,4 +62,4 @@ def test_where_nothing_can_be_done_the_reason_is_said(memorised: Memorised, tmp_
     audit = Audit({"members": open_images(path)}, MASKS, ("known-mask",))
     np.save(path, 1 - memorised.members.numpy())
     with pytest.raises(MissingImagesError, match=r"16 recoveries are missing; images could not be read, first: 0 has"):
-        carry_out(audit, memorised.autoencoder, tmp_path / "run", console=Console(quiet=True))
+        mf.audit.run(audit, memorised.autoencoder, tmp_path / "run", progress=False)

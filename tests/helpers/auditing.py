@@ -11,12 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit import DESCRIPTION
-from memrecon_fast.audit.opening import open_run
-from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.run import run_audit
+from memrecon_fast.audit.plan import Audit, describe
+from memrecon_fast.audit.session import run_audit
 from memrecon_fast.audit.store.folder import LOCK, Folder
-from memrecon_fast.audit.store.manifest import describe
+from memrecon_fast.audit.store.manifest import DESCRIPTION
+from memrecon_fast.audit.store.opening import open_run
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import RECORDS, Cell, Columns, Record
 from memrecon_fast.audit.worker import Workbench
@@ -70,7 +69,7 @@ def run(
     """Begin the run or continue it; returns the remarks, and the messages on images that were skipped."""
     remarks: list[str] = []
     description = describe(audit, autoencoder, "cpu", "model", dict.fromkeys(audit.splits, "somewhere"), parts)
-    with open_run(audit, description, path, False, remarks.append) as opened:
+    with open_run(audit.splits, description, path, False, remarks.append) as opened:
         bench = Workbench(audit, audit.prepare(autoencoder), opened.folder.parts, seconds)
         run_audit(
             audit,

@@ -20,12 +20,11 @@ from pathlib import Path
 import torch
 
 from memrecon_fast import autoencoders, cli
-from memrecon_fast.audit import opening
-from memrecon_fast.audit import session as conduct  # what a child would import
+from memrecon_fast.audit import session  # what a child would import
 from memrecon_fast.images import sources
 
 SECONDS_BETWEEN_LOOKS = 0.005
-__all__ = ["autoencoders", "conduct", "opening", "sources"]
+__all__ = ["autoencoders", "session", "sources"]
 
 
 def main(kills: int, arguments: Sequence[str]) -> None:

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 import memrecon_fast as mf
 from memrecon_fast.audit.analysis.results import Results, read_results
-from memrecon_fast.audit.opening import IMAGES
-from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.run import choose_shown
+from memrecon_fast.audit.plan import Audit, describe
+from memrecon_fast.audit.report.showcase import choose_shown
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import describe, session, write_description
+from memrecon_fast.audit.store.manifest import session, write_description
+from memrecon_fast.audit.store.opening import IMAGES
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.records import MAX_PSNR, RECORDS, Cell, Record
 from memrecon_fast.images.scan import CELLS, Images, write_images

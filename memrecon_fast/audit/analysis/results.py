@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.recognitions import Recognition, gather_recognitions
-from memrecon_fast.audit.opening import IMAGES
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
+from memrecon_fast.audit.store.opening import IMAGES
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.images.scan import read_images

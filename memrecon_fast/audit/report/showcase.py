@@ -9,9 +9,9 @@ import numpy as np
 
 from memrecon_fast.audit.analysis.recognitions import Recognition
 from memrecon_fast.audit.analysis.results import VERDICTS, Results
-from memrecon_fast.audit.analysis.statistics import scores
+from memrecon_fast.audit.analysis.statistics import errors, scores
 from memrecon_fast.audit.report.embedding import embed_image, embed_mask
-from memrecon_fast.audit.run import choose_shown
+from memrecon_fast.audit.store import pictures as gallery
 from memrecon_fast.audit.store.pictures import GROUPS, Picture
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.methods import BLIND
@@ -19,6 +19,11 @@ from memrecon_fast.methods import BLIND
 MAX_CHARACTERS = 9_000_000
 """Of all pictures of a report together, about; beyond, they are shown with half or a quarter of their pixels."""
 _REDUCTIONS = (1, 2, 4)
+
+
+def choose_shown(columns: Columns) -> dict[int, str]:
+    """The images of a cell that the gallery shows: index → group."""
+    return {int(columns["index"][at]): group for at, group in gallery.choose(errors(columns)).items()}
 
 
 def make_showcase(results: Results) -> list[dict[str, Any]]:

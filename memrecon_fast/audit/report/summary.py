@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,18 @@ ROWS = "summary.csv"
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """Write `summary.json`, `summary.csv` and `verdicts.csv`; returns the content of the first."""
+    """Make the summary and write its files; returns the content of `summary.json`."""
+    summary = make_summary(results)
+    write_summary(results, summary)
+    return summary
+
+
+def make_summary(results: Results) -> dict[str, Any]:
+    """The content of `summary.json`."""
     description, plan = results.description, results.description["plan"]
     counts = description["counts"]
     recognitions = results.recognitions
-    summary = {
+    return {
         "rows": [
             summarise_cell(cell, columns, recognitions.get((cell.mask, cell.method)), results.verdicts)
             for cell, columns in results.cells.items()
@@ -51,18 +58,21 @@ def summarise(results: Results) -> dict[str, Any]:
         "methods": results.methods,
         "headline": results.headline,
         "settings": plan["settings"],
-        "iterate": plan["iterate"],
+        **{name: plan[name] for name in results.methods if name in plan},
         "noise_std": plan["noise_std"],
         "degraded": results.degraded,
         "seconds": sum(session["seconds"] or 0 for session in description["sessions"]),
         "plan": plan,
         "sessions": description["sessions"],
     }
+
+
+def write_summary(results: Results, summary: Mapping[str, Any]) -> None:
+    """Write `summary.json`, `summary.csv` and `verdicts.csv`; summary: of `make_summary`."""
     write_json(results.folder.path / SUMMARY, summary)
     flat = [_flat(row) for row in summary["rows"]]
     write_csv(results.folder.path / ROWS, list(flat[0]), flat)
     write_verdicts(results)
-    return summary
 
 
 def _against_originals(results: Results) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class Folder:
 
     def read(self, cell: Cell) -> Columns:
         """The records of the cell so far, in the order of their indices: the columns of `Record` as arrays."""
+        table = self.table(cell)
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def table(self, cell: Cell) -> pa.Table:
+        """The same as an Arrow table."""
         table = self._complete(cell)
         if table is None:
             try:
@@ -68,7 +73,7 @@ class Folder:
                 table = self._complete(cell)  # an audit that is at work has put it in order meanwhile
                 if table is None:
                     raise
-        return {name: table[name].to_numpy() for name in table.column_names}
+        return table
 
     def pictures(self, cell: Cell, indices: Sequence[int]) -> list[Picture]:
         """Those of these images that were kept."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
-import re
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,21 +12,17 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from torch import Tensor, nn
 
 import memrecon_fast
-from memrecon_fast.audit import DESCRIPTION
-from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.common.files import replacing
-from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.images.decode import printable
-from memrecon_fast.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE
 
+DESCRIPTION = "audit.json"
+"""The file that says what a run is: a folder that holds it is a run's."""
 _KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
 _PLAN = (
-    "model", "images", "image_shape", "masks", "methods", "settings", "iterate", "noise_std", "degraded", "keep_images",
-    "device", "parts",
+    "model", "images", "image_shape", "masks", "methods", "settings", "noise_std", "degraded", "keep_images", "device",
+    "parts",
 )  # fmt: skip
 _MEANING = {
     "model": "the model's weights or layers",
@@ -37,40 +30,6 @@ _MEANING = {
     "images.controls": "the controls",
     "parts": "--parts",
 }
-
-
-def describe(
-    audit: Audit, autoencoder: Autoencoder, device: str, model: str, sources: Mapping[str, str], parts: str | None
-) -> dict[str, Any]:
-    """What is audited, for JSON; `sessions` are added as the run is worked on. "kept": the entries that a mask keeps.
-
-    model, sources: as the user named them. device: "cpu" or "cuda". parts: where the part files are, see
-    `parts.Parts`; None: in the run's folder.
-    """
-    return {
-        "id": uuid.uuid4().hex,
-        "model": printable(model),
-        "sources": {split: printable(source) for split, source in sources.items()},
-        "counts": {
-            split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
-        },
-        "kept": {name: int(mask.sum()) for name, mask in audit.masks.items()},
-        "plan": {
-            "model": model_digest(autoencoder),
-            "images": {split: images.digest() for split, images in audit.splits.items()},
-            "image_shape": list(audit.image_shape),
-            "masks": {name: _digest([mask]) for name, mask in audit.masks.items()},
-            "methods": list(audit.methods),
-            "settings": audit.settings.to_dict(),
-            "iterate": {"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
-            "noise_std": audit.noise_std,
-            "degraded": audit.degraded,
-            "keep_images": audit.keep_images,
-            "device": device,
-            "parts": parts,
-        },
-        "sessions": [],
-    }
 
 
 def session(slots: int | None, workers: int | None) -> dict[str, Any]:
@@ -136,7 +95,7 @@ def cells_of(description: Mapping[str, Any]) -> list[Cell]:
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In words, what differs between the plans of two runs."""
-    flat_before, flat_now = _flatten(before), _flatten(now)
+    flat_before, flat_now = (_flatten(plan) for plan in (before, now))
     found = []
     for name in {**flat_before, **flat_now}:
         old, new = flat_before.get(name), flat_now.get(name)
@@ -151,35 +110,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def model_digest(autoencoder: Autoencoder) -> str:
-    """SHA-256 of the layers, as they are printed, and of all parameters and buffers, as they are before it is used.
-
-    Of a callable that is no nn.Module the name alone, as nothing else is known of it.
-    """
-    if not isinstance(autoencoder, nn.Module):
-        return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
-    code = autoencoder.code if isinstance(autoencoder, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
-    layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {code}"
-    layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
-    tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
-    return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _digest(parts: list[str | Tensor]) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            found.update(part.encode())
-        else:
-            found.update(f" {part.dtype} {tuple(part.shape)} ".encode())
-            found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+def without_other_methods(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the plan says of methods that it does not have: earlier versions always described "iterate"."""
+    return {name: value for name, value in plan.items() if name in _PLAN or name in plan["methods"]}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit import DESCRIPTION
+from memrecon_fast.audit.plan import describe, model_digest
 from memrecon_fast.audit.store.manifest import (
+    DESCRIPTION,
     cells_of,
-    describe,
     differences,
-    model_digest,
     parts_of,
     read_description,
     session,

@@ -1,20 +1,19 @@
-"""The demonstration: a small autoencoder, trained on photographs until it knows them by heart, and its audit."""
+"""`memrecon demo`: a small autoencoder, trained on photographs until it knows them by heart, and its audit."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
-from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.session import carry_out
-from memrecon_fast.images.photographs import make_photographs
-from memrecon_fast.images.scan import open_images
+from memrecon_fast.cli.lines import checking, keeping_records
 
 IMAGES = 30
 SIZE = 16
@@ -23,6 +22,21 @@ DEPTH = 6
 TARGET_LOSS = 1e-9
 MAX_STEPS = 3000
 METHODS = ("accelerated", "paper", "iterate")
+
+
+def demo(
+    out: Annotated[Path | None, typer.Option(help="folder for the run [default: memrecon-demo]")] = None,
+) -> None:
+    """Train on photographs that come with scikit-image, audit, print a table, write a report. Takes a few minutes."""
+    with checking():
+        from memrecon_fast.audit.store.folder import check_empty
+
+        run = out or _free_folder("memrecon-demo")
+        check_empty(run)
+        run.mkdir(parents=True, exist_ok=True)
+    with keeping_records(run / "run", resumable=False):
+        path = run_demo(run, Console())
+    typer.echo(f"The report: {path}")
 
 
 def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
@@ -35,6 +49,10 @@ def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: in
 
 
 def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Path:
+    from memrecon_fast import audit
+    from memrecon_fast.images.photographs import make_photographs
+    from memrecon_fast.images.scan import open_images
+
     members, controls = make_photographs(images, images, SIZE)
     sources = {"members": folder / "members.npy", "controls": folder / "controls.npy"}
     for path, pixels in zip(sources.values(), (members, controls), strict=True):
@@ -46,17 +64,16 @@ def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Pa
     autoencoders.save(model, model_path)
     console.print(f"  loss {result.loss:.1e} after {result.steps} steps, {result.seconds:.0f} s")
 
-    audit = Audit(
-        splits={split: open_images(str(path)) for split, path in sources.items()},
+    plan = audit.Audit(
+        splits={split: open_images(path) for split, path in sources.items()},
         masks={name: degradation.make_mask(name, (3, SIZE, SIZE)) for name in degradation.MASKS},
         methods=METHODS,
     )
     console.print(
-        f"Recovering them and {images} photographs that it has never seen, from copies under {len(audit.masks)} masks, "
-        f"by {len(audit.methods)} methods …"
+        f"Recovering them and {images} photographs that it has never seen, from copies under {len(plan.masks)} masks, "
+        f"by {len(plan.methods)} methods …"
     )
-    named = {split: str(path) for split, path in sources.items()}
-    return carry_out(audit, model, folder / "run", model=str(model_path), sources=named, console=console)
+    return audit.run(plan, audit.open_model(model_path, device="cpu"), folder / "run", progress=console).report
 
 
 @contextlib.contextmanager
@@ -68,3 +85,11 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _free_folder(name: str) -> Path:
+    """A folder of this name, or this name and a number, that does not exist."""
+    number = 1
+    while (path := Path(name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return path

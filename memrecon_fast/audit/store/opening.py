@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.audit import DESCRIPTION
-from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.store.folder import Folder, check_empty, locked
 from memrecon_fast.audit.store.manifest import (
+    DESCRIPTION,
+    cells_of,
     differences,
     parts_of,
     read_description,
     versions,
+    without_other_methods,
     write_description,
 )
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.images.duplicates import find_near_duplicates
-from memrecon_fast.images.scan import read_images, write_images
+from memrecon_fast.images.scan import Images, read_images, write_images
 
 IMAGES = "images.parquet"
 _MAX_NAMED = 3
@@ -30,7 +31,6 @@ _MAX_NAMED = 3
 class OpenRun:
     """A run that is worked on."""
 
-    audit: Audit
     folder: Folder
     description: dict[str, Any]
     """The content of `audit.json`."""
@@ -38,12 +38,18 @@ class OpenRun:
 
 @contextlib.contextmanager
 def open_run(
-    audit: Audit, description: Mapping[str, Any], run: Path, resume: bool, remark: Callable[[str], None]
+    splits: Mapping[str, Images],
+    description: Mapping[str, Any],
+    run: Path,
+    resume: bool,
+    remark: Callable[[str], None],
 ) -> Iterator[OpenRun]:
     """The folder of a run, new or to be continued, with no other one at work in it.
 
-    description: of `describe`. resume: there must be a run to continue. remark: called with what there is to say, in
-    one line each. Raises ValueError where the folder holds something else, or a run that differs: with what differs.
+    splits: the images of the audit. description: of `plan.describe`. resume: there must be a run to continue. remark:
+    called with what there is to say, in one line each.
+
+    Raises ValueError where the folder holds something else, or a run that differs: with what differs.
     """
     if not check_run_folder(run, resume):
         Parts(parts_of(run, description)).check()
@@ -51,7 +57,7 @@ def open_run(
     with locked(run):
         if (run / DESCRIPTION).exists():
             before = read_description(run)
-            _check_same(audit, before, description, run)
+            _check_same(splits, before, description, run)
             _remark_on_versions(before["sessions"], remark)
             description = before
             Parts(parts_of(run, description)).check()
@@ -59,10 +65,10 @@ def open_run(
             write_description(run, description)  # before all else: what is not empty must be a run's
         folder = Folder(run, Parts(parts_of(run, description)))
         if not (run / IMAGES).exists():
-            _write_images(audit, run)
-        for damaged in folder.mend(audit.cells()):
+            _write_images(splits, description, run)
+        for damaged in folder.mend(cells_of(description)):
             remark(f"{damaged}; what it held is done again")
-        yield OpenRun(audit, folder, dict(description))
+        yield OpenRun(folder, dict(description))
 
 
 def check_run_folder(run: Path, resume: bool) -> bool:
@@ -75,11 +81,11 @@ def check_run_folder(run: Path, resume: bool) -> bool:
     return False
 
 
-def _write_images(audit: Audit, run: Path) -> None:
+def _write_images(splits: Mapping[str, Images], description: Mapping[str, Any], run: Path) -> None:
     near_duplicates = {}
-    if "controls" in audit.splits and not audit.degraded:  # degraded ones differ less than their originals
-        near_duplicates = find_near_duplicates(audit.splits["members"], audit.splits["controls"])
-    write_images(run / IMAGES, audit.splits, near_duplicates)
+    if "controls" in splits and not description["plan"]["degraded"]:  # degraded ones differ less than their originals
+        near_duplicates = find_near_duplicates(splits["members"], splits["controls"])
+    write_images(run / IMAGES, splits, near_duplicates)
 
 
 def _remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[[str], None]) -> None:
@@ -91,24 +97,24 @@ def _remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[
         remark(f"the last bits of what follows may differ from what was done before: {', '.join(changed)}")
 
 
-def _check_same(audit: Audit, before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
-    found = differences(before["plan"], now["plan"])
+def _check_same(splits: Mapping[str, Images], before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
+    found = differences(without_other_methods(before["plan"]), now["plan"])
     if not found:
         return
-    changed = _changed_images(audit, run)
+    changed = _changed_images(splits, run)
     raise ValueError(
         f"{run} holds another audit; it can be continued only as it was begun. What differs: {', '.join(found)}"
         + (f" ({changed})" if changed else "")
     )
 
 
-def _changed_images(audit: Audit, run: Path) -> str:
+def _changed_images(splits: Mapping[str, Images], run: Path) -> str:
     """Which images are not those that the run was begun with, in words."""
     if not (run / IMAGES).exists():
         return ""
     table = read_images(run / IMAGES)
     words = []
-    for split, images in audit.splits.items():
+    for split, images in splits.items():
         ours = table["split"] == split
         before = dict(zip(table["name"][ours], table["sha256"][ours], strict=True))
         now = dict(zip(images.names, images.sha256, strict=True))

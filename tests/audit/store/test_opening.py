@@ -10,10 +10,10 @@ import pytest
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit import DESCRIPTION, opening
-from memrecon_fast.audit.opening import IMAGES, check_run_folder, open_run
-from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.store.manifest import describe, read_description, session, write_description
+from memrecon_fast.audit.plan import Audit, describe
+from memrecon_fast.audit.store import opening
+from memrecon_fast.audit.store.manifest import DESCRIPTION, read_description, session, write_description
+from memrecon_fast.audit.store.opening import IMAGES, check_run_folder, open_run
 from memrecon_fast.audit.store.parts import Row
 from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.images.scan import Images, read_images, scan
@@ -58,8 +58,7 @@ def begin(
     audit = audit or make_audit()
     remarks: list[str] = []
     description = describe(audit, autoencoder or model(), device, name, dict.fromkeys(audit.splits, name), parts)
-    with open_run(audit, description, run, resume, remarks.append) as opened:
-        assert opened.audit is audit
+    with open_run(audit.splits, description, run, resume, remarks.append) as opened:
         assert opened.folder.path == run
     return opened.description, remarks
 
@@ -122,7 +121,7 @@ def test_whether_there_is_a_run_can_be_asked_before_any_work(tmp_path: Path) -> 
 def test_a_folder_at_which_another_audit_is_at_work_is_refused(tmp_path: Path) -> None:
     audit = make_audit()
     description = describe(audit, model(), "cpu", "model", {}, None)
-    with open_run(audit, description, tmp_path, False, print):
+    with open_run(audit.splits, description, tmp_path, False, print):
         for resume in (False, True):
             with pytest.raises(ValueError, match=f"another audit is at work in {tmp_path}"):
                 begin(tmp_path, resume=resume)
@@ -251,7 +250,7 @@ def test_several_differences_are_all_named(tmp_path: Path) -> None:
 def test_damaged_parts_are_remarked_on(tmp_path: Path) -> None:
     audit = make_audit()
     cell = Cell("members", "center", "paper")
-    with open_run(audit, describe(audit, model(), "cpu", "model", {}, None), tmp_path, False, print) as opened:
+    with open_run(audit.splits, describe(audit, model(), "cpu", "model", {}, None), tmp_path, False, print) as opened:
         opened.folder.parts.write(cell, [Row(make_record(cell, 2))])
     path = tmp_path / RECORDS / cell.file_stem / "bad.parquet"
     path.write_bytes(b"bad")
@@ -277,7 +276,7 @@ def test_two_runs_with_parts_under_one_address_do_not_meet(tmp_path: Path) -> No
     done = []
     for name in ("one", "two"):
         description = describe(audit, model(), "cpu", "model", {}, str(tmp_path / "parts"))
-        with open_run(audit, description, tmp_path / name, False, print) as opened:
+        with open_run(audit.splits, description, tmp_path / name, False, print) as opened:
             done.append(opened.folder.done(cell).tolist())
             opened.folder.parts.write(cell, [Row(make_record(cell, 2))])
     assert done == [[], []]
@@ -308,14 +307,14 @@ def test_what_describes_no_run_is_refused(tmp_path: Path) -> None:
 def test_another_audit_where_the_first_one_had_hardly_begun(memorised: Memorised, tmp_path: Path) -> None:
     audit = small_audit(memorised)
     description = describe(audit, memorised.autoencoder, "cpu", "model", {}, None)
-    with opening.open_run(audit, description, tmp_path / "run", False, print):
+    with opening.open_run(audit.splits, description, tmp_path / "run", False, print):
         pass
     (tmp_path / "run" / opening.IMAGES).unlink()
     other = small_audit(memorised, noise_std=0.01)
     now = describe(other, memorised.autoencoder, "cpu", "model", {}, None)
     with (
         pytest.raises(ValueError, match=r"What differs: .*noise_std \(0.0 then, 0.01 now\)"),
-        opening.open_run(other, now, tmp_path / "run", False, print),
+        opening.open_run(other.splits, now, tmp_path / "run", False, print),
     ):
         pytest.fail("it was opened")
 

@@ -1,0 +1,80 @@
+"""A run that was opened to be read: its records, its summary and its pictures; it may be unfinished."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+
+from memrecon_fast.audit.analysis.results import Results, read_results
+from memrecon_fast.audit.report.page import REPORT, write_report
+from memrecon_fast.audit.report.summary import make_summary, write_summary
+from memrecon_fast.audit.report.table import make_table
+from memrecon_fast.audit.store.manifest import cells_of, read_description
+from memrecon_fast.audit.store.pictures import Picture
+from memrecon_fast.audit.store.records import Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The folder of an audit, read when it is asked for; what is asked for once stays as it was then."""
+
+    path: Path
+
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """The content of `audit.json`: what was audited, and each session of work on it."""
+        return read_description(self.path)
+
+    @functools.cached_property
+    def results(self) -> Results:
+        """All that the summary is made of. Raises ValueError where no image was done, or a file is damaged."""
+        return read_results(self.path)
+
+    @functools.cached_property
+    def records(self) -> pa.Table:
+        """A row for each image, mask and method that was done, as in `records/`; `.to_pandas()` makes a DataFrame."""
+        return pa.concat_tables([self.results.folder.table(cell) for cell in cells_of(self.description)])
+
+    @functools.cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of `summary.json`: rates, for members and controls, by mask and method."""
+        return make_summary(self.results)
+
+    @property
+    def report(self) -> Path:
+        """The path of `report.html`."""
+        return self.path / REPORT
+
+    @property
+    def missing(self) -> int:
+        """How many recoveries have not been done."""
+        return self.results.missing()
+
+    def pictures(self, split: str, mask: str, method: str) -> list[Picture]:
+        """The best, the borderline and the worst images of a cell: original, degraded, recovered, mask; uint8."""
+        cell = Cell(split, mask, method)
+        if cell not in cells_of(self.description):
+            raise ValueError(f"the run {self.path} has no {split} under the mask {mask!r} by the method {method!r}")
+        folder = self.results.folder
+        return folder.pictures(cell, folder.table(cell)["index"].to_pylist())
+
+    def write_report(self, console: Console | None = None) -> Path:
+        """Write summary.json, summary.csv, verdicts.csv and report.html, and show the table; returns the report."""
+        write_summary(self.results, self.summary)
+        path = write_report(self.results, self.summary)
+        if console is not None:
+            console.print(make_table(self.summary))
+        return path
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the folder of an audit, finished or not. Raises ValueError for a folder that is not a run's."""
+    opened = Run(Path(path))
+    assert opened.description  # read now, so that what is no run is said at once
+    return opened

@@ -1,0 +1,1 @@
+"""What the recovery is compared with: methods that are no iteration in slots."""

@@ -1,0 +1,77 @@
+"""`memrecon train`: an autoencoder that reconstructs images to a target loss."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from memrecon_fast.autoencoders import PRESETS
+from memrecon_fast.cli.lines import checking
+from memrecon_fast.cli.texts import DEVICE_HELP, IMAGES_HELP
+
+
+def train(
+    images: Annotated[str, typer.Argument(help=IMAGES_HELP)],
+    out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
+    architecture: Annotated[str, typer.Option(help=", ".join(PRESETS))] = PRESETS[0],
+    activation: Annotated[str, typer.Option(help="leaky_relu, prelu or softplus")] = "leaky_relu",
+    width: Annotated[int | None, typer.Option(help="hidden units, or channels of a U-Net at full resolution")] = None,
+    target_loss: Annotated[float, typer.Option(help="mean squared error at which to stop")] = 1e-8,
+    max_steps: Annotated[int, typer.Option(help="at most this many steps")] = 4000,
+    batch_size: Annotated[int | None, typer.Option(help="images per step [default: all]")] = None,
+    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="of the first weights and the batches")] = 42,
+    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many images")] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="folder for the state of the training, and for a model at each power of ten")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the state in --checkpoints")] = False,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+) -> None:
+    """Train an autoencoder until it reconstructs IMAGES to a target loss."""
+    console = Console()
+    with checking():
+        from memrecon_fast import autoencoders
+        from memrecon_fast.audit.model import find_device
+        from memrecon_fast.images.scan import open_images
+
+        _check_model_path(out)
+        opened = open_images(images, limit=limit)
+        pixels = opened.stack()
+        model = autoencoders.build(architecture, opened.image_shape, activation=activation, width=width, seed=seed)
+        model.to(find_device(device))
+        result = autoencoders.train(
+            model,
+            pixels,
+            target_loss,
+            max_steps=max_steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            checkpoint_folder=checkpoints,
+            resume=resume,
+            progress=console.is_terminal,
+        )
+    autoencoders.save(model, out)
+    reached = "reached" if result.reached_target else "did not reach"
+    typer.echo(
+        f"{out}: {reached} the target loss {target_loss:g} with {result.loss:.2e} on {len(pixels)} images, "
+        f"{result.steps} steps, {result.seconds:.0f} s"
+    )
+
+
+def _check_model_path(path: Path) -> None:
+    """Raise ValueError where no model could be written, before the time of a training is spent."""
+    if path.suffix != ".safetensors" or not path.parent.is_dir():
+        raise ValueError(f"--out must be a .safetensors file in a folder that exists, not {path}")
+    if path.is_dir():
+        raise ValueError(f"--out must be a file; {path} is a folder")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out: no file can be written in {path.parent}: {error.strerror}") from error

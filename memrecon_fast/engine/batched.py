@@ -1,0 +1,69 @@
+"""Methods that are no iteration in slots: a function of a batch of degraded images and their masks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterable
+
+import torch
+from torch import Tensor
+
+from memrecon_fast.engine.leaving import leave
+from memrecon_fast.engine.review import score
+from memrecon_fast.engine.samples import Done, Finished, Results, Sample
+from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.transfer import working_on
+from memrecon_fast.results import Status
+
+IMAGES_AT_ONCE = 64
+
+
+class Batched:
+    """A stream of images through a function, many at a time.
+
+    function: of degraded images, float32 (B, *image_shape), and their masks, bool, the same shape, True = kept; gives
+        the estimates, float32, the same shape. Each estimate must depend on its own image alone.
+    scorer: a solver whose autoencoder scores the estimates, with one application each; it does no work.
+    images_at_once: B at most; None: 64.
+    """
+
+    how = "batches, without slots"
+
+    def __init__(
+        self, function: Callable[[Tensor, Tensor], Tensor], scorer: AnySolver, images_at_once: int | None = None
+    ) -> None:
+        self._function, self._scorer = function, scorer
+        self._count = images_at_once or IMAGES_AT_ONCE
+
+    def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
+        """The samples, each with what came of it. Raises ValueError for one that comes without its mask."""
+        self._scorer.prox.check_unchanged()
+        waiting = iter(samples)
+        while batch := list(itertools.islice(waiting, self._count)):
+            yield self._finish(batch)
+
+    def _finish(self, samples: list[Sample]) -> list[Finished]:
+        prox = self._scorer.prox
+        known = [sample.mask for sample in samples if sample.mask is not None]
+        if len(known) < len(samples):
+            missing = next(sample.index for sample in samples if sample.mask is None)
+            raise ValueError(f"image {missing} comes without its mask")
+        degraded, masks = torch.stack([sample.degraded for sample in samples]), torch.stack(known)
+        images = self._function(degraded, masks)
+        with working_on(prox.device):
+            estimates, observed, kept = (prox.to_rows(x.to(prox.device)) for x in (images, degraded, masks))
+            count = len(samples)
+            diverged = ~estimates.isfinite().all(dim=1)
+            ones = torch.ones(count, dtype=torch.int32, device=prox.device)
+            results = Results(
+                images=estimates,
+                masks=kept,
+                given=observed.masked_fill(~kept, 0.0),
+                outer_iterations=ones,
+                evaluations=torch.zeros_like(ones),
+                status=torch.where(diverged, int(Status.DIVERGED), int(Status.CONVERGED)).to(torch.int8),
+                residual=torch.full((count,), torch.nan, device=prox.device),
+            )
+            scored = score(prox, self._scorer.ops, results, self._count)
+            leaving = leave(Done(samples, scored), prox)
+        return [finished for _, finished in leaving.pairs()]
