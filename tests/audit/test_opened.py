@@ -1,0 +1,54 @@
+"""`mf.audit.open`: a run, finished or not, as it is read again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import memrecon_fast as mf
+from memrecon_fast.audit.store.records import RECORDS, SCHEMA
+from tests.helpers.auditing import Interruption, run, small_audit
+from tests.helpers.memorised import Memorised
+
+DATA = Path(__file__).parents[1] / "data" / "e44d08c"
+
+
+def test_a_finished_run(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "finished", tmp_path / "run")
+    opened = mf.audit.open(tmp_path / "run")
+    assert opened.missing == 0
+    assert opened.records.schema == SCHEMA
+    assert len(opened.records) == 2 * 4 * (10 + 8)
+    cells = pq.read_table(tmp_path / "run" / RECORDS).group_by(["split", "mask", "method"]).aggregate([("mse", "sum")])
+    ours = opened.records.group_by(["split", "mask", "method"]).aggregate([("mse", "sum")])
+    assert {tuple(row.values()) for row in ours.to_pylist()} == {tuple(row.values()) for row in cells.to_pylist()}
+    assert opened.summary == json.loads((tmp_path / "run" / "summary.json").read_text())
+    pictures = opened.pictures("members", "center", "paper")
+    assert len(pictures) == 10
+    assert {picture.recovered.shape for picture in pictures} == {(3, 8, 8)}
+    with pytest.raises(ValueError, match="has no members under the mask 'half' by the method 'paper'"):
+        opened.pictures("members", "half", "paper")
+    assert not opened.report.exists()
+    assert opened.write_report() == opened.report
+    assert opened.report.is_file()
+
+
+def test_an_unfinished_run(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised)
+    with pytest.raises(KeyboardInterrupt):
+        run(audit, memorised.autoencoder, tmp_path / "run", report=Interruption(20), seconds=0)
+    opened = mf.audit.open(tmp_path / "run")
+    assert len(opened.records) == 21
+    assert opened.missing == 3 * 2 * 32 - 21
+    assert opened.summary["missing"] == opened.missing
+    mf.audit.run(audit, memorised.autoencoder, tmp_path / "again", progress=False)
+    assert len(opened.records) == 21  # as it was when it was read
+
+
+def test_what_is_no_run_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not the folder of a run: there is no"):
+        mf.audit.open(tmp_path)

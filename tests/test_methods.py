@@ -1,0 +1,113 @@
+"""What the methods are; and one from outside the package, which goes all the way through an audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import memrecon_fast as mf
+from memrecon_fast.audit.plan import GIVEN, Audit
+from memrecon_fast.baselines.inpainting import inpaint
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.batched import Batched
+from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Method, Open, find, headline_of
+from memrecon_fast.recovery import prepare_iterate
+from tests.helpers.auditing import MASKS, images_of, small_audit
+from tests.helpers.memorised import Memorised
+
+
+def test_the_methods_of_the_package() -> None:
+    assert {name: (method.mask, method.scored) for name, method in METHODS.items()} == {
+        "accelerated": ("estimated", True),
+        "paper": ("estimated", True),
+        "known-mask": ("given", True),
+        "iterate": ("unused", False),
+        "inpaint": ("given", False),
+    }
+    assert DEFAULT_METHODS == ("accelerated", "paper", "known-mask", "iterate")
+    with pytest.raises(ValueError, match="method must be one of 'accelerated', 'paper', .* not 'newton'"):  # noqa: RUF043
+        find("newton")
+
+
+def test_the_headline_method_estimates_the_mask_where_there_is_such_a_one() -> None:
+    assert headline_of(("iterate", "paper", "accelerated")) == "accelerated"
+    assert headline_of(("inpaint", "iterate", "paper")) == "paper"
+    assert headline_of(("inpaint", "iterate")) == "inpaint"
+
+
+def fill_with_grey(degraded: Tensor, masks: Tensor) -> Tensor:
+    return torch.where(masks, degraded, 0.5)
+
+
+def prepare_grey(autoencoder: Autoencoder, shape: Sequence[int], settings: mf.Settings, backend: str) -> Open:
+    return partial(Batched, fill_with_grey, prepare_iterate(autoencoder, shape, backend=backend))
+
+
+GREY = Method("grey", mask="given", scored=False, prepare=prepare_grey, identity={"level": 0.5})
+
+
+def test_a_method_from_outside_is_audited_like_the_others(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, GREY.name, GREY)
+    plan = small_audit(memorised, methods=("paper", "grey"))
+    run = mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
+    table = run.records.filter([method == "grey" for method in run.records["method"].to_pylist()])
+    assert len(table) == 2 * 2 * 16
+    assert set(table["evaluations"].to_pylist()) == {0}
+    assert table["wrong_mask_share"].null_count == len(table)
+    for split, images in (("members", memorised.members), ("controls", memorised.controls)):
+        for name in MASKS:
+            mask = plan.masks[name]
+            expected = mf.metrics.mse(fill_with_grey(images * mask, mask.expand_as(images)), images)
+            ours = [row["mse"] for row in table.to_pylist() if (row["split"], row["mask"]) == (split, name)]
+            torch.testing.assert_close(torch.tensor(ours, dtype=torch.float64), expected, rtol=1e-12, atol=0)
+    rows = [row for row in run.summary["rows"] if row["method"] == "grey"]
+    assert len(rows) == 4
+    assert {row["recognized_rate"] for row in rows} == {None}  # it is not scored
+    assert run.summary["plan"]["grey"] == run.summary["grey"] == {"level": 0.5}
+    page = run.report.read_text()
+    assert '<th scope="row">grey</th><td>level 0.5</td>' in page
+    assert json.loads((tmp_path / "run" / "audit.json").read_text())["sessions"][0]["execution"]["grey"] == GREY_RAN
+
+
+GREY_RAN = "batches, without slots"
+
+
+def test_a_run_is_known_by_what_its_methods_rest_on(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, GREY.name, GREY)
+    plan = small_audit(memorised, methods=("grey",))
+    mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
+    darker = Method("grey", mask="given", scored=False, prepare=prepare_grey, identity={"level": 0.25})
+    monkeypatch.setitem(METHODS, GREY.name, darker)
+    with pytest.raises(ValueError, match=r"What differs: grey.level \(0.5 then, 0.25 now\)"):
+        mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
+
+
+def test_inpainting_knows_nothing_of_the_model(memorised: Memorised, tmp_path: Path) -> None:
+    plan = small_audit(memorised, methods=("inpaint",))
+    records = [
+        mf.audit.run(plan, model, tmp_path / name, progress=False).records
+        for name, model in (("trained", memorised.autoencoder), ("other", torch.nn.Identity().eval()))
+    ]
+    columns = ["index", "split", "mask", "mse", "psnr", "accurate", "approximate", "misfit", "explained"]
+    assert records[0].select(columns).equals(records[1].select(columns))
+    expected = inpaint(memorised.members * plan.masks["center"], plan.masks["center"].expand(16, -1, -1, -1))
+    mse = mf.metrics.mse(expected, memorised.members)
+    ours = [row["mse"] for row in records[0].to_pylist() if (row["split"], row["mask"]) == ("members", "center")]
+    torch.testing.assert_close(torch.tensor(ours, dtype=torch.float64), mse, rtol=1e-12, atol=0)
+
+
+def test_degraded_images_need_methods_whose_estimates_are_scored(memorised: Memorised) -> None:
+    masks = {GIVEN: torch.ones(3, 8, 8, dtype=torch.bool)}
+    for method in ("iterate", "inpaint"):
+        with pytest.raises(ValueError, match=f"what {method} makes of degraded images cannot be judged"):
+            Audit({"members": images_of(memorised.members)}, masks, (method,), degraded=True)
