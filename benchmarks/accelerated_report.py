@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW, noise_floor
 from memrecon_fast.metrics import APPROXIMATE_MSE
+from memrecon_fast.results import RECOGNIZED_BELOW, noise_floor
 from memrecon_fast.settings import SOLVERS
 
 Row = dict[str, Any]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 ACCURATE_MSE = 1e-7
@@ -31,11 +33,33 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return -10 * torch.log10(mse(a, b))
 
 
-def clipped_psnr(estimates: Tensor, originals: Tensor) -> Tensor:
-    """`psnr` of the estimates clipped to [0, 1], NaN taken as 0: a diverged estimate then cannot spoil a mean."""
-    return psnr(torch.nan_to_num(estimates, nan=0.0).clamp(0, 1), originals)
-
-
 def recovery_rate(mse: Tensor, threshold: float) -> float:
     """The share of images whose MSE is below `threshold`; NaN counts as not recovered. NaN for no images at all."""
     return float((mse < threshold).double().mean())
+
+
+def mse_of_rows(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`mse` of each row, float64 (B,), for arrays (B, d); to the last bit the same however many rows there are."""
+    differences = np.subtract(a, b, dtype=np.float64)
+    means: NDArray[np.float64] = np.square(differences, out=differences).mean(axis=1)
+    return means
+
+
+def clipped_mse_of_rows(estimates: NDArray[np.float32], originals: NDArray[np.float32]) -> NDArray[np.float64]:
+    """`mse_of_rows` of the estimates clipped to [0, 1], NaN taken as 0: finite for diverged estimates too."""
+    return mse_of_rows(np.nan_to_num(estimates, nan=0.0).clip(0, 1), originals)
+
+
+def psnr_of(mse: ArrayLike) -> NDArray[np.float64]:
+    """The PSNR in dB, 10 log₁₀(1/MSE), of images with these mean squared errors; infinite where the MSE is 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(-10 * np.log10(mse), np.float64)
+
+
+def name_mse(mse: float) -> str:
+    """A mean squared error as people write it: 5e-4."""
+    return np.format_float_scientific(mse, trim="-", exp_digits=1)
+
+
+THRESHOLD_NAMES = {"approximate": name_mse(APPROXIMATE_MSE), "accurate": name_mse(ACCURATE_MSE)}
+THRESHOLD_PSNRS = {"approximate": float(psnr_of(APPROXIMATE_MSE)), "accurate": float(psnr_of(ACCURATE_MSE))}

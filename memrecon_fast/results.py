@@ -1,9 +1,10 @@
-"""What a recovery answers (`Recovery`, `Status`), and the score by which an estimate is recognised."""
+"""What a recovery returns (`Recovery`, `Status`), and the score by which an estimate is recognised."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 
 import torch
 
@@ -12,6 +13,10 @@ RUNNING = -1
 MIN_EXPLAINED = 0.9
 """Of ‖y‖²: what an estimate must explain for its score to mean anything. Where the kept pixels are nearly black, a mask
 of zeros explains them away, and any fixed point of the autoencoder would do."""
+RECOGNIZED_BELOW = 1e-4
+"""The highest threshold for scores, above what noise leaves. The lowest score of a control that was measured was
+1.4e-4. Controls never raise it: a few of them need not hold the one that comes closest. (`Settings.recognized_below` is
+lower: what can be recognized may still be made more exact.)"""
 
 
 class Status(enum.IntEnum):
@@ -81,3 +86,13 @@ class Recovery:
 def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: torch.Tensor) -> torch.Tensor:
     """‖f(x) − x‖²/d + ‖y − Hx‖²/d; infinite where less than `MIN_EXPLAINED` of ‖y‖² is explained."""
     return (fixed_point_mse + misfit).masked_fill(explained < MIN_EXPLAINED, torch.inf)
+
+
+def noise_floor(noise_std: float, noisy: int, pixels: int) -> float:
+    """What the noise in y leaves of the score of a perfect estimate, at most (two standard deviations).
+
+    noisy: how many of the `pixels` entries of y carry noise and count: all where the mask is estimated, those that are
+    kept where it is known. Of n entries the noise adds σ²n/d to the misfit, with a relative standard deviation √(2/n).
+    An estimate that holds some of the noise has a smaller misfit and is less of a fixed point: no more in all.
+    """
+    return noise_std**2 * noisy / pixels * (1 + 2 * math.sqrt(2 / noisy)) if noisy else 0.0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,12 +27,30 @@ def test_rate_counts_diverged_images_as_not_recovered() -> None:
     assert math.isnan(metrics.recovery_rate(torch.empty(0), 1e-7))
 
 
-def test_clipped_psnr_is_finite_for_diverged_estimates() -> None:
-    originals = torch.full((3, 1, 1, 2), 0.5)
-    estimates = torch.tensor([[math.nan, math.inf], [-math.inf, 7.0], [0.5, 0.6]]).view(3, 1, 1, 2)
-    assert metrics.clipped_psnr(estimates, originals).tolist() == pytest.approx(
+def test_the_clipped_psnr_is_finite_for_diverged_estimates() -> None:
+    originals = np.full((3, 2), 0.5, np.float32)
+    estimates = np.array([[math.nan, math.inf], [-math.inf, 7.0], [0.5, 0.6]], np.float32)
+    assert metrics.psnr_of(metrics.clipped_mse_of_rows(estimates, originals)).tolist() == pytest.approx(
         [-10 * math.log10(0.25), -10 * math.log10(0.25), -10 * math.log10(0.005)], abs=1e-5
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_are_compared_as_batches_are_and_each_as_if_it_were_alone() -> None:
+    a, b = np.random.default_rng(0).random((2, 37, 4001), np.float32)
+    a[1], a[2, 5] = b[1], math.nan
+    mse = metrics.mse_of_rows(a, b)
+    # sums of float64 in another order
+    np.testing.assert_allclose(mse, metrics.mse(torch.from_numpy(a), torch.from_numpy(b)), rtol=1e-13)
+    np.testing.assert_allclose(metrics.psnr_of(mse), metrics.psnr(torch.from_numpy(a), torch.from_numpy(b)), rtol=1e-13)
+    assert metrics.psnr_of(mse)[1] == math.inf
+    for row in range(len(a)):
+        np.testing.assert_array_equal(metrics.mse_of_rows(a[row : row + 1], b[row : row + 1])[0], mse[row])
+
+
+def test_the_thresholds_in_words() -> None:
+    assert metrics.THRESHOLD_NAMES == {"approximate": "5e-4", "accurate": "1e-7"}
+    assert pytest.approx({"approximate": 33.0103, "accurate": 70}, abs=1e-5) == metrics.THRESHOLD_PSNRS
 
 
 def test_shapes_must_agree() -> None:

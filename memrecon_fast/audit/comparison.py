@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast import metrics
@@ -69,18 +68,10 @@ def _errors(finished: Sequence[Finished]) -> list[_Errors]:
             [truth.mask for truth in truths],
         )
     )
-    mse = _mse(images, originals)
-    with np.errstate(divide="ignore"):  # equal images
-        psnr = -10 * np.log10(_mse(np.nan_to_num(images, nan=0.0).clip(0, 1), originals))
+    mse = metrics.mse_of_rows(images, originals)
+    psnr = metrics.psnr_of(metrics.clipped_mse_of_rows(images, originals))
     columns = (mse, np.minimum(psnr, MAX_PSNR), (masks != true_masks).mean(axis=1))
     return [_Errors(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
-
-
-def _mse(images: NDArray[np.float32], originals: NDArray[np.float32]) -> NDArray[np.float64]:
-    """`metrics.mse`; but the last bits too are the same however many images there are."""
-    differences = np.subtract(images, originals, dtype=np.float64)
-    means: NDArray[np.float64] = np.square(differences, out=differences).mean(axis=1)
-    return means
 
 
 def _record(one: Finished, errors: _Errors) -> Record:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import Images
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of
+from memrecon_fast.results import noise_floor
 from memrecon_fast.settings import Settings
 
 SPLITS = ("members", "controls")

@@ -11,8 +11,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW
 from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.results import RECOGNIZED_BELOW
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -16,12 +16,11 @@ import numpy as np
 from rich.console import Console
 
 from memrecon_fast.audit import cluster
-from memrecon_fast.audit.analysis.statistics import errors, extremes
+from memrecon_fast.audit.analysis.statistics import choose_shown, errors, extremes
 from memrecon_fast.audit.model import Model, as_model
 from memrecon_fast.audit.opened import Run
 from memrecon_fast.audit.plan import Audit, describe
 from memrecon_fast.audit.progress import AuditProgress, Output
-from memrecon_fast.audit.report.showcase import choose_shown
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import session as describe_session
 from memrecon_fast.audit.store.manifest import write_description

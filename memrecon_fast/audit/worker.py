@@ -13,11 +13,11 @@ from types import FrameType
 
 import numpy as np
 
-from memrecon_fast.audit.analysis.statistics import errors, extremes
+from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes
 from memrecon_fast.audit.comparison import Job, Truth, records_of
 from memrecon_fast.audit.plan import Audit
-from memrecon_fast.audit.store import pictures as gallery
 from memrecon_fast.audit.store.parts import Parts, Row
+from memrecon_fast.audit.store.pictures import make_picture
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.degradation import erase
 from memrecon_fast.engine.prefetch import prefetch
@@ -162,7 +162,7 @@ class Saver:
             if position in shown:
                 job: Job = finished.label
                 original = job.degraded if job.truth is None else job.truth.image
-                picture = gallery.make_picture(original, job.degraded, finished.image, finished.mask)
+                picture = make_picture(original, job.degraded, finished.image, finished.mask)
             if position in kept:
                 image, mask = finished.image.numpy(), finished.mask.numpy()
             rows[position] = Row(done.records[position], picture, image, mask)
@@ -181,7 +181,7 @@ class Saver:
         found = errors({name: np.array([getattr(one, name) for one in records], np.float64) for name in names})
         kept = {positions[at] for at in extremes(found, self._keep_images)}
         if self._wanted is None:
-            shown = {positions[at] for at in gallery.candidates(found)}
+            shown = {positions[at] for at in candidates(found)}
         else:
             wanted = self._wanted.get(cell, frozenset())
             shown = {position for position in positions if done.records[position].index in wanted}

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.plan import GIVEN, Audit, stated_shape
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.images.scan import Images, scan
 from memrecon_fast.images.sources import from_array
+from memrecon_fast.results import noise_floor
 from tests.helpers.auditing import SETTINGS, small_audit
 from tests.helpers.memorised import Memorised
 

@@ -11,18 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.analysis.recognition import noise_floor
-from memrecon_fast.audit.analysis.statistics import errors
+from memrecon_fast.audit.analysis.statistics import choose, choose_shown, errors
 from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit
-from memrecon_fast.audit.report.showcase import choose_shown
 from memrecon_fast.audit.session import missing, run_audit
 from memrecon_fast.audit.store.opening import IMAGES
 from memrecon_fast.audit.store.parts import Parts
-from memrecon_fast.audit.store.pictures import choose
 from memrecon_fast.audit.store.records import MAX_PSNR, RECORDS, Cell, cell_path
 from memrecon_fast.images.scan import read_images, scan
 from memrecon_fast.images.sources import Source, from_array
 from memrecon_fast.methods import METHODS
+from memrecon_fast.results import noise_floor
 from tests.helpers.auditing import (
     MASKS,
     NEVER,

@@ -14,10 +14,9 @@ from torch import nn
 
 import memrecon_fast as mf
 from memrecon_fast import Status
-from memrecon_fast.audit.analysis.statistics import errors, extremes
+from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes
 from memrecon_fast.audit.comparison import Job, Truth, records_of
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
-from memrecon_fast.audit.store import pictures as gallery
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.records import RECORDS, Cell, Record
 from memrecon_fast.audit.worker import IMAGES_IN_SHARD, Saver, Shard, Workbench, shards_of
@@ -144,7 +143,7 @@ def test_the_pixels_kept_are_those_that_all_images_together_would_choose(
     assert table["index"].to_pylist() == list(range(count))
     assert {at for at, image in enumerate(table["image"]) if image.is_valid} == extremes(found, keep_images)
     shown = {at for at, picture in enumerate(table["picture"]) if picture.is_valid}
-    assert shown == (gallery.candidates(found) if wanted is None else wanted[CELL])
+    assert shown == (candidates(found) if wanted is None else wanted[CELL])
 
 
 def test_pictures_are_kept_of_what_is_wanted(many: Images, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from memrecon_fast.common.files import remove_unfinished, replacing
+from memrecon_fast.common.files import remove_unfinished, replacing, write_csv, write_json
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -31,3 +31,16 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / temporary.name.replace("file", "other")).write_text("of another process")
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_numbers_stay_numbers_in_csv(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["a", "b", "c", "d"], [{"a": -1.5, "b": True, "c": None, "d": "ü"}])
+    assert (tmp_path / "a.csv").read_bytes() == '"a","b","c","d"\n-1.5,1,"","ü"\n'.encode()
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": "ü"})
+    assert (tmp_path / "a.json").read_bytes() == b'{\n  "a": "\\u00fc"\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 import memrecon_fast as mf
 from memrecon_fast.audit.analysis.results import Results, read_results
+from memrecon_fast.audit.analysis.statistics import choose_shown
 from memrecon_fast.audit.plan import Audit, describe
-from memrecon_fast.audit.report.showcase import choose_shown
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import session, write_description
 from memrecon_fast.audit.store.opening import IMAGES

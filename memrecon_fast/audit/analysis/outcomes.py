@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import errors, scores
 from memrecon_fast.audit.store.records import Cell
@@ -47,7 +48,7 @@ def gather_outcomes(results: Results, split: str) -> Outcomes:
     flags = {name: np.zeros(shape, bool) for name in ("tried", "accurate", "approximate", "diverged")}
     least, score, psnr = np.full(shape, np.inf), np.full(shape, np.inf), np.full(shape, np.nan)
     thresholds = np.zeros((*shape[:2], 1))
-    recognitions = results.recognitions
+    recognitions = recognitions_of(results)
     for m, method in enumerate(results.methods):
         for k, mask in enumerate(results.masks):
             columns = results.cells.get(Cell(split, mask, method))

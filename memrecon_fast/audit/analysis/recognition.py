@@ -8,17 +8,21 @@ is ‖f(x) − x‖²/d + ‖y − Hx‖²/d. How well it tells what was recover
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
-from memrecon_fast.audit.analysis.statistics import CONFIDENCE
+from memrecon_fast.audit.analysis.results import Results
+from memrecon_fast.audit.analysis.statistics import CONFIDENCE, scores
+from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.methods import BLIND, RECOGNIZED
+from memrecon_fast.results import RECOGNIZED_BELOW, noise_floor
 
-RECOGNIZED_BELOW = 1e-4
-"""The highest threshold, above what noise leaves. The lowest score of a control that was measured was 1.4e-4. Controls
-never raise it: a few of them need not hold the one that comes closest. (`Settings.recognized_below` is lower: what can
-be recognized may still be made more exact.)"""
 MARGIN = 2.0
 """The lowest score of a control is so many times the threshold at least, both above what noise leaves."""
 
@@ -45,16 +49,6 @@ class Calibration:
         return 1 - (1 - CONFIDENCE) ** (1 / self.controls) if self.controls else None
 
 
-def noise_floor(noise_std: float, noisy: int, pixels: int) -> float:
-    """What the noise in y leaves of the score of a perfect estimate, at most (two standard deviations).
-
-    noisy: how many of the `pixels` entries of y carry noise and count: all where the mask is estimated, those that are
-    kept where it is known. Of n entries the noise adds σ²n/d to the misfit, with a relative standard deviation √(2/n).
-    An estimate that holds some of the noise has a smaller misfit and is less of a fixed point: no more in all.
-    """
-    return noise_std**2 * noisy / pixels * (1 + 2 * math.sqrt(2 / noisy)) if noisy else 0.0
-
-
 def calibrate(controls: NDArray[np.float64], floor: float = 0.0) -> Calibration:
     """The threshold for the images of one mask and method.
 
@@ -74,7 +68,62 @@ def auc(members: NDArray[np.float64], controls: NDArray[np.float64]) -> float:
 
     members, controls: scores, at least one each; `statistics.roc` has the points.
     """
-    ordered = np.sort(controls)
-    higher = len(ordered) - np.searchsorted(ordered, members, side="right")
-    not_lower = len(ordered) - np.searchsorted(ordered, members, side="left")
-    return float((higher + not_lower).mean() / (2 * len(ordered)))
+    pairs = mannwhitneyu(controls, members, method="asymptotic").statistic  # exact all the same: p-values are not used
+    return float(pairs / len(members) / len(controls))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognition:
+    """The scores of a mask and method, and the threshold that its controls calibrate."""
+
+    mask: str
+    method: str
+    calibration: Calibration
+    members: NDArray[np.float64]
+    """Scores of the members that were tried."""
+    controls: NDArray[np.float64]
+    """Of the controls that were tried, without near-duplicates of members."""
+    closest: str | None = None
+    """The name of the control with the lowest score."""
+
+    def row(self) -> dict[str, Any]:
+        """For `summary.json`; None for what nothing is known of."""
+        lowest = float(self.controls.min(initial=np.inf))
+        both = len(self.members) and len(self.controls)
+        return {
+            "mask": self.mask,
+            "method": self.method,
+            "threshold": self.calibration.threshold,
+            "limit": self.calibration.limit,
+            "controls": len(self.controls),
+            "controls_below_limit": int((self.controls < self.calibration.limit).sum()),
+            "lowest_control": lowest if np.isfinite(lowest) else None,
+            "lowered_by": self.closest if self.calibration.threshold < self.calibration.limit else None,
+            "false_positive_bound": self.calibration.false_positive_bound,
+            "auc": auc(self.members, self.controls) if both else None,
+        }
+
+
+@functools.lru_cache(maxsize=1)
+def recognitions_of(results: Results) -> Mapping[tuple[str, str], Recognition]:
+    """By mask and method, for the methods whose estimates can be recognized. Remembered for the last results."""
+    gathered = {}
+    names, near_duplicates = results.images_of("controls")["name"], results.near_duplicates("controls")
+    for method in results.methods:
+        for mask in results.masks:
+            members, controls = (results.cells.get(Cell(split, mask, method)) for split in ("members", "controls"))
+            if method not in RECOGNIZED or (members is None and controls is None):
+                continue
+            of_members = np.empty(0) if members is None else scores(members)
+            of_controls, closest = np.empty(0), None
+            if controls is not None:
+                others = ~near_duplicates[controls["index"]]
+                of_controls = scores(controls)[others]
+                if len(of_controls):
+                    closest = names[controls["index"][others][of_controls.argmin()]]
+            pixels = int(np.prod(results.description["plan"]["image_shape"]))
+            noisy = pixels if method in BLIND else results.description["kept"][mask]
+            floor = noise_floor(results.description["plan"]["noise_std"], noisy, pixels)
+            calibration = calibrate(of_controls, floor)
+            gathered[mask, method] = Recognition(mask, method, calibration, of_members, of_controls, closest)
+    return types.MappingProxyType(gathered)

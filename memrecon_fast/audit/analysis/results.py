@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.analysis.recognitions import Recognition, gather_recognitions
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
 from memrecon_fast.audit.store.opening import IMAGES
@@ -24,7 +21,7 @@ VERDICTS = ("accurate", "approximate")
 """An accurate recovery is an approximate one too."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Results:
     """The content of a run's folder."""
 
@@ -63,13 +60,8 @@ class Results:
 
     @property
     def headline(self) -> str:
-        """The method that is spoken of first."""
+        """The headline method: see `methods.headline_of`."""
         return headline_of(self.methods)
-
-    @functools.cached_property
-    def recognitions(self) -> Mapping[tuple[str, str], Recognition]:
-        """By mask and method, see `recognitions.gather_recognitions`."""
-        return gather_recognitions(self)
 
     def images_of(self, split: str) -> Columns:
         """The rows of `images` of a split, in the order of their indices, which are 0, 1, 2, …"""

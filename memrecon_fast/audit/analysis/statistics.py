@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from memrecon_fast.audit.store.records import Columns
+from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 CONFIDENCE = 0.95
 FALSE_POSITIVE_RATES = (0.0, 0.001)
 """At which the true-positive rate is stated."""
+GROUPS = ("best", "borderline", "worst")
+"""Of the images that a gallery shows."""
+IN_EACH_GROUP = 4
 
 
 def rate_interval(successes: int, total: int) -> tuple[float, float]:
@@ -43,6 +47,33 @@ def extremes(errors: NDArray[np.float64], count: int) -> set[int]:
     return {*ascending[:count], *ascending[max(0, len(ascending) - count) :]}
 
 
+def choose(errors: NDArray[np.float64]) -> dict[int, str]:
+    """Which images a gallery shows: position → its group of `GROUPS`, in the order of the groups.
+
+    errors: the MSE of each, in the order of their indices, infinite where it diverged. The lowest errors, those nearest
+    to a threshold of recovery (as ratios) and the highest, no image twice; of equal ones the first.
+    """
+    ascending = np.argsort(errors, kind="stable")
+    best = ascending[:IN_EACH_GROUP]
+    worst = ascending[IN_EACH_GROUP:][-IN_EACH_GROUP:]
+    between = np.sort(ascending[IN_EACH_GROUP : len(ascending) - len(worst)])
+    borderline = between[np.argsort(_distance(errors[between]), kind="stable")[:IN_EACH_GROUP]]
+    groups = zip(GROUPS, (best, borderline[np.argsort(errors[borderline], kind="stable")], worst), strict=True)
+    return {int(position): group for group, positions in groups for position in positions}
+
+
+def candidates(errors: NDArray[np.float64]) -> set[int]:
+    """Positions that hold all of these images that `choose` may choose, whatever others there are."""
+    ascending = np.argsort(errors, kind="stable")
+    borderline = np.argsort(_distance(errors), kind="stable")[: 3 * IN_EACH_GROUP]
+    return {*ascending[:IN_EACH_GROUP].tolist(), *ascending[-2 * IN_EACH_GROUP :].tolist(), *borderline.tolist()}
+
+
+def choose_shown(columns: Columns) -> dict[int, str]:
+    """The images of a cell that the gallery shows: index → group."""
+    return {int(columns["index"][at]): group for at, group in choose(errors(columns)).items()}
+
+
 def roc(members: NDArray[np.float64], controls: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False- and true-positive rates, ascending, where an image whose MSE is below a threshold counts as a member.
 
@@ -71,3 +102,12 @@ def true_positives_at(
         "true_positive_rate": found / len(members),
         "interval": [low, high],
     }
+
+
+def _distance(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From the nearer of the two thresholds: the logarithm of the ratio."""
+    with np.errstate(divide="ignore"):  # equal images
+        logarithms = np.log(errors)
+    accurate, approximate = (np.abs(logarithms - np.log(limit)) for limit in (ACCURATE_MSE, APPROXIMATE_MSE))
+    nearer: NDArray[np.float64] = np.minimum(accurate, approximate)
+    return nearer

@@ -1,20 +1,48 @@
-"""The charts of rates: by mask and method, against the threshold, and of members against controls; as SVG text."""
+"""Charts as SVG text: rates by mask and method, against the threshold, and members against controls.
+
+With what all charts of a report share: colours, style, axes. The colours can be told apart with every kind of colour
+vision (Okabe & Ito).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.comparisons import Comparison
 from memrecon_fast.audit.analysis.statistics import errors, roc
-from memrecon_fast.audit.report.drawing import INK, colour_of, new_figure, percent_axis, pool, to_svg
-from memrecon_fast.audit.report.thresholds import NAMES
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
+from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, THRESHOLD_NAMES
 
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+CONTROL_COLOUR = "#8a8a8a"
+INK = "#222222"
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.edgecolor": "#999999",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "svg.hashsalt": "memrecon",  # the same run gives the same report
+    "grid.color": "#e4e4e4",
+    "text.parse_math": False,  # masks have the names of people's files
+}
 THRESHOLDS = np.logspace(-8, -2, 241)
 LONGEST_NAME = 28
 """Characters of a mask's name; the table has all of them."""
@@ -30,8 +58,8 @@ def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods:
     with new_figure(max(8.5, 0.45 * len(masks) * len(methods) + 1), 6.6) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes, measure, title in (
-            (upper, "approximate_rate", f"Approximate recovery (MSE < {NAMES['approximate']})"),
-            (lower, "accurate_rate", f"Accurate recovery (MSE < {NAMES['accurate']})"),
+            (upper, "approximate_rate", f"Approximate recovery (MSE < {THRESHOLD_NAMES['approximate']})"),
+            (lower, "accurate_rate", f"Accurate recovery (MSE < {THRESHOLD_NAMES['accurate']})"),
         ):
             width = 0.8 / len(methods)
             for number, method in enumerate(methods):
@@ -115,6 +143,42 @@ def draw_roc(comparisons: Sequence[Comparison], methods: Sequence[str]) -> str:
             axes.set_ylabel("% of members below it")
         panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return to_svg(figure)
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure in the style of the reports, which holds inside; in inches."""
+    with mpl.rc_context(_STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text, the same each time."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # in a mask's name, which the table has as well
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def percent_axis(axes: Axes, top: float = 100) -> None:
+    """Give the axes a scale from 0 to 100 % of images upwards."""
+    axes.set_ylim(0, top)
+    axes.set_yticks([0, 25, 50, 75, 100])
+    axes.set_ylabel("% of images")
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)
+
+
+def pool(cells: Mapping[Cell, Columns], split: str, method: str, column: str) -> NDArray[Any]:
+    """A column of the records of a split and method, over all masks."""
+    parts = [columns[column] for cell, columns in cells.items() if (cell.split, cell.method) == (split, method)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def colour_of(number: int) -> str:
+    """The colour of the method with this number."""
+    return COLOURS[number % len(COLOURS)]
 
 
 def _percent(row: Mapping[str, Any] | None, measure: str) -> float:

@@ -9,17 +9,16 @@ from typing import Any
 import jinja2
 
 from memrecon_fast.audit.analysis.comparisons import compare_over_masks
-from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW
+from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
-from memrecon_fast.audit.report.embedding import embed_svg
-from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr
-from memrecon_fast.audit.report.scores import draw_scores
-from memrecon_fast.audit.report.showcase import make_showcase
-from memrecon_fast.audit.report.thresholds import NAMES, PSNRS, name_mse
+from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr, draw_scores
+from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.common.files import replacing
 from memrecon_fast.methods import BLIND
+from memrecon_fast.metrics import THRESHOLD_NAMES, THRESHOLD_PSNRS, name_mse
+from memrecon_fast.results import RECOGNIZED_BELOW
 
 REPORT = "report.html"
 PICTURE_SIDE = 96
@@ -49,7 +48,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     rows, masks, methods = summary["rows"], summary["masks"], summary["methods"]
-    recognitions = results.recognitions
+    recognitions = recognitions_of(results)
     known = {} if results.degraded else _against_originals(results, summary)
     charts = {} if results.degraded else _charts_of_errors(results, summary)
     names = _DEGRADED_NAMES if results.degraded else _NAMES
@@ -74,8 +73,8 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         name_mse=name_mse,
         most_linear=MAX_LINEAR,
         verdicts_file=VERDICTS_FILE,
-        threshold_names=NAMES,
-        threshold_psnrs=PSNRS,
+        threshold_names=THRESHOLD_NAMES,
+        threshold_psnrs=THRESHOLD_PSNRS,
         picture_side=PICTURE_SIDE,
         **known,
     )

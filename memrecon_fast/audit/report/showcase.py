@@ -1,18 +1,23 @@
-"""The galleries of a report: for each mask and split the best, the borderline and the worst images."""
+"""The galleries of a report: for each mask and split the best, the borderline and the worst images.
+
+Pictures are embedded in the page as data addresses.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from memrecon_fast.audit.analysis.recognitions import Recognition
+from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import VERDICTS, Results
-from memrecon_fast.audit.analysis.statistics import errors, scores
-from memrecon_fast.audit.report.embedding import embed_image, embed_mask
-from memrecon_fast.audit.store import pictures as gallery
-from memrecon_fast.audit.store.pictures import GROUPS, Picture
+from memrecon_fast.audit.analysis.statistics import GROUPS, choose_shown, scores
+from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.methods import BLIND
 
@@ -21,16 +26,11 @@ MAX_CHARACTERS = 9_000_000
 _REDUCTIONS = (1, 2, 4)
 
 
-def choose_shown(columns: Columns) -> dict[int, str]:
-    """The images of a cell that the gallery shows: index → group."""
-    return {int(columns["index"][at]): group for at, group in gallery.choose(errors(columns)).items()}
-
-
 def make_showcase(results: Results) -> list[dict[str, Any]]:
-    """For each mask and split: the images that were chosen by the errors of the headline's method, and what every
+    """For each mask and split: the images that were chosen by the errors of the headline method, and what every
     method made of them. Raises ValueError where pictures cannot be read."""
     sections = []
-    recognitions = results.recognitions
+    recognitions = recognitions_of(results)
     names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
     for mask in results.masks:
         for split in results.splits:
@@ -66,6 +66,30 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
         if _characters(shown) <= MAX_CHARACTERS:
             break
     return shown
+
+
+def embed_image(pixels: NDArray[np.uint8], reduce: int = 1) -> str:
+    """uint8 (C, H, W), C = 1 or 3, as the address of a PNG, 1/`reduce` as high and wide."""
+    image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+    return _png(image.reduce(reduce))
+
+
+def embed_mask(mask: NDArray[np.uint8], reduce: int = 1) -> str:
+    """The same of 0 and 255 alone, a quarter of the size: one colour of 2 or 8 for each pixel."""
+    if reduce > 1:
+        whole = Image.fromarray(np.ascontiguousarray(mask.transpose(1, 2, 0).squeeze()))
+        mask = np.atleast_3d(np.asarray(whole.reduce(reduce))).transpose(2, 0, 1)
+    bits = mask > 127
+    weights = 1 << np.arange(len(bits))
+    image = Image.fromarray(np.tensordot(weights, bits, 1).astype(np.uint8))
+    colours = (np.arange(1 << len(bits))[:, None] & weights > 0) * np.uint8(255)
+    image.putpalette(np.broadcast_to(colours, (len(colours), 3)).tobytes())
+    return _png(image)
+
+
+def embed_svg(svg: str) -> str:
+    """A chart."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _show(
@@ -128,3 +152,9 @@ def _characters(shown: Any) -> int:
     if isinstance(shown, dict):
         return sum(map(_characters, shown.values()))
     return sum(map(_characters, shown)) if isinstance(shown, list) else 0
+
+
+def _png(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

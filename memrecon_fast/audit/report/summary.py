@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.comparisons import compare_by_mask, compare_over_masks
 from memrecon_fast.audit.analysis.outcomes import gather_outcomes
-from memrecon_fast.audit.analysis.recognitions import Recognition
+from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import rate_interval, scores
-from memrecon_fast.audit.report.notable import alone, near_duplicates, unusable
-from memrecon_fast.audit.report.spreadsheet import write_csv
-from memrecon_fast.audit.report.verdicts import count_verdicts, write_verdicts
-from memrecon_fast.audit.store.manifest import write_json
+from memrecon_fast.audit.report.verdicts import alone, count_verdicts, near_duplicates, unusable, write_verdicts
 from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.results import Status
 
 SUMMARY = "summary.json"
@@ -33,10 +31,10 @@ def summarise(results: Results) -> dict[str, Any]:
 
 
 def make_summary(results: Results) -> dict[str, Any]:
-    """The content of `summary.json`."""
+    """The content of `summary.json`; nothing is written."""
     description, plan = results.description, results.description["plan"]
     counts = description["counts"]
-    recognitions = results.recognitions
+    recognitions = recognitions_of(results)
     return {
         "rows": [
             summarise_cell(cell, columns, recognitions.get((cell.mask, cell.method)), results.verdicts)

@@ -9,11 +9,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from memrecon_fast.audit.report.thresholds import NAMES
+from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
 def make_table(summary: Mapping[str, Any]) -> Table:
-    """One line for each mask and method; members beside controls where there are any. summary: of `summarise`."""
+    """One line for each mask and method; members beside controls where there are any. summary: of `make_summary`."""
     return _table_without_originals(summary) if summary["degraded"] else _table_against_originals(summary)
 
 
@@ -76,6 +76,6 @@ def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _caption(with_controls: bool) -> str:
-    limits = f"approximately (MSE < {NAMES['approximate']}), accurately (MSE < {NAMES['accurate']})"
+    limits = f"approximately (MSE < {THRESHOLD_NAMES['approximate']}), accurately (MSE < {THRESHOLD_NAMES['accurate']})"
     text = f"Recovered: {limits}. PSNR: mean, dB."
     return text + (" Controls: approximately." if with_controls else "")

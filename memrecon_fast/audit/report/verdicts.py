@@ -1,4 +1,4 @@
-"""`verdicts.csv`: what a run says of each image, one line each."""
+"""What a run says of each image: `verdicts.csv`, one line each, and the few images that the summary names."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
 from memrecon_fast.audit.analysis.results import Results
-from memrecon_fast.audit.report.notable import only_method
-from memrecon_fast.audit.report.spreadsheet import write_csv
 from memrecon_fast.audit.store.records import Columns
+from memrecon_fast.common.files import write_csv
 from memrecon_fast.methods import RECOGNIZED
 
 VERDICTS_FILE = "verdicts.csv"
+MAX_NAMED = 20
+"""Images that the summary names of a kind; `verdicts.csv` has all of them."""
 _OF_IMAGE = ("split", "index", "name", "sha256", "problem", "near_duplicate_of")
 
 
@@ -22,9 +23,9 @@ def write_verdicts(results: Results) -> None:
     """Write the file: a line for each image of each split, whether it could be used or not.
 
     split, index, name, sha256, problem, near_duplicate_of: as in `images.parquet`; index and sha256 are exact, text
-    may have an apostrophe in front, see `spreadsheet.write_csv`.
+    may have an apostrophe in front, see `files.write_csv`.
     verdict: over all methods and masks, see `judge`. best_psnr: dB, the highest. best_score: the lowest.
-    only_approximate, only_accurate: the one method that recovered it, if there are several, see `notable.alone`.
+    only_approximate, only_accurate: the one method that recovered it, if there are several, see `alone`.
     METHOD_tried, METHOD_approximate, METHOD_accurate, METHOD_recognized, METHOD_diverged: under how many masks.
 
     Where the originals are unknown, there are no best_psnr, approximate and accurate, but only_recognized.
@@ -62,6 +63,69 @@ def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> ND
         "diverged": (outcomes.diverged | ~outcomes.tried).all(axis=both),
     }
     return np.select(list(conditions.values()), list(conditions), _otherwise(results))
+
+
+def unusable(results: Results) -> dict[str, dict[str, Any]]:
+    """For each split: how many images cannot be used, and the first of them with the reasons."""
+    found = {}
+    for split in results.splits:
+        images = results.images_of(split)
+        rows = [
+            {"name": str(name), "problem": str(problem)}
+            for name, problem in zip(images["name"], images["problem"], strict=True)
+            if problem is not None
+        ]
+        found[split] = {"count": len(rows), "first": rows[:MAX_NAMED]}
+    return found
+
+
+def near_duplicates(results: Results) -> dict[str, Any]:
+    """How many controls are nearly a member, how many of them came back by the headline method, and the first pairs."""
+    pairs = [
+        {"control": str(name), "member": str(member)}
+        for name, member in zip(results.images["name"], results.images["near_duplicate_of"], strict=True)
+        if member is not None
+    ]
+    back = 0
+    if "controls" in results.splits:
+        method = results.methods.index(results.headline)
+        recovered = gather_outcomes(results, "controls").came_back("approximate")[method]
+        back = int((recovered & results.near_duplicates("controls")).sum())
+    return {"count": len(pairs), "approximate": back, "first": pairs[:MAX_NAMED]}
+
+
+def alone(results: Results) -> list[dict[str, Any]]:
+    """For each method and verdict: members that came back by it under some mask, and by no other under any.
+
+    Only masks under which all methods have tried an image count, or else a method might seem better than one that has
+    not got so far. Nothing where there is one method only.
+    """
+    if len(results.methods) == 1:
+        return []
+    names = results.images_of("members")["name"]
+    found = []
+    for verdict in results.verdicts:
+        winners = only_method(results, "members", verdict)
+        for number, method in enumerate(results.methods):
+            ours = names[winners == number]
+            found.append(
+                {
+                    "method": method,
+                    "verdict": verdict,
+                    "count": len(ours),
+                    "first": [str(name) for name in ours[:MAX_NAMED]],
+                }
+            )
+    return found
+
+
+def only_method(results: Results, split: str, verdict: str) -> NDArray[np.int64]:
+    """(N,): the number of the method that alone recovered the image, see `alone`; -1 where there is none."""
+    outcomes = gather_outcomes(results, split)
+    fair = outcomes.tried.all(axis=0)
+    back = (getattr(outcomes, verdict) & fair).any(axis=1)
+    winners: NDArray[np.int64] = np.where(back.sum(axis=0) == 1, back.argmax(axis=0), -1)
+    return winners
 
 
 def _otherwise(results: Results) -> str:

@@ -15,7 +15,7 @@ import torch
 
 import memrecon_fast
 from memrecon_fast.audit.store.records import RECORDS, Cell
-from memrecon_fast.common.files import replacing
+from memrecon_fast.common.files import write_json
 
 DESCRIPTION = "audit.json"
 """The file that says what a run is: a folder that holds it is a run's."""
@@ -108,12 +108,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         else:
             found.append(f"{name.removeprefix('settings.')} ({_short(old)} then, {_short(new)} now)")
     return found
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write an object, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def without_other_methods(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast.common.files import replacing
-from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 GALLERY = "gallery"
-GROUPS = ("best", "borderline", "worst")
-IN_EACH_GROUP = 4
 LARGEST_SIDE = 128
 """Pixels; larger images are reduced to this by averaging."""
 
@@ -32,28 +29,6 @@ class Picture:
     recovered: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     """255 = kept."""
-
-
-def choose(errors: NDArray[np.float64]) -> dict[int, str]:
-    """Which images a gallery shows: position → its group of `GROUPS`, in the order of the groups.
-
-    errors: the MSE of each, in the order of their indices, infinite where it diverged. The lowest errors, those nearest
-    to a threshold of recovery (as ratios) and the highest, no image twice; of equal ones the first.
-    """
-    ascending = np.argsort(errors, kind="stable")
-    best = ascending[:IN_EACH_GROUP]
-    worst = ascending[IN_EACH_GROUP:][-IN_EACH_GROUP:]
-    between = np.sort(ascending[IN_EACH_GROUP : len(ascending) - len(worst)])
-    borderline = between[np.argsort(_distance(errors[between]), kind="stable")[:IN_EACH_GROUP]]
-    groups = zip(GROUPS, (best, borderline[np.argsort(errors[borderline], kind="stable")], worst), strict=True)
-    return {int(position): group for group, positions in groups for position in positions}
-
-
-def candidates(errors: NDArray[np.float64]) -> set[int]:
-    """Positions that hold all of these images that `choose` may choose, whatever others there are."""
-    ascending = np.argsort(errors, kind="stable")
-    borderline = np.argsort(_distance(errors), kind="stable")[: 3 * IN_EACH_GROUP]
-    return {*ascending[:IN_EACH_GROUP].tolist(), *ascending[-2 * IN_EACH_GROUP :].tolist(), *borderline.tolist()}
 
 
 def make_picture(original: Tensor, degraded: Tensor, recovered: Tensor, mask: Tensor) -> NDArray[np.uint8]:
@@ -81,15 +56,6 @@ def read_pictures(path: Path) -> list[Picture]:
         return [Picture(int(index), *pixels) for index, *pixels in zip(*columns, strict=True)]
     except Exception as error:  # NumPy and its decompressors raise many kinds on a damaged file
         raise ValueError(f"{path} cannot be read as pictures of an audit: {error}") from error
-
-
-def _distance(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From the nearer of the two thresholds: the logarithm of the ratio."""
-    with np.errstate(divide="ignore"):  # equal images
-        logarithms = np.log(errors)
-    accurate, approximate = (np.abs(logarithms - np.log(limit)) for limit in (ACCURATE_MSE, APPROXIMATE_MSE))
-    nearer: NDArray[np.float64] = np.minimum(accurate, approximate)
-    return nearer
 
 
 def _to_bytes(image: Tensor) -> NDArray[np.uint8]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import memrecon_fast as mf
-from memrecon_fast.audit.analysis.recognition import RECOGNIZED_BELOW, auc, calibrate, noise_floor
+from memrecon_fast.audit.analysis.recognition import auc, calibrate
 from memrecon_fast.audit.analysis.statistics import roc
+from memrecon_fast.results import RECOGNIZED_BELOW, noise_floor
 from tests.helpers.auditing import SHAPE
 from tests.helpers.memorised import Memorised
 
@@ -89,3 +90,17 @@ def test_the_area_is_that_under_the_roc() -> None:
     assert area == pytest.approx(np.trapezoid(true, false), rel=1e-12)
     assert auc(np.array([1.0]), np.array([2.0])) == 1
     assert auc(np.array([np.inf]), np.array([np.inf])) == 0.5
+
+
+@pytest.mark.parametrize(("members", "controls"), [(1, 1), (1, 7), (8, 8), (25_000, 24_989)])
+def test_the_area_is_a_count_of_pairs_to_the_last_bit(members: int, controls: int) -> None:
+    """However many there are, and however many are equal or infinite."""
+    random = np.random.default_rng(members)
+    ours, theirs = 10 ** random.uniform(-12, 0, members), 10 ** random.uniform(-8, 0, controls)
+    for found in (ours, theirs):
+        found[random.random(len(found)) < 0.3] = np.inf
+        found[random.random(len(found)) < 0.3] = 1e-6
+    ordered = np.sort(theirs)
+    higher = len(ordered) - np.searchsorted(ordered, ours, side="right")
+    not_lower = len(ordered) - np.searchsorted(ordered, ours, side="left")
+    assert auc(ours, theirs) == (higher + not_lower).mean() / (2 * len(ordered))

@@ -10,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from memrecon_fast.audit.analysis.comparisons import Comparison
+from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.statistics import roc
-from memrecon_fast.audit.report import charts, histograms, scores
+from memrecon_fast.audit.report import charts, histograms
 from memrecon_fast.audit.store.records import Cell, Columns
 from tests.helpers.made_run import make_run
 
@@ -28,7 +29,6 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
     monkeypatch.setattr(charts, "to_svg", keep)
     monkeypatch.setattr(histograms, "to_svg", keep)
-    monkeypatch.setattr(scores, "to_svg", keep)
     return drawn
 
 
@@ -176,7 +176,7 @@ def test_scores_are_divided_by_what_came_back_where_that_is_known(
         Cell("controls", mask, "paper"): [1.0, 5e-9, 1e-5],
     }
     results = make_run(tmp_path, errors, near_duplicates={1: 0}, degraded=degraded)
-    scores.draw_scores(results, results.recognitions)
+    histograms.draw_scores(results, recognitions_of(results))
     (panel,) = bars_of(figures[0])
     controls = panel.pop("controls")
     if degraded:

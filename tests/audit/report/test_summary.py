@@ -11,13 +11,12 @@ import pytest
 import torch
 
 import memrecon_fast as mf
-from memrecon_fast.audit.analysis.recognition import noise_floor
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import rate_interval
-from memrecon_fast.audit.report.notable import MAX_NAMED
-from memrecon_fast.audit.report.spreadsheet import write_csv
-from memrecon_fast.audit.report.summary import summarise
+from memrecon_fast.audit.report.summary import make_summary, summarise
+from memrecon_fast.audit.report.verdicts import MAX_NAMED
 from memrecon_fast.audit.store.records import RECORDS, Cell
+from memrecon_fast.results import noise_floor
 from tests.helpers.auditing import MASKS, SETTINGS, run, small_audit
 from tests.helpers.made_run import make_run
 from tests.helpers.memorised import Memorised
@@ -444,9 +443,12 @@ def test_no_name_becomes_a_formula(tmp_path: Path) -> None:
     assert '"a"";=1+1\n"""' in text  # quoted as a whole: no spreadsheet divides it
 
 
-def test_numbers_stay_numbers_in_csv(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", ["a", "b", "c", "d"], [{"a": -1.5, "b": True, "c": None, "d": "ü"}])
-    assert (tmp_path / "a.csv").read_bytes() == '"a","b","c","d"\n-1.5,1,"","ü"\n'.encode()
+def test_a_summary_is_made_without_writing_anything(finished: Path) -> None:
+    results = read_results(finished)
+    summarise(results)
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert json.loads(json.dumps(make_summary(results))) == read_json(finished / "summary.json")
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 def test_what_is_no_run_is_refused(finished: Path, tmp_path: Path) -> None:
