@@ -1,4 +1,4 @@
-"""What is said of other people's exceptions."""
+"""Format an exception in one line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,20 @@ import torch
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of the error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """The kind of the error and the first line of its message: "ValueError: no image"."""
+    line = first_line(error)
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of its message alone; "" where it has none."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+def reason(error: BaseException) -> str:
+    """All of its message in one line, without the path that the system adds; the kind of the error without one."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from memrecon_fast.common.errors import reason
+
 # Documents, films and containers of data, of which Pillow shows a page where another program is installed.
 _NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 _SUFFIXES = Image.registered_extensions()  # asks for all formats, so that Image.OPEN is complete from here on
@@ -87,14 +89,12 @@ def printable(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def reason(error: Exception) -> str:
-    """What an error says, in one line, without the path that the system adds."""
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return " ".join(text.split())
-
-
 def _open(file: IO[bytes]) -> Image.Image:
-    """As Image.open does it, which cannot be told what to read, and how large an image may be, without a warning."""
+    """As `Image.open(file, formats=…)`, but an image above `Image.MAX_IMAGE_PIXELS` is refused before it is decoded.
+
+    Image.open refuses one of twice as many pixels; of one between, it warns, and opens it. The filters of warnings
+    belong to the process, so that none could be set here: images are decoded by several threads.
+    """
     prefix = file.read(16)
     for name in Image.ID:
         factory, accept = Image.OPEN[name]
@@ -106,9 +106,9 @@ def _open(file: IO[bytes]) -> Image.Image:
             image = factory(file, "")
         except _OTHER_FORMAT:
             continue
-        pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
-        if most is not None and pixels > most:
-            raise ValueError(f"its {pixels} pixels may be a decompression bomb; PIL.Image.MAX_IMAGE_PIXELS is {most}")
+        pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+        if limit is not None and pixels > limit:
+            raise ValueError(f"its {pixels} pixels may be a decompression bomb; PIL.Image.MAX_IMAGE_PIXELS is {limit}")
         return image
     raise ValueError("its format is unknown, or it is damaged")
 

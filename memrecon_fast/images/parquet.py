@@ -17,17 +17,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from memrecon_fast.images.decode import decode, reason
+from memrecon_fast.common.errors import reason
+from memrecon_fast.images.decode import decode
+from memrecon_fast.images.source import Source
 
 COLUMNS = ("image", "img")
 _BUFFER = 2**20  # bytes of the file that are read at a time
-_BATCH = 2**20  # bytes in a batch of rows, if that is no fewer than _FEWEST rows
-_FEWEST, _MOST = 16, 256
+_BATCH = 2**20  # bytes in a batch of rows, if that is no fewer than _MIN_ROWS rows
+_MIN_ROWS, _MAX_ROWS = 16, 256
 _BATCHES = 6  # that are kept: several threads do not ask for the rows quite in their order
 
 
-def open_parquet(folder: Path, files: tuple[str, ...]) -> tuple[tuple[str, ...], ParquetImages]:
-    """The names and the reader of the images in these files of a folder, one after the other.
+def open_parquet(folder: Path, files: tuple[str, ...]) -> Source:
+    """The images in these Parquet files of a folder, one after the other.
 
     The images are files in the column "image" or "img", or in the only one that can be meant: of struct {bytes, path},
     or binary. Their names are their paths, where all have one and no two the same, else FILE:ROW.
@@ -41,9 +43,8 @@ def open_parquet(folder: Path, files: tuple[str, ...]) -> tuple[tuple[str, ...],
         raise ValueError(f"there are no rows in {folder / files[0]}" + (" and the others" if len(files) > 1 else ""))
     if len(paths) == len(names) == len(set(paths)):
         names = paths
-    return tuple(names), ParquetImages(
-        folder.absolute(), tuple(dataclasses.replace(table, paths=()) for table in tables)
-    )
+    read = ParquetImages(folder.absolute(), tuple(dataclasses.replace(table, paths=()) for table in tables))
+    return Source(tuple(names), read)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _open(folder: Path, file: str) -> _Table:
         file=file,
         column=column,
         groups=(0, *itertools.accumulate(group.num_rows for group in groups)),
-        rows_in_batch=min(max(_BATCH * metadata.num_rows // max(size, 1), _FEWEST), _MOST),
+        rows_in_batch=min(max(_BATCH * metadata.num_rows // max(size, 1), _MIN_ROWS), _MAX_ROWS),
         paths=tuple(filter(None, paths)),
     )
 

@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from memrecon_fast.common.checks import check_integer
+from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import replacing
-from memrecon_fast.images.decode import reason
 from memrecon_fast.images.sources import PIXEL_RANGE, Source, open_source
 
 CELLS = 8

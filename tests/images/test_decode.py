@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memrecon_fast.images.decode import IMAGE_SUFFIXES, decode, pixels_of, read_array, read_image, reason
+from memrecon_fast.images.decode import IMAGE_SUFFIXES, decode, pixels_of, read_array, read_image
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
@@ -174,7 +174,6 @@ def test_what_an_error_of_a_decoder_says_is_kept(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("memrecon_fast.images.decode.pixels_of", fail)
     with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: it cannot be decoded: RuntimeError"):
         read_image(tmp_path / "a.png")
-    assert reason(OSError("image file is\ntruncated")) == "image file is truncated"
 
 
 @pytest.mark.filterwarnings("error")

@@ -93,8 +93,8 @@ def test_a_folder_of_images_with_a_parquet_file_is_one_of_images(tmp_path: Path)
 def test_rows_in_any_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_in_group: int, rows_in_batch: int
 ) -> None:
-    monkeypatch.setattr(parquet, "_FEWEST", rows_in_batch)
-    monkeypatch.setattr(parquet, "_MOST", rows_in_batch)
+    monkeypatch.setattr(parquet, "_MIN_ROWS", rows_in_batch)
+    monkeypatch.setattr(parquet, "_MAX_ROWS", rows_in_batch)
     save(tmp_path / "0.parquet", cells(0, 25), rows_in_group=rows_in_group)
     save(tmp_path / "1.parquet", cells(25, 60), rows_in_group=rows_in_group)
     check(tmp_path, [59, 0, 58, 1, 24, 25, 24, 3, 2, 1, 0])

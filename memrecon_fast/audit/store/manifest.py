@@ -16,9 +16,10 @@ import torch
 import memrecon_fast
 from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.common.files import write_json
+from memrecon_fast.images.folder import MARKER
 
-DESCRIPTION = "audit.json"
-"""The file that says what a run is: a folder that holds it is a run's."""
+DESCRIPTION = MARKER
+"""The file that says what a run is. A folder that holds it is a run's, and no source of images."""
 _KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
 _PLAN = (
     "model", "images", "image_shape", "masks", "methods", "settings", "noise_std", "degraded", "keep_images", "device",

@@ -1,0 +1,68 @@
+"""What a source of images is, and what a kind of source is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+PIXEL_RANGE = (0.0, 1.0)
+NOISY_PIXEL_RANGE = (-1.0, 2.0)
+"""Room for noise, not enough for pixels of 0 to 255."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """N ≥ 1 images, of which only the one that is asked for is in memory. Small to pickle, unless it is an array."""
+
+    names: tuple[str, ...]
+    """What to call each image in records and reports: its path in the folder, or its index."""
+    read: Callable[[int], NDArray[Any]]
+    """Reads an image: uint8 or float32 in [0, 1], (H, W, 1) or (H, W, 3). May be called by several threads.
+
+    Raises ValueError, which says what is wrong, without the name of the image, where it cannot be used."""
+    text: str | None = dataclasses.field(default=None, compare=False)
+    """What the user called all of it: "members.npy", say. It identifies nothing: the same images may have two names."""
+
+    @property
+    def name(self) -> str:
+        """What to call all of it: what the user called it, or how many images it has."""
+        return f"{len(self)} images" if self.text is None else self.text
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceKind:
+    """A kind of source: which names are its own, and what opens them. `sources.SOURCES` lists them all.
+
+    A name is a text of the user: one that begins with `prefix`, a folder, or a file with one of `suffixes`.
+    """
+
+    open: Callable[[str, tuple[float, float]], Source]
+    """Opens a name; float32 pixels that are not in this range are wrong. Reads no image.
+
+    Raises FileNotFoundError, ValueError or TypeError, which name it, for what is wrong with all of it."""
+    prefix: str | None = None
+    """For instance "torchvision:"."""
+    folders: bool = False
+    suffixes: tuple[str, ...] = ()
+    """In lower case, with the dot."""
+
+    def matches(self, text: str) -> bool:
+        """Whether the name is of this kind."""
+        if self.prefix is not None and text.startswith(self.prefix):
+            return True
+        path = Path(text)
+        if path.is_dir():
+            return self.folders
+        return path.suffix.lower() in self.suffixes and path.exists()
+
+
+def indices(count: int) -> tuple[str, ...]:
+    """The names of images that have none: 0, 1, 2, …"""
+    return tuple(map(str, range(count)))
