@@ -1,5 +1,7 @@
 """Autoencoders that memorise: architectures, training to a target loss, files."""
 
+from memrecon_fast.autoencoders.architecture import Architecture
+from memrecon_fast.autoencoders.architectures import ARCHITECTURES
 from memrecon_fast.autoencoders.files import load, save
 from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.presets import PRESETS, build
@@ -7,7 +9,9 @@ from memrecon_fast.autoencoders.training import TrainingResult, evaluate, train
 from memrecon_fast.autoencoders.unet import UNet
 
 __all__ = [
+    "ARCHITECTURES",
     "PRESETS",
+    "Architecture",
     "FullyConnected",
     "TrainingResult",
     "UNet",

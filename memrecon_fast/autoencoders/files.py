@@ -12,20 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memrecon_fast.autoencoders.architectures import ARCHITECTURES, name_of
 from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
-from memrecon_fast.autoencoders.fully_connected import FullyConnected
-from memrecon_fast.autoencoders.unet import UNet
 from memrecon_fast.common.files import replacing
 from memrecon_fast.common.typing import Autoencoder
 
-ARCHITECTURES: dict[str, type[FullyConnected] | type[UNet]] = {"FullyConnected": FullyConnected, "UNet": UNet}
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _KEY = "memrecon_fast.architecture"
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write a `FullyConnected` or `UNet` to `path`, a `.safetensors` file, with its architecture in the metadata.
+    """Write a model of one of `ARCHITECTURES` to `path`, a `.safetensors` file, with its architecture in the metadata.
 
     The file appears whole or not at all. Raises TypeError for another model, ValueError for another suffix,
     FileNotFoundError where the folder does not exist.
@@ -78,9 +76,9 @@ def load(
 
 def describe(model: nn.Module) -> dict[str, Any]:
     """The name of the architecture and its arguments, for JSON. Raises TypeError for a model that is none of ours."""
-    for name, architecture in ARCHITECTURES.items():
-        if type(model) is architecture:
-            return {"name": name, "arguments": model.arguments()}
+    name = name_of(model)
+    if name is not None:
+        return {"name": name, "arguments": model.arguments()}  # type: ignore[operator]  # see `Architecture.model`
     raise TypeError(
         f"only {' and '.join(ARCHITECTURES)} can be saved, not {type(model).__name__}: export the model with "
         f"torch.export.save to a .pt2 file instead"
@@ -132,7 +130,7 @@ def _check_is_file(path: Path) -> None:
 def _build_described(description: str, file: Path) -> nn.Module:
     try:
         parsed = json.loads(description)
-        return ARCHITECTURES[parsed["name"]](**parsed["arguments"])
+        return ARCHITECTURES[parsed["name"]].model(**parsed["arguments"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{file}: the architecture in its metadata cannot be built by this version: {description[:200]} ({error!r})"
@@ -153,6 +151,3 @@ def _fit(model: nn.Module, tensors: dict[str, Tensor], file: Path, what: str) ->
         raise ValueError(f"the weights in {file} do not fit {what}: {error}") from error
     if not all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point()):
         raise ValueError(f"the weights in {file} hold NaN or infinity")
-
-
-__all__ = ["ARCHITECTURES", "describe", "load", "read_tensors", "save", "write_tensors"]

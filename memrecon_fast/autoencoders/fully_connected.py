@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from memrecon_fast.autoencoders.architecture import Architecture
 from memrecon_fast.autoencoders.layers import (
     check_activation,
     check_image_shape,
@@ -19,6 +21,8 @@ from memrecon_fast.autoencoders.layers import (
     seeded_generator,
 )
 from memrecon_fast.common.checks import check_integer
+
+_WIDTH = 512  # of the presets; the paper gives depths, not widths
 
 
 class FullyConnected(nn.Module):
@@ -68,3 +72,21 @@ class FullyConnected(nn.Module):
         """The reconstructions, (B, *image_shape)."""
         reconstructions: torch.Tensor = self.layers(images.flatten(1))
         return reconstructions.view(images.shape)
+
+    def split_last_layer(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], nn.Linear]:
+        """The features (B, width) of images (B, *image_shape), as a function, and the linear layer behind them."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        before = self.layers[:-1]
+        return lambda images: before(images.flatten(1)), last
+
+
+def _preset(depth: int, image_shape: Sequence[int], activation: str, width: int | None, seed: int) -> FullyConnected:
+    return FullyConnected(image_shape, _WIDTH if width is None else width, depth, activation, seed=seed)
+
+
+ARCHITECTURE = Architecture(
+    FullyConnected,
+    presets={"fc-10": partial(_preset, 10), "fc-20": partial(_preset, 20)},
+    last_layer=FullyConnected.split_last_layer,
+)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast.autoencoders import training_state
+from memrecon_fast.autoencoders.architectures import ARCHITECTURES
 from memrecon_fast.autoencoders.files import save
-from memrecon_fast.autoencoders.fully_connected import FullyConnected
 from memrecon_fast.autoencoders.polish import solve_last_layer
 from memrecon_fast.autoencoders.progress import progress_bar
 from memrecon_fast.common.checks import check_integer, check_number
@@ -78,7 +78,7 @@ def train(
     checkpoints: losses; when one is first reached, the model is saved as `loss-<level>.safetensors`.
     checkpoint_folder: where those go, together with `training.safetensors`, from which `resume` continues.
     save_every: steps between two writings of the latter, ≥ 1; it is also written at each level and at the end.
-    polish: after the steps, solve the last layer by least squares (`FullyConnected` only): with fewer images than
+    polish: after the steps, solve the last layer by least squares (where that is linear): with fewer images than
         hidden units the loss drops to about 1e-14 in a fraction of a second, past all levels at once.
     resume: continue from `training.safetensors`: the same weights as without the interruption, bit for bit. The model,
         the images and the arguments that decide the steps must be the same; the target and the levels may differ.
@@ -95,8 +95,7 @@ def train(
     for level in checkpoints:
         check_number("each checkpoint", level, low=0, low_is_allowed=False)
     _check_images(model, images)
-    if polish and not isinstance(model, FullyConnected):
-        raise TypeError(f"polish solves the last layer of a FullyConnected, which {type(model).__name__} is not")
+    last_layer = _split_last_layer(model) if polish else None
     if batch_size is not None:
         check_integer("batch_size", batch_size, low=1)
     batch_size = min(batch_size or len(images), len(images))
@@ -142,12 +141,21 @@ def train(
             if loss <= max([target_loss, *pending[:1]]) or steps >= max_steps:
                 loss = evaluate(model, images)
             show(steps, loss)
-    if isinstance(model, FullyConnected) and polish:
-        solve_last_layer(model, images)
+    if last_layer is not None:
+        solve_last_layer(*last_layer, images)
         loss = evaluate(model, images)
         reached |= _cross(model, loss, pending, folder)
     model.eval()
     return TrainingResult(loss, loss <= target_loss, steps, time.monotonic() - started, reached)
+
+
+def _split_last_layer(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], nn.Linear]:
+    """See `Architecture.last_layer`. Raises TypeError for a model whose last layer cannot be solved."""
+    solvable = {name: one for name, one in ARCHITECTURES.items() if one.last_layer is not None}
+    for one in solvable.values():
+        if one.last_layer is not None and isinstance(model, one.model):
+            return one.last_layer(model)
+    raise TypeError(f"polish solves the last layer of a {' or a '.join(solvable)}, which {type(model).__name__} is not")
 
 
 def _cross(model: nn.Module, loss: float, pending: list[float], folder: Path | None) -> dict[float, Path | None]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from memrecon_fast.autoencoders.architecture import Architecture
 from memrecon_fast.autoencoders.layers import (
     check_activation,
     check_image_shape,
@@ -21,6 +22,7 @@ from memrecon_fast.autoencoders.layers import (
 from memrecon_fast.common.checks import check_choice, check_integer
 
 SKIPS = ("none", "lower", "all")
+_WIDTH = 16  # of the preset, at full resolution
 
 
 class UNet(nn.Module):
@@ -113,3 +115,13 @@ class UNet(nn.Module):
         reconstructions: torch.Tensor = self.last(features)
         channels_last = images.is_contiguous(memory_format=torch.channels_last)
         return reconstructions if channels_last else reconstructions.contiguous()
+
+
+def _preset(image_shape: Sequence[int], activation: str, width: int | None, seed: int) -> UNet:
+    """Four levels, each with twice the channels of the one above; without skip connections, because from one with skip
+    connections at full resolution no training image could be recovered."""
+    width = _WIDTH if width is None else width
+    return UNet(image_shape, (width, 2 * width, 4 * width, 8 * width), activation, skips="none", seed=seed)
+
+
+ARCHITECTURE = Architecture(UNet, presets={"unet": _preset})

@@ -1,0 +1,26 @@
+"""What an architecture is: a class of models, with what the rest of the package has to know of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+Preset = Callable[[Sequence[int], str, int | None, int], nn.Module]
+"""Builds a new, untrained model of (image_shape, activation, width or None for its own default, seed)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """An architecture; `architectures.ARCHITECTURES` lists them all."""
+
+    model: type[nn.Module]
+    """The class of the models. They map float32 (B, *image_shape) to the same, and have the attribute `image_shape` and
+    the method `arguments()`: a dictionary for JSON, the arguments from which the class builds the same architecture."""
+    presets: Mapping[str, Preset]
+    """The names for `build`, for the command and for people."""
+    last_layer: Callable[[Any], tuple[Callable[[Tensor], Tensor], nn.Linear]] | None = None
+    """Of a model: a function from images (B, *image_shape) to features (B, width), and the linear layer that makes the
+    reconstruction, flattened, of them. None where no such layer comes last; then a training cannot be polished."""
