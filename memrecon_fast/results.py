@@ -65,11 +65,11 @@ class Recovery:
     attempts: torch.Tensor
     """int32 (B,): how many pairs of γ and initial mask were tried."""
     accepted: torch.Tensor
-    """int32 (B,): extrapolations of the accelerated solver that were gone on from, for this estimate."""
+    """int32 (B,): accepted extrapolations of the accelerated solver, for this estimate."""
     rejected: torch.Tensor
-    """int32 (B,): extrapolations that made the residual grow, and were taken back."""
+    """int32 (B,): rejected extrapolations, which made the residual grow."""
     mask_changes: torch.Tensor
-    """int32 (B,): estimates of the mask that changed it, of the accelerated solver."""
+    """int32 (B,): how often the accelerated solver changed its estimate of the mask."""
     backend: str
     """What computed it: "torch", "cpp", "triton", or "reference"."""
     execution: str = "eager"

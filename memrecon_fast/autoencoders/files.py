@@ -75,7 +75,7 @@ def load(
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """The name of the architecture and its arguments, for JSON. Raises TypeError for a model that is none of ours."""
+    """The name of the architecture and its arguments, for JSON. Raises TypeError for a model of another class."""
     name = name_of(model)
     if name is not None:
         return {"name": name, "arguments": model.arguments()}  # type: ignore[operator]  # see `Architecture.model`

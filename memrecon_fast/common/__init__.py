@@ -1,1 +1,1 @@
-"""The ground floor: types, checks, keyed random numbers, files, and what is said of errors."""
+"""Types, checks of arguments, keyed random numbers, atomic writes of files, errors in one line."""

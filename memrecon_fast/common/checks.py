@@ -1,4 +1,4 @@
-"""Checks of what a person gives: they raise TypeError or ValueError, which name the value and what was expected."""
+"""Checks of arguments: they raise TypeError or ValueError, naming the value and what was expected."""
 
 from __future__ import annotations
 

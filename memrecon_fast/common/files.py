@@ -1,4 +1,4 @@
-"""Atomic writes: files appear whole or not at all; among them JSON and CSV."""
+"""Atomic writes: a file appears whole or not at all; also of JSON and CSV."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".tmp"
-"""The suffix of temporary files; what is left of a process that was killed may be removed."""
+"""The suffix of temporary files; those of a killed process may be removed."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a field begins that a spreadsheet would run
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`: what was written there takes its place, once the block has ended well.
+    """A temporary path beside `path`, which it replaces when the block ends without an error.
 
-    It is on the disk then: a machine that loses power has the old file or the new one.
+    What was written is on the disk by then: a machine that loses power has the old file or the new one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process left in the folder that was killed."""
+    """Remove the temporary files that a killed process left in the folder."""
     for path in folder.glob(f".*{UNFINISHED}"):
         path.unlink()
 

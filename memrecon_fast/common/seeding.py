@@ -1,4 +1,4 @@
-"""Random numbers that are keyed, so that they depend on no batch and no order."""
+"""Keyed random numbers, which depend on neither batch nor order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types that every floor speaks of."""
+"""Types that are used throughout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Controls that are nearly a member: that they are recovered does not mean that unknown images are."""
+"""Near-duplicates: controls that are nearly a member, whose recovery says nothing about unknown images."""
 
 from __future__ import annotations
 

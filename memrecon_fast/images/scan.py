@@ -1,4 +1,4 @@
-"""The images of an audit: each was read once and checked, and is known by its hash when it is read again."""
+"""Images that were read once and checked; each is identified by its hash when it is read again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from memrecon_fast.images.sources import PIXEL_RANGE, Source, open_source
 CELLS = 8
 """A thumbnail has so many cells along each side."""
 _MAX_THREADS = 8
-_PIECE = 8  # images that a thread takes at a time: to hand over small ones takes as long as to read them
+_PIECE = 8  # images that a thread takes at a time: handing over a small one takes as long as reading it
 _AHEAD = 2  # pieces for each thread that are read before the first of them is asked for
 
 IMAGES_SCHEMA = pa.schema(
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """N ≥ 1 images as an audit uses them, of one shape, of which only the one that is asked for is in memory.
+    """N ≥ 1 images of one shape, of which only the one that is asked for is in memory.
 
     Made by `scan` or `open_images`. What belongs to an image that cannot be used stays in its place.
     """
@@ -100,7 +100,7 @@ class Images:
         return images
 
     def digest(self) -> str:
-        """What tells these images from others: SHA-256 over names, hashes and problems, in hexadecimal."""
+        """The identity of these images: SHA-256 over names, hashes and problems, in hexadecimal."""
         digest = hashlib.sha256()
         for index, (name, sha256) in enumerate(zip(self.names, self.sha256, strict=True)):
             digest.update(json.dumps([name, sha256, self.problems.get(index)]).encode())
@@ -311,7 +311,7 @@ def _to_tensor(pixels: NDArray[Any]) -> Tensor:
 
 
 def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
-    """The results for 0, 1, …, count - 1 in this order, by threads that are only a few ahead."""
+    """function(0), …, function(count - 1) in this order, from threads that run only a few calls ahead."""
 
     def work(begin: int) -> list[T]:
         return [function(index) for index in range(begin, min(begin + _PIECE, count))]
@@ -332,5 +332,5 @@ def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
 
 
 def _processors() -> int:
-    """Those that this process may use, where the system tells."""
+    """How many processors this process may use, or has the machine, where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

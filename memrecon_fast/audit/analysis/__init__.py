@@ -1,1 +1,1 @@
-"""What the records of a run say: results, verdicts without originals, members against controls."""
+"""The analysis of a run's records: verdicts without originals, rates, members against controls."""

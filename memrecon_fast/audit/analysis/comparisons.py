@@ -1,4 +1,4 @@
-"""Members against controls. Controls that are nearly a member are left out: what comes back of them is that member."""
+"""Members against controls, without near-duplicates of members: recovering one means recovering that member."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of each image of a split under every mask by every method, as arrays."""
+"""The outcome for each image of a split under every mask by every method, as arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Outcomes:
     tried: NDArray[np.bool_]
     """Whether the recovery was done; the other arrays are meaningless where it was not."""
     accurate: NDArray[np.bool_]
-    """False everywhere, as is the next one, where the originals are unknown."""
+    """All False, like `approximate`, where the originals are unknown."""
     approximate: NDArray[np.bool_]
     recognized: NDArray[np.bool_]
     """Whether its score is below the threshold of `recognition`."""
@@ -33,7 +33,7 @@ class Outcomes:
     """dB, of the estimate clipped to [0, 1]; NaN where it was not done, or where the originals are unknown."""
 
     def came_back(self, verdict: str) -> NDArray[np.bool_]:
-        """(methods, N): whether the image was recovered under one mask at least. verdict: of `Results.verdicts`."""
+        """(methods, N): whether the image was recovered under at least one mask. verdict: of `Results.verdicts`."""
         found: NDArray[np.bool_] = getattr(self, verdict).any(axis=1)
         return found
 

@@ -24,7 +24,7 @@ from memrecon_fast.methods import BLIND, RECOGNIZED
 from memrecon_fast.results import RECOGNIZED_BELOW, noise_floor
 
 MARGIN = 2.0
-"""The lowest score of a control is so many times the threshold at least, both above what noise leaves."""
+"""The threshold is at most the lowest score of a control divided by this, both counted from the noise floor."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +32,20 @@ class Calibration:
     """What counts as recovered."""
 
     threshold: float
-    """A score below this; 0 where scores cannot tell: noise leaves more of the members than a control has."""
+    """A score below this counts as recovered. 0 where scores cannot tell: a control scores no higher than noise alone
+    makes members score."""
     limit: float
     """The threshold that would hold without controls."""
     controls: int
-    """How many calibrated it."""
+    """How many controls it was calibrated with."""
 
     @property
     def false_positive_bound(self) -> float | None:
         """The rate of false positives among images like the controls is at most this, with 95 % confidence.
 
-        None without controls: then nothing is known of it. The threshold is no higher than the lowest of the n scores,
-        and with probability (1 − p)^n that of more than a share p of all such images is; about 3/n. Holds for
-        controls that are drawn independently of each other from the images that are asked about.
+        None without controls. All n controls score at least the threshold; if a share p of such images scored below
+        it, that would happen with probability (1 − p)^n. The bound is the p for which this is 5 %, about 3/n. It holds
+        for controls that are drawn independently of each other from the images in question.
         """
         return 1 - (1 - CONFIDENCE) ** (1 / self.controls) if self.controls else None
 
@@ -87,7 +88,7 @@ class Recognition:
     """The name of the control with the lowest score."""
 
     def row(self) -> dict[str, Any]:
-        """For `summary.json`; None for what nothing is known of."""
+        """For `summary.json`; None stands for what is unknown."""
         lowest = float(self.controls.min(initial=np.inf))
         both = len(self.members) and len(self.controls)
         return {
@@ -106,7 +107,7 @@ class Recognition:
 
 @functools.lru_cache(maxsize=1)
 def recognitions_of(results: Results) -> Mapping[tuple[str, str], Recognition]:
-    """By mask and method, for the methods whose estimates can be recognized. Remembered for the last results."""
+    """By (mask, method), for the methods whose estimates can be recognized. The last answer is cached."""
     gathered = {}
     names, near_duplicates = results.images_of("controls")["name"], results.near_duplicates("controls")
     for method in results.methods:

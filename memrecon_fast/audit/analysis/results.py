@@ -1,4 +1,4 @@
-"""What a run has come to so far: all that its summary and its report are made of."""
+"""The content of a run's folder, finished or not, from which its summary and report are made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Results:
     images: Columns
     """Of `images.parquet`: one row for each image, usable or not."""
     cells: dict[Cell, Columns]
-    """The records of each cell that has any, without what `images` and the cell say: no names, no hashes."""
+    """The records of each cell that has any, as columns; without names and hashes, which `images` has."""
 
     @property
     def splits(self) -> list[str]:
@@ -55,7 +55,7 @@ class Results:
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """What can be said of a recovery, the strictest first: `VERDICTS`, or what is said without the original."""
+        """The verdicts on a recovery, the strictest first: `VERDICTS`, or the one that needs no original."""
         return ("recognized",) if self.degraded else VERDICTS
 
     @property
@@ -70,19 +70,19 @@ class Results:
         return {name: column[ours] for name, column in self.images.items()}
 
     def near_duplicates(self, split: str) -> NDArray[np.bool_]:
-        """Which images of a split are near-duplicates of a member; of the members themselves none is called one."""
+        """(N,): which images of a split are near-duplicates of a member; all False for the members themselves."""
         found = [name is not None for name in self.images_of(split)["near_duplicate_of"]]
         return np.array(found, bool)
 
     def missing(self) -> int:
-        """How many recoveries of images that can be used have not been done."""
+        """How many recoveries of usable images are still to be done."""
         usable = sum(name is None for name in self.images["problem"])
         done = sum(len(columns["index"]) for columns in self.cells.values())
         return usable * len(self.masks) * len(self.methods) - done
 
 
 def read_results(run: Path) -> Results:
-    """Read a run. Raises ValueError for a folder that is none, and where no image was done."""
+    """Read a run. Raises ValueError for a folder that is not a run's, and for a run without any record."""
     description = read_description(run)
     folder = Folder(run, Parts(parts_of(run, description)))
     cells = {}
@@ -96,8 +96,10 @@ def read_results(run: Path) -> Results:
 
 
 def _condense(columns: Columns) -> Columns:
-    """Without the texts, which take most of the memory; but for the status, of which a few objects are shared. Without
-    the verdicts as well where the originals are unknown."""
+    """Without text, which takes most of the memory, except the status, whose few values are shared.
+
+    Where the originals are unknown, the verdicts are dropped too: they are columns of None.
+    """
     names, which = np.unique(columns["status"].astype(str), return_inverse=True)
     numbers = {name: column for name, column in columns.items() if column.dtype != object}
     return {**numbers, "status": names.astype(object)[which]}

@@ -1,4 +1,4 @@
-"""What the records of members and controls say about the model: rates with their uncertainty, and the ROC."""
+"""Statistics of the records of a cell: errors, rates with confidence intervals, the ROC, the images worth a look."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def scores(columns: Columns) -> NDArray[np.float64]:
 def extremes(errors: NDArray[np.float64], count: int) -> set[int]:
     """The positions of the `count` lowest and the `count` highest errors; of equal ones the first, or the last.
 
-    Of any part of the errors that holds them, they are the extremes as well.
+    They are also the extremes of any part of the errors that contains them.
     """
     ascending = np.argsort(errors, kind="stable").tolist()
     return {*ascending[:count], *ascending[max(0, len(ascending) - count) :]}
@@ -63,7 +63,7 @@ def choose(errors: NDArray[np.float64]) -> dict[int, str]:
 
 
 def candidates(errors: NDArray[np.float64]) -> set[int]:
-    """Positions that hold all of these images that `choose` may choose, whatever others there are."""
+    """Positions that include all that `choose` could choose, whatever other images are added."""
     ascending = np.argsort(errors, kind="stable")
     borderline = np.argsort(_distance(errors), kind="stable")[: 3 * IN_EACH_GROUP]
     return {*ascending[:IN_EACH_GROUP].tolist(), *ascending[-2 * IN_EACH_GROUP :].tolist(), *borderline.tolist()}

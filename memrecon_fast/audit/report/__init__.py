@@ -1,1 +1,1 @@
-"""What an audit says: `summary.json`, CSV files, the table of the command, and the report with charts and pictures."""
+"""The results of an audit for programs and people: `summary.json`, CSV files, a table, a report with charts."""

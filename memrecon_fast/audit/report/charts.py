@@ -41,15 +41,15 @@ _STYLE: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "memrecon",  # the same run gives the same report
     "grid.color": "#e4e4e4",
-    "text.parse_math": False,  # masks have the names of people's files
+    "text.parse_math": False,  # masks are named like files, which may hold a $
 }
 THRESHOLDS = np.logspace(-8, -2, 241)
 LONGEST_NAME = 28
-"""Characters of a mask's name; the table has all of them."""
+"""Characters of a mask's name; longer ones are cut, the table has all of it."""
 LONGEST_LEVEL_NAME = 12
-"""Where one is longer, they are set at an angle."""
+"""Names longer than this are drawn at an angle."""
 MANY_CONTROLS = 1000
-"""From so many on, rates of false positives below 1 % mean something, and the ROC shows them on a logarithmic scale."""
+"""With at least so many, false-positive rates below 1 % mean something, and the ROC gets a logarithmic panel too."""
 
 
 def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods: Sequence[str]) -> str:
@@ -147,7 +147,7 @@ def draw_roc(comparisons: Sequence[Comparison], methods: Sequence[str]) -> str:
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure in the style of the reports, which holds inside; in inches."""
+    """A figure of this size in inches, in the style of the reports, which applies inside the block."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
@@ -162,7 +162,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def percent_axis(axes: Axes, top: float = 100) -> None:
-    """Give the axes a scale from 0 to 100 % of images upwards."""
+    """Give the axes a vertical scale from 0 to 100 % of images."""
     axes.set_ylim(0, top)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_ylabel("% of images")

@@ -17,9 +17,9 @@ from memrecon_fast.metrics import THRESHOLD_PSNRS
 
 MAX_LINEAR = 40
 """Outer iterations: where one image took more, the axis is logarithmic."""
-_GROWTH = 1.2  # of the bins, where it is
+_GROWTH = 1.2  # of the widths of bins on a logarithmic axis
 SCORE_EDGES = np.logspace(-14, 0, 43)
-"""Of the bins of scores; what lies beyond is in the first or the last."""
+"""Of the bins of scores; values beyond are counted in the first or the last bin."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -67,8 +67,8 @@ def draw_iterations(cells: Mapping[Cell, Columns], methods: Sequence[str], membe
 
 
 def draw_scores(results: Results, recognitions: Mapping[tuple[str, str], Recognition]) -> str:
-    """How the scores are distributed over all masks: members that came back, members that did not, and controls but
-    for near-duplicates; dotted lines are the thresholds. Where the originals are unknown, members are not divided."""
+    """How the scores are distributed over all masks: recovered members, other members, and controls without
+    near-duplicates; dotted lines are the thresholds. Where the originals are unknown, members are not divided."""
     methods = list(dict.fromkeys(method for _, method in recognitions))
     with new_figure(8.5, 2.1 * len(methods) + 0.6) as figure:
         panels = figure.subplots(len(methods), 1, sharex=True, squeeze=False)[:, 0]
@@ -144,7 +144,7 @@ def _ticks(most: int) -> list[int]:
 def _bars(
     axes: Axes, scores: NDArray[np.float64], label: str, look: dict[str, Any], of: int | None = None
 ) -> NDArray[np.float64]:
-    """The histogram in percent of so many images, or all of these; returns the heights."""
+    """Draw the histogram in percent of `of` images, or of all of these; returns the heights."""
     counts, _ = np.histogram(scores.clip(SCORE_EDGES[0], SCORE_EDGES[-1]), SCORE_EDGES)
     heights: NDArray[np.float64] = 100 * counts / max(1, len(scores) if of is None else of)
     if len(scores):

@@ -27,7 +27,7 @@ _NAMES: dict[str, dict[str, Any]] = {
     "splits": {"members": "members", "controls": "controls"},
     "inputs": {"original": ("original", "original of"), "degraded": ("degraded", "degraded copy of")},
 }
-"""What splits are called, and the pictures of the gallery that are no results: heading and description."""
+"""The names of splits, and heading and description of the pictures in the gallery that are no results."""
 _DEGRADED_NAMES: dict[str, dict[str, Any]] = {
     "splits": {"members": "images", "controls": "controls"},
     "inputs": {"degraded": ("given", "given image")},
@@ -36,7 +36,7 @@ _DEGRADED_NAMES: dict[str, dict[str, Any]] = {
 
 
 def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
-    """Write the report of a run beside its summary (as `summarise` returns it); returns its path.
+    """Write the report of a run beside its summary (of `make_summary`); returns its path.
 
     Raises ValueError where pictures cannot be read.
     """
@@ -85,7 +85,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
 
 
 def _against_originals(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template of a run with known originals is told besides."""
+    """What only the template for known originals needs."""
     return {
         "comparisons": {(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
         "comparisons_over_masks": {row["method"]: row["at"] for row in summary["comparisons_over_masks"]},
@@ -104,7 +104,7 @@ def _charts_of_errors(results: Results, summary: Mapping[str, Any]) -> dict[str,
 
 
 def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of the sentences on top."""
+    """The numbers in the sentences at the top."""
     method = summary["headline"]
     rates = {
         row["mask"]: row["recognized_rate" if summary["degraded"] else "approximate_rate"]

@@ -22,7 +22,7 @@ from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.methods import BLIND
 
 MAX_CHARACTERS = 9_000_000
-"""Of all pictures of a report together, about; beyond, they are shown with half or a quarter of their pixels."""
+"""The most for all pictures of a report together, roughly; beyond, their sides are halved or quartered."""
 _REDUCTIONS = (1, 2, 4)
 
 
@@ -75,7 +75,7 @@ def embed_image(pixels: NDArray[np.uint8], reduce: int = 1) -> str:
 
 
 def embed_mask(mask: NDArray[np.uint8], reduce: int = 1) -> str:
-    """The same of 0 and 255 alone, a quarter of the size: one colour of 2 or 8 for each pixel."""
+    """The same for a mask of 0 and 255, as a palette of 2 or 8 colours: a quarter of the size."""
     if reduce > 1:
         whole = Image.fromarray(np.ascontiguousarray(mask.transpose(1, 2, 0).squeeze()))
         mask = np.atleast_3d(np.asarray(whole.reduce(reduce))).transpose(2, 0, 1)
@@ -101,7 +101,7 @@ def _show(
     found: Mapping[str, Mapping[int, Picture]],
     reduce: int,
 ) -> dict[str, Any]:
-    """One image; None for what is not known of it."""
+    """One image for the template; None stands for what is unknown."""
     pictures = {method: of_method[index] for method, of_method in found.items() if index in of_method}
     first = next(iter(pictures.values()), None)
     outcomes: dict[str, dict[str, Any] | None] = {}
@@ -132,7 +132,7 @@ def _show(
 
 
 def _position(columns: Columns, index: int) -> int:
-    """-1: it is not among them."""
+    """The row of an image; -1 where there is none."""
     found = np.flatnonzero(columns["index"] == index)
     return int(found[0]) if len(found) else -1
 
@@ -146,7 +146,7 @@ def _verdict(columns: Columns, at: int, recognized: bool) -> str:
 
 
 def _characters(shown: Any) -> int:
-    """Of all texts in nested lists and dictionaries, the pictures."""
+    """The length of all texts in nested lists and dictionaries: nearly all of it is pictures."""
     if isinstance(shown, str):
         return len(shown)
     if isinstance(shown, dict):

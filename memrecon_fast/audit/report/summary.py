@@ -74,7 +74,7 @@ def write_summary(results: Results, summary: Mapping[str, Any]) -> None:
 
 
 def _against_originals(results: Results) -> dict[str, Any]:
-    """What can be said of errors alone."""
+    """The part that needs the originals."""
     return {
         "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
         "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
@@ -109,7 +109,7 @@ def summarise_cell(
 
 
 def summarise_over_masks(results: Results) -> list[dict[str, Any]]:
-    """For each split and method: of the images that were tried, how many came back under one mask at least."""
+    """For each split and method: how many of the images that were tried were recovered under at least one mask."""
     rows = []
     for split in results.splits:
         outcomes = gather_outcomes(results, split)

@@ -47,13 +47,16 @@ def count_verdicts(results: Results) -> dict[str, dict[str, int]]:
 
 
 def all_verdicts(results: Results) -> tuple[str, ...]:
-    """Those of an image over all methods and masks."""
+    """All verdicts of `judge`, the best first."""
     return (*results.verdicts, _otherwise(results), "diverged", "not done", "unusable")
 
 
 def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> NDArray[np.str_]:
-    """(N,): the best that came of each image: "accurate", "approximate", "not recovered" (without the originals
-    "recognized", "not recognized"), "diverged" (wherever it was tried), "not done" (tried nowhere) or "unusable"."""
+    """(N,): the best verdict on each image over all methods and masks.
+
+    "accurate", "approximate", "not recovered" (without the originals "recognized", "not recognized"), "diverged"
+    (wherever it was tried), "not done" (tried nowhere) or "unusable".
+    """
     both = (0, 1)
     tried = outcomes.tried.any(axis=both)
     conditions = {
@@ -80,7 +83,7 @@ def unusable(results: Results) -> dict[str, dict[str, Any]]:
 
 
 def near_duplicates(results: Results) -> dict[str, Any]:
-    """How many controls are nearly a member, how many of them came back by the headline method, and the first pairs."""
+    """How many controls are nearly a member, how many the headline method recovered, and the first pairs."""
     pairs = [
         {"control": str(name), "member": str(member)}
         for name, member in zip(results.images["name"], results.images["near_duplicate_of"], strict=True)
@@ -95,10 +98,10 @@ def near_duplicates(results: Results) -> dict[str, Any]:
 
 
 def alone(results: Results) -> list[dict[str, Any]]:
-    """For each method and verdict: members that came back by it under some mask, and by no other under any.
+    """For each method and verdict: members that it recovered under some mask, and no other method under any.
 
-    Only masks under which all methods have tried an image count, or else a method might seem better than one that has
-    not got so far. Nothing where there is one method only.
+    Only masks under which all methods have tried an image count: a method that is not finished would seem worse than
+    it is. Empty where there is only one method.
     """
     if len(results.methods) == 1:
         return []

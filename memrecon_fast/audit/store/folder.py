@@ -1,4 +1,4 @@
-"""The folder of a run: what is done of each cell, and the cells that are complete."""
+"""The folder of a run: complete cells, each in one file, and the part files of the others."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ LOCK = ".lock"
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A run's folder, and where the part files of what is not complete are."""
+    """A run's folder, and the part files of its incomplete cells."""
 
     path: Path
     parts: Parts
 
     def mend(self, cells: Iterable[Cell]) -> list[str]:
-        """Remove damaged and unfinished files; says what was damaged, one line each. What they held is done again."""
+        """Remove damaged and unfinished files; what they held is done again. Returns a line on each damaged one."""
         damaged = []
         for folder in (RECORDS, GALLERY, RECOVERED):
             remove_unfinished(self.path / folder)
@@ -46,7 +46,7 @@ class Folder:
             damaged += self.parts.mend(cell)
             try:
                 if self._complete(cell) is not None:
-                    self.parts.remove(cell)  # where the end came in between, or a worker that was given up lived
+                    self.parts.remove(cell)  # left by an interruption in between, or by a worker that was thought dead
             except ValueError as error:
                 damaged.append(str(error))
                 cell_path(self.path, cell).unlink()
@@ -70,19 +70,22 @@ class Folder:
             try:
                 table = _in_order(self.parts.read(cell, SCHEMA.names))
             except ValueError:
-                table = self._complete(cell)  # an audit that is at work has put it in order meanwhile
+                table = self._complete(cell)  # an audit at work has completed it meanwhile
                 if table is None:
                     raise
         return table
 
     def pictures(self, cell: Cell, indices: Sequence[int]) -> list[Picture]:
-        """Those of these images that were kept."""
+        """The pictures of these images, as far as they were kept."""
         if cell_path(self.path, cell).exists():
             return [picture for picture in read_pictures(self._gallery(cell)) if picture.index in indices]
         return list(_pictures(self.parts.read(cell, ["index", "picture"]), indices))
 
     def complete(self, cell: Cell, pictures: Sequence[int], kept: Sequence[int]) -> None:
-        """All rows of the cell are there: put them in one file, and beside it the pictures and images of these."""
+        """All rows of the cell are there: write them to one file, and beside it `pictures` and the `kept` estimates.
+
+        pictures, kept: indices of images.
+        """
         shown = list(_pictures(self.parts.read(cell, ["index", "picture"]), pictures))
         if shown:
             write_pictures(self._gallery(cell), shown)
@@ -103,7 +106,7 @@ class Folder:
         return self.path / GALLERY / f"{cell.file_stem}.npz"
 
     def _keep_images(self, cell: Cell, kept: Sequence[int]) -> None:
-        """As arrays, of which the rows belong to the indices in a third one; in constant memory."""
+        """Write estimates and masks as arrays, with the index of each row in a third one; in constant memory."""
         folder = self.path / RECOVERED
         folder.mkdir(exist_ok=True)
         position = {index: row for row, index in enumerate(sorted(kept))}
@@ -132,7 +135,7 @@ class Folder:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keep other runs out of the folder. Raises ValueError where another one is in it."""
+    """Keep other audits out of the folder. Raises ValueError where one is at work in it."""
     lock = filelock.FileLock(run / LOCK)
     try:
         lock.acquire(blocking=False)
@@ -145,16 +148,16 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def check_empty(run: Path) -> None:
-    """Raise ValueError where a new run would have a folder that holds any file already, or a file for a folder."""
+    """Raise ValueError unless `run` is a new folder or one without files."""
     if run.exists() and not run.is_dir():
         raise ValueError(f"{run} is a file; a run needs a folder")
-    ours = (LOCK, UNFINISHED)  # of a process that was killed before it had begun
+    ours = (LOCK, UNFINISHED)  # left by a process that was killed before it began
     if any(not path.name.endswith(ours) and not path.is_dir() for path in run.rglob("*")):
         raise ValueError(f"the folder {run} is not empty, and holds no audit; give one for this run alone")
 
 
 def _in_order(tables: Iterable[pa.Table]) -> pa.Table:
-    """The records of all, in the order of their indices, no image twice: a worker that was given up may have lived."""
+    """All records in the order of their indices, each image once: a worker that was thought dead may write too."""
     table = pa.concat_tables([SCHEMA.empty_table(), *tables])
     _, first = np.unique(table["index"].to_numpy(), return_index=True)
     return table.take(first)

@@ -1,4 +1,4 @@
-"""`audit.json`: what a run is, told apart from any other by hashes, and when and where it was worked on."""
+"""`audit.json`: what identifies a run, hashes and settings, and when and where it was worked on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def session(slots: int | None, workers: int | None) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what the results may depend on in their last bits."""
+    """The versions of all that the last bits of results may depend on."""
     return {
         "memrecon_fast": memrecon_fast.__version__,
         "python": platform.python_version(),

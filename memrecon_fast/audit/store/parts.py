@@ -1,6 +1,6 @@
-"""Part files: what was done of a cell so far, written a few seconds' work at a time, by any number of workers.
+"""Part files: the results for a cell so far, a few seconds' work in each, written by any number of workers.
 
-What is done is what can be read in them. A file appears whole or not at all, but a machine that loses power may leave a
+An image is done if its row can be read. A file appears whole or not at all, but a machine that loses power may leave a
 damaged one: its pages carry checksums, and what it held is done again.
 """
 
@@ -29,11 +29,11 @@ SUFFIX = ".parquet"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A record, and the pictures that are to stay with it."""
+    """A record, and the pictures that are kept with it."""
 
     record: Record
     picture: NDArray[np.uint8] | None = None
-    """(4, C, H, W): see `gallery.Picture`."""
+    """(4, C, H, W): see `pictures.make_picture`."""
     image: NDArray[np.float32] | None = None
     """(C, H, W): the estimate."""
     estimated_mask: NDArray[np.bool_] | None = None
@@ -89,7 +89,7 @@ class Parts:
             yield _read(files, path, columns)
 
     def mend(self, cell: Cell) -> list[str]:
-        """Remove what is damaged or was never finished; says what was wrong with each damaged file."""
+        """Remove damaged and unfinished files; returns what is wrong with each damaged one."""
         files, _ = self._folder(cell)
         for path in self._paths(cell, UNFINISHED):
             files.delete_file(path)
@@ -148,7 +148,7 @@ def _read(files: fs.FileSystem, path: str, columns: Sequence[str] | None = None)
 
 
 def _fault(files: fs.FileSystem, path: str) -> str:
-    """What is wrong with the file, or nothing."""
+    """What is wrong with the file; "" if nothing is."""
     try:
         _read(files, path)
     except ValueError as error:

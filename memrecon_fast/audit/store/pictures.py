@@ -1,4 +1,4 @@
-"""The pictures of a run: the best, the borderline and the worst of each cell as small arrays. Reports need no model."""
+"""The pictures of a run, so that a report needs no model: the best, borderline and worst of each cell, reduced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Picture:
 
 
 def make_picture(original: Tensor, degraded: Tensor, recovered: Tensor, mask: Tensor) -> NDArray[np.uint8]:
-    """The four as they are shown, uint8 (4, C, H, W), of float32 (or bool) tensors (C, H, W); NaN becomes black."""
+    """The four as a report shows them: uint8 (4, C, H, W), of float or bool tensors (C, H, W); NaN becomes black."""
     return np.stack([_to_bytes(image) for image in (original, degraded, recovered, mask)])
 
 

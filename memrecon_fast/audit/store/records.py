@@ -1,7 +1,7 @@
-"""What an audit keeps of every image, as rows of Parquet files.
+"""The records of an audit, one for each image of a cell, as rows of Parquet files.
 
-While a cell of an audit is worked on, its rows are in part files, written by whoever does the work. Once all are there,
-they are put in one file, in the order of their indices, which is the same byte for byte however the work was done.
+While a cell is worked on, its rows are in part files, written by whoever does the work. A complete cell is one file, in
+the order of the indices, and the same byte for byte however the work was done.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What came of one image."""
+    """The result for one image under one mask by one method."""
 
     index: int
     """Its place in its split; noise and initial mask are keyed by (seed, index)."""
@@ -82,17 +82,17 @@ class Record:
     explained: float
     """Share of the squares of the degraded image that the estimate explains under its mask."""
     score: float
-    """`results.score_of` the three before: by it an image is recognized, see `recognition`."""
+    """`results.score_of` the three values above; a low score means recognized, see `analysis.recognition`."""
     gamma: float | None
     """The penalty γ of the estimate; None where the method has none."""
     attempts: int
     """Pairs of γ and initial mask that were tried."""
     accepted: int
-    """Extrapolations of the accelerated solver that were gone on from."""
+    """Accepted extrapolations of the accelerated solver."""
     rejected: int
-    """Extrapolations that were taken back."""
+    """Rejected extrapolations, which made the residual grow."""
     mask_changes: int
-    """Estimates of the mask that changed it, of the accelerated solver."""
+    """How often the accelerated solver changed its estimate of the mask."""
 
 
 _OPTIONAL = " | None"
@@ -109,7 +109,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def cell_path(run: Path, cell: Cell) -> Path:
-    """The file of a cell of which all rows are there."""
+    """The file of a complete cell."""
     return run / RECORDS / f"{cell.file_stem}.parquet"
 
 
@@ -125,7 +125,7 @@ def write_cell(run: Path, cell: Cell, table: pa.Table) -> None:
 def read_table(source: Any, what: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a Parquet file, or these columns of them.
 
-    Raises ValueError, which names the file as `what`, where it is damaged or another's.
+    Raises ValueError, which names the file as `what`, where it is damaged or holds something else.
     """
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
