@@ -351,9 +351,8 @@ def test_the_default_number_of_slots_fits(on_gpu: nn.Module) -> None:
 
 
 def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> None:
-    from memrecon_fast.audit.session import run_audit
-
     from memrecon_fast.audit.plan import Audit
+    from memrecon_fast.audit.session import run_audit
     from memrecon_fast.audit.store.folder import Folder
     from memrecon_fast.audit.store.parts import Parts
     from memrecon_fast.audit.worker import Workbench
