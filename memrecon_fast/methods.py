@@ -56,6 +56,11 @@ class Method:
     """What its results rest on beside the settings of the audit, for JSON: a part of what a run is known by."""
 
 
+def is_blind(name: str) -> bool:
+    """Whether the method estimates the mask."""
+    return find(name).mask == "estimated"
+
+
 def find(name: str) -> Method:
     """The method of this name. Raises ValueError for one that is not known here."""
     if name not in METHODS:
@@ -66,8 +71,7 @@ def find(name: str) -> Method:
 def headline_of(names: Sequence[str]) -> str:
     """The method whose results come first: the first of `METHODS` that estimates the mask and is among these, or else
     the first of these."""
-    blind = [name for name, method in METHODS.items() if method.mask == "estimated"]
-    return next((name for name in blind if name in names), names[0])
+    return next((name for name in METHODS if name in names and is_blind(name)), names[0])
 
 
 def _recover(
@@ -105,5 +109,3 @@ METHODS = {
 }
 DEFAULT_METHODS = ("accelerated", "paper", "known-mask", "iterate")
 """Of an audit that names none. "inpaint" knows nothing of the autoencoder, and is made on request."""
-BLIND = tuple(name for name, method in METHODS.items() if method.mask == "estimated")
-RECOGNIZED = tuple(name for name, method in METHODS.items() if method.scored)

@@ -19,7 +19,7 @@ from memrecon_fast.common.checks import check_choice, check_integer, check_numbe
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import Images
-from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of
+from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of, is_blind
 from memrecon_fast.results import noise_floor
 from memrecon_fast.settings import Settings
 
@@ -122,7 +122,7 @@ class Audit:
     def _settings_of(self, method: str) -> Settings:
         """With what noise leaves of every score allowed for: otherwise all would be tried for every image."""
         pixels = math.prod(self.image_shape)
-        noisy = pixels if METHODS[method].mask == "estimated" else min(int(mask.sum()) for mask in self.masks.values())
+        noisy = pixels if is_blind(method) else min(int(mask.sum()) for mask in self.masks.values())
         below = self.settings.recognized_below + noise_floor(self.noise_std, noisy, pixels)
         return dataclasses.replace(self.settings, recognized_below=below)
 

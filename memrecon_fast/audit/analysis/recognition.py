@@ -20,7 +20,7 @@ from scipy.stats import mannwhitneyu
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import CONFIDENCE, scores
 from memrecon_fast.audit.store.records import Cell
-from memrecon_fast.methods import BLIND, RECOGNIZED
+from memrecon_fast.methods import find, is_blind
 from memrecon_fast.results import RECOGNIZED_BELOW, noise_floor
 
 MARGIN = 2.0
@@ -113,7 +113,7 @@ def recognitions_of(results: Results) -> Mapping[tuple[str, str], Recognition]:
     for method in results.methods:
         for mask in results.masks:
             members, controls = (results.cells.get(Cell(split, mask, method)) for split in ("members", "controls"))
-            if method not in RECOGNIZED or (members is None and controls is None):
+            if not find(method).scored or (members is None and controls is None):
                 continue
             of_members = np.empty(0) if members is None else scores(members)
             of_controls, closest = np.empty(0), None
@@ -123,7 +123,7 @@ def recognitions_of(results: Results) -> Mapping[tuple[str, str], Recognition]:
                 if len(of_controls):
                     closest = names[controls["index"][others][of_controls.argmin()]]
             pixels = int(np.prod(results.description["plan"]["image_shape"]))
-            noisy = pixels if method in BLIND else results.description["kept"][mask]
+            noisy = pixels if is_blind(method) else results.description["kept"][mask]
             floor = noise_floor(results.description["plan"]["noise_std"], noisy, pixels)
             calibration = calibrate(of_controls, floor)
             gathered[mask, method] = Recognition(mask, method, calibration, of_members, of_controls, closest)

@@ -16,7 +16,7 @@ from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, d
 from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.common.files import replacing
-from memrecon_fast.methods import BLIND
+from memrecon_fast.methods import is_blind
 from memrecon_fast.metrics import THRESHOLD_NAMES, THRESHOLD_PSNRS, name_mse
 from memrecon_fast.results import RECOGNIZED_BELOW
 
@@ -67,7 +67,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         },
         names=names,
         gallery=make_showcase(results),
-        blind=BLIND,
+        blind=[method for method in methods if is_blind(method)],
         all_verdicts=all_verdicts(results),
         recognized_below=RECOGNIZED_BELOW,
         name_mse=name_mse,
@@ -113,7 +113,7 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "method": method,
-        "blind": method in BLIND,
+        "blind": is_blind(method),
         "easiest": [mask for mask, rate in rates.items() if rate == max(rates.values())],
         "hardest": [mask for mask, rate in rates.items() if rate == min(rates.values())],
         "rates": rates,

@@ -19,7 +19,7 @@ from memrecon_fast.audit.analysis.results import VERDICTS, Results
 from memrecon_fast.audit.analysis.statistics import GROUPS, choose_shown, scores
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.methods import BLIND
+from memrecon_fast.methods import is_blind
 
 MAX_CHARACTERS = 9_000_000
 """The most for all pictures of a report together, roughly; beyond, their sides are halved or quartered."""
@@ -117,7 +117,7 @@ def _show(
         recognized = score is not None and recognition is not None and score < recognition.calibration.threshold
         outcomes[method] = {
             "recovered": embed_image(picture.recovered, reduce) if picture else None,
-            "mask": embed_mask(picture.mask, reduce) if picture and method in BLIND else None,
+            "mask": embed_mask(picture.mask, reduce) if picture and is_blind(method) else None,
             "psnr": float(columns["psnr"][at]),
             "score": score,
             "recognized": recognized,

@@ -11,7 +11,7 @@ from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.common.files import write_csv
-from memrecon_fast.methods import RECOGNIZED
+from memrecon_fast.methods import find
 
 VERDICTS_FILE = "verdicts.csv"
 MAX_NAMED = 20
@@ -152,7 +152,7 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
     counted = dict.fromkeys(("tried", *reversed(results.verdicts), "recognized", "diverged"))
     for number, method in enumerate(results.methods):
         for what in counted:
-            if what != "recognized" or method in RECOGNIZED:
+            if what != "recognized" or find(method).scored:
                 counts = (getattr(outcomes, what)[number] & outcomes.tried[number]).sum(axis=0)
                 columns[f"{method}_{what}"] = counts.tolist()
     return columns
