@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,22 +46,52 @@ class TrainingResult:
     """The levels that the loss reached, each with the file of the model at that time; None without a folder."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How a training goes on.
+
+    max_steps: at most this many steps, ≥ 1.
+    batch_size: images per step, ≥ 1; None for all of them. Batches are drawn without replacement, anew in every
+        epoch, by (seed, epoch).
+    learning_rate: its peak, > 0.
+    seed: of the batches, 0 ≤ seed < 2⁶⁴.
+    checkpoints: losses; when one is first reached, the model is saved as `loss-<level>.safetensors`.
+    save_every: steps between two writings of the state, ≥ 1; it is also written at each level and at the end.
+    polish: after the steps, solve the last layer by least squares (of an architecture that has a `last_layer`): with
+        fewer images than hidden units the loss drops to about 1e-14 in a fraction of a second, past all levels at once.
+
+    Raises ValueError or TypeError for arguments outside these ranges.
+    """
+
+    max_steps: int = 4000
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    seed: int = 42
+    checkpoints: Sequence[float] = CHECKPOINTS
+    save_every: int = 500
+    polish: bool = False
+
+    def __post_init__(self) -> None:
+        check_integer("max_steps", self.max_steps, low=1)
+        check_number("learning_rate", self.learning_rate, low=0, low_is_allowed=False)
+        check_integer("seed", self.seed, low=0, high=2**64 - 1)
+        check_integer("save_every", self.save_every, low=1)
+        for level in self.checkpoints:
+            check_number("each checkpoint", level, low=0, low_is_allowed=False)
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, low=1)
+
+
 @allow_tf32(False)
 def train(
     model: nn.Module,
     images: Tensor,
     target_loss: float,
     *,
-    max_steps: int = 4000,
-    batch_size: int | None = None,
-    learning_rate: float = 1e-3,
-    seed: int = 42,
-    checkpoints: Sequence[float] = CHECKPOINTS,
     checkpoint_folder: str | os.PathLike[str] | None = None,
-    save_every: int = 500,
-    polish: bool = False,
     resume: bool = False,
     progress: bool = False,
+    **how: Any,
 ) -> TrainingResult:
     """Train `model` in place until its MSE on `images` is at most `target_loss`; leaves it in eval mode.
 
@@ -71,34 +102,23 @@ def train(
 
     images: float32 (B, *image_shape) in [0, 1], on any device; batches go to the model's.
     target_loss: mean squared error per entry, > 0. Not reaching it is no error: see the result.
-    max_steps: at most this many steps, ≥ 1.
-    batch_size: images per step, ≥ 1; None for all of them. Batches are drawn without replacement, anew in every
-        epoch, by (seed, epoch).
-    learning_rate: its peak, > 0.
-    checkpoints: losses; when one is first reached, the model is saved as `loss-<level>.safetensors`.
-    checkpoint_folder: where those go, together with `training.safetensors`, from which `resume` continues.
-    save_every: steps between two writings of the latter, ≥ 1; it is also written at each level and at the end.
-    polish: after the steps, solve the last layer by least squares (where that is linear): with fewer images than
-        hidden units the loss drops to about 1e-14 in a fraction of a second, past all levels at once.
+    checkpoint_folder: where models at the levels of `checkpoints` go, together with `training.safetensors`, from which
+        `resume` continues.
     resume: continue from `training.safetensors`: the same weights as without the interruption, bit for bit. The model,
         the images and the arguments that decide the steps must be the same; the target and the levels may differ.
     progress: show a bar (needs rich).
+    how: max_steps=4000, batch_size=None, learning_rate=1e-3, seed=42, checkpoints=(1e-4, …, 1e-8), save_every=500,
+        polish=False: see `Training`.
 
     Raises ValueError or TypeError for arguments outside these ranges or a training state that does not belong to
     them; FileNotFoundError where there is nothing to resume.
     """
     check_number("target_loss", target_loss, low=0, low_is_allowed=False)
-    check_integer("max_steps", max_steps, low=1)
-    check_number("learning_rate", learning_rate, low=0, low_is_allowed=False)
-    check_integer("seed", seed, low=0, high=2**64 - 1)
-    check_integer("save_every", save_every, low=1)
-    for level in checkpoints:
-        check_number("each checkpoint", level, low=0, low_is_allowed=False)
+    training = Training(**how)
     _check_images(model, images)
-    last_layer = _split_last_layer(model) if polish else None
-    if batch_size is not None:
-        check_integer("batch_size", batch_size, low=1)
-    batch_size = min(batch_size or len(images), len(images))
+    last_layer = _split_last_layer(model) if training.polish else None
+    max_steps, learning_rate, seed = training.max_steps, training.learning_rate, training.seed
+    batch_size = min(training.batch_size or len(images), len(images))
     folder = None if checkpoint_folder is None else Path(checkpoint_folder)
     if resume and folder is None:
         raise ValueError("resume needs the checkpoint_folder to resume from")
@@ -106,7 +126,7 @@ def train(
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=_BETAS, fused=True)
     identity = training_state.Identity.of(model, images, max_steps, batch_size, float(learning_rate), seed)
     steps = epoch = 0
-    pending = sorted({float(level) for level in checkpoints}, reverse=True)
+    pending = sorted({float(level) for level in training.checkpoints}, reverse=True)
     reached: dict[float, Path | None] = {}
     if resume:
         assert folder is not None
@@ -123,7 +143,7 @@ def train(
             crossed = _cross(model, loss, pending, folder)
             reached |= crossed
             finished = steps >= max_steps or loss <= target_loss or not math.isfinite(loss)
-            if folder is not None and (crossed or finished or steps - saved_at >= save_every):
+            if folder is not None and (crossed or finished or steps - saved_at >= training.save_every):
                 training_state.write(folder, model, optimizer, identity, steps, epoch, reached)
                 saved_at = steps
             if finished:
