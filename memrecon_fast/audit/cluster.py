@@ -22,6 +22,7 @@ from memrecon_fast.audit.store.opening import OpenRun
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import Shard, Workbench
+from memrecon_fast.common.errors import reason
 from memrecon_fast.common.typing import Autoencoder
 
 MAX_DEATHS = 3
@@ -249,9 +250,10 @@ class Crew:
     def _bury(self, name: str, error: Exception) -> None:
         del self.workers[name]
         self._deaths += 1
-        reason = " ".join(str(error).split())
         if self._deaths > MAX_DEATHS * (1 + len(self.workers)):
-            raise ClusterError(f"{self._deaths} workers died without an image done in between; the last one: {reason}")
+            raise ClusterError(
+                f"{self._deaths} workers died without an image done in between; the last one: {reason(error)}"
+            )
         self._remark(f"{name} died and is replaced; what it had in hand is done again")
         self._hire()
 
@@ -302,7 +304,7 @@ def connected(address: str | None, workers: int | None) -> Iterator[None]:
             connect(address=address)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = "a Ray cluster on this machine" if address is None else f"the Ray cluster at {address}"
-        raise ValueError(f"{where} cannot be reached: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{where} cannot be reached: {reason(error)}") from error
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from memrecon_fast.common.errors import is_out_of_memory
+from memrecon_fast.common.errors import first_line, is_out_of_memory, one_line
 
 EXTRAS = ("PIL", "filelock", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
 
@@ -31,7 +31,7 @@ def checking() -> Iterator[None]:
     except RuntimeError as error:
         if wants_traceback() or not is_out_of_memory(error):
             raise
-        refuse(f"memory ran out before the work could begin: {_first_line(error)}")
+        refuse(f"memory ran out before the work could begin: {first_line(error)}")
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def keeping_records(run: Path, resumable: bool = True) -> Iterator[None]:
         say(f"interrupted; {_kept(run, resumable)}")
         raise typer.Exit(130) from None
     except Exception as error:
-        say(f"{type(error).__name__}: {_first_line(error)}; {_kept(run, resumable)}")
+        say(f"{one_line(error)}; {_kept(run, resumable)}")
         if wants_traceback():
             raise
         raise typer.Exit(1) from error
@@ -59,10 +59,6 @@ def _kept(run: Path, resumable: bool) -> str:
         return "no image was done"
     goes_on = "the same command goes on from there, " if resumable else ""
     return f"what was done is in {run}: {goes_on}memrecon report {run} shows it"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 def wants_traceback() -> bool:
