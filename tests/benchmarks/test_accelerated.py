@@ -12,8 +12,8 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("safetensors")
 pytest.importorskip("skimage")
 
-from benchmarks import accelerated
-from benchmarks.accelerated_report import OURS, render
+from benchmarks.experiments import accelerated
+from benchmarks.experiments.accelerated_report import OURS, render
 
 NET = accelerated.Net("tiny", "leaky_relu", 2, 8, (1e-1, 1e-2), depth=2, width=32, steps=300, sweeps=True)
 MASKS = ("center", "stripes")

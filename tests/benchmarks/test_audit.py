@@ -20,7 +20,17 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 
 def run(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.bench_audit", "--quick", "--threads", "1", "--out", str(out), *arguments],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.speed.audit.run",
+            "--quick",
+            "--threads",
+            "1",
+            "--out",
+            str(out),
+            *arguments,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

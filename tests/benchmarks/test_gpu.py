@@ -23,7 +23,7 @@ SECTIONS = ["checks", "machine", "bandwidth", "blocks", "audit", "profile"]
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """As on a machine without a GPU, from another folder."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), *arguments],
+        [sys.executable, str(ROOT / "benchmarks" / "speed" / "gpu" / "run.py"), *arguments],
         cwd=ROOT.parent,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from benchmarks import host, measuring
+from benchmarks import measuring
+from benchmarks.speed import host
 
 
 def test_every_way_takes_all_images_and_has_a_row() -> None:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from benchmarks.gpu_cpp import make_cpp_available
-from benchmarks.gpu_device import Device, Share
-from benchmarks.gpu_operations import FILES, OPERATIONS, Failed, bits, compare_operation, must_equal
+from benchmarks.speed.gpu.cpp import make_cpp_available
+from benchmarks.speed.gpu.device import Device, Share
+from benchmarks.speed.gpu.operations import FILES, OPERATIONS, Failed, bits, compare_operation, must_equal
 from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.engine.cuda_graph import Graphs
 from memrecon_fast.engine.inflight import InFlight

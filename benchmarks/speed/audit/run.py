@@ -1,8 +1,8 @@
 """An audit of 25,000 images: how fast it is, where its time goes, what memory it takes, and what workers add.
 
-    python -m benchmarks.bench_audit             all parts; about three quarters of an hour on two cores of an EPYC
-    python -m benchmarks.bench_audit --only workers,reference
-    python -m benchmarks.bench_audit --quick     tiny sizes, in half a minute, to see that it works
+    python -m benchmarks.speed.audit.run             all parts; about three quarters of an hour on two cores of an EPYC
+    python -m benchmarks.speed.audit.run --only workers,reference
+    python -m benchmarks.speed.audit.run --quick     tiny sizes, in half a minute, to see that it works
 
 Parts: throughput (half an hour), memory (the same audit of a tenth of the images: its peak is held against
 that of throughput), workers (needs Ray), reference. Each adds to what OUT.json holds of the others and writes OUT.md
@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.audit_crops import write_crops
-from benchmarks.audit_parts import PARTS, Task, images_path, model_path
-from benchmarks.audit_report import render, targets
+from benchmarks.speed.audit.crops import write_crops
+from benchmarks.speed.audit.parts import PARTS, Task, images_path, model_path
+from benchmarks.speed.audit.report import render, targets
 from memrecon_fast import autoencoders
 from memrecon_fast.audit.plan import SPLITS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "benchmarks" / "results" / "cpu-audit"
 QUICK = Task(
     images=320,
@@ -109,7 +109,7 @@ def _measure(name: str, folder: Path, task: Task) -> dict[str, Any]:
     result = folder / f"{name}.json"
     (folder / "task.json").write_text(json.dumps(dataclasses.asdict(task)))
     subprocess.run(
-        [sys.executable, "-m", "benchmarks.audit_parts", name, str(folder / "task.json"), str(result)],
+        [sys.executable, "-m", "benchmarks.speed.audit.parts", name, str(folder / "task.json"), str(result)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)},  # Ray's workers import from there
         check=True,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu_device import Device, Share, Times, compare
-from benchmarks.gpu_speed import BYTES_PER_PIXEL, STATE_BYTES, Speeds, run_passes
+from benchmarks.speed.gpu.device import Device, Share, Times, compare
+from benchmarks.speed.gpu.speed import BYTES_PER_PIXEL, STATE_BYTES, Speeds, run_passes
 from memrecon_fast import Settings, reference
 from memrecon_fast.autoencoders import FullyConnected, UNet
 from memrecon_fast.common.errors import is_out_of_memory

@@ -24,12 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))  # from a checkout, installed or not
 
 if TYPE_CHECKING:
-    from benchmarks.gpu_audit import Task
-    from benchmarks.gpu_device import Device, Section, Share
+    from benchmarks.speed.gpu.audit import Task
+    from benchmarks.speed.gpu.device import Device, Section, Share
 
 SECONDS = {"checks": 80, "machine": 10, "bandwidth": 65, "blocks": 130, "audit": 155, "profile": 30}
 """Of the sections, in eight minutes: what one leaves over goes to those after it."""
@@ -49,7 +49,7 @@ def main() -> int:
         os.environ.setdefault("TEARDOWN_CUPTI", "0")
         os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
     try:
-        from benchmarks import gpu_device
+        from benchmarks.speed.gpu import device as gpu_device
     except ImportError as error:
         print(f"benchmarks/gpu.py needs torch, triton and numpy: {error}", file=sys.stderr)
         return 2
@@ -78,7 +78,7 @@ class _Run:
     """The sections, one after the other, and the results so far."""
 
     def __init__(self, device: Device, arguments: argparse.Namespace, begin: float) -> None:
-        from benchmarks.gpu_device import where
+        from benchmarks.speed.gpu.device import where
 
         self.device = device
         self.arguments = arguments
@@ -122,23 +122,23 @@ class _Run:
         return 1 if self.results["errors"] or not self._checked() else 0
 
     def _sections(self) -> dict[str, Section]:
-        from benchmarks import gpu_audit, gpu_blocks, gpu_checks, gpu_speed
+        from benchmarks.speed.gpu import audit, blocks, checks, speed
 
         def measure_blocks(device: Device, share: Share) -> dict[str, Any]:
-            speeds = gpu_speed.speeds_from(self.results["sections"]["machine"], device)
-            return gpu_blocks.measure_blocks(device, share, speeds)
+            speeds = speed.speeds_from(self.results["sections"]["machine"], device)
+            return blocks.measure_blocks(device, share, speeds)
 
         return {
-            "checks": gpu_checks.run_checks,
-            "machine": gpu_speed.measure_machine,
-            "bandwidth": gpu_speed.measure_bandwidth,
+            "checks": checks.run_checks,
+            "machine": speed.measure_machine,
+            "bandwidth": speed.measure_bandwidth,
             "blocks": measure_blocks,
-            "audit": self._with_task(gpu_audit.measure_audit),
-            "profile": self._with_task(functools.partial(gpu_audit.measure_profile, trace=self.arguments.trace)),
+            "audit": self._with_task(audit.measure_audit),
+            "profile": self._with_task(functools.partial(audit.measure_profile, trace=self.arguments.trace)),
         }
 
     def _with_task(self, section: Callable[[Device, Share, Task], dict[str, Any]]) -> Section:
-        from benchmarks.gpu_audit import make_task
+        from benchmarks.speed.gpu.audit import make_task
 
         def run(device: Device, share: Share) -> dict[str, Any]:
             self.task = self.task or make_task(device, share)
@@ -148,7 +148,7 @@ class _Run:
 
     def _run(self, name: str, section: Section, seconds: float) -> None:
         """One section; an error in it costs nothing but its own results."""
-        from benchmarks.gpu_device import Share
+        from benchmarks.speed.gpu.device import Share
 
         share, begin = Share(seconds), time.perf_counter()
         try:
@@ -168,7 +168,7 @@ class _Run:
 
     def _write(self) -> Path:
         """Both files; that for people is the one that is answered."""
-        from benchmarks.gpu_report import render
+        from benchmarks.speed.gpu.report import render
 
         self.results["seconds"] = self._seconds()
         self.folder.mkdir(parents=True, exist_ok=True)

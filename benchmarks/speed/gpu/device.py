@@ -27,7 +27,7 @@ from benchmarks.measuring import percentiles, processor
 from memrecon_fast.engine.cuda_graph import Capture, Work, make_capture
 from memrecon_fast.engine.inflight import Schedule
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 class Device(abc.ABC):

@@ -1,6 +1,6 @@
 """What benchmarks/bench_audit.py measures: each part in a process of its own, so that memory and threads are clean.
 
-    python -m benchmarks.audit_parts NAME TASK RESULT
+    python -m benchmarks.speed.audit.parts NAME TASK RESULT
 
 TASK and RESULT are JSON files; bench_audit.py starts it.
 """
@@ -26,8 +26,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from benchmarks.audit_watch import Watch, log_passes
 from benchmarks.measuring import percentiles, where
+from benchmarks.speed.audit.watch import Watch, log_passes
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
 from memrecon_fast.audit import cluster
 from memrecon_fast.audit.plan import ALL_IMAGES, SPLITS, Audit

@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from benchmarks.accelerated_report import render
+from benchmarks.experiments.accelerated_report import render
 from benchmarks.measuring import where
 from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.images.photographs import make_photographs
 
-RESULTS = Path(__file__).parent / "results" / "accelerated"
+RESULTS = Path(__file__).parents[1] / "results" / "accelerated"
 
 
 @dataclasses.dataclass(frozen=True)

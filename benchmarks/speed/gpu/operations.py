@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_device import Device
+from benchmarks.speed.gpu.device import Device
 from memrecon_fast.ops.admm import plain, triton
 from memrecon_fast.ops.anderson import plain as anderson_plain
 from memrecon_fast.ops.anderson import triton as anderson_triton

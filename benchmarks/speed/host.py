@@ -41,7 +41,7 @@ from memrecon_fast.images.sources import from_array
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
 
-OUT = Path(__file__).parent / "results" / "host"
+OUT = Path(__file__).parents[1] / "results" / "host"
 SETTINGS = Settings(solver="accelerated", gamma=0.5)
 AS_ON_A_GPU = Schedule(groups=2, lag=1, ahead=256, make_capture=None)
 SLOTS = 1024

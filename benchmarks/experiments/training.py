@@ -30,7 +30,7 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, layers, train, training
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "ihc.png")
 
 

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.gpu_blocks import passes_of_block
-from benchmarks.gpu_checks import make_images, random_fields
-from benchmarks.gpu_device import Device, Share
+from benchmarks.speed.gpu.blocks import passes_of_block
+from benchmarks.speed.gpu.checks import make_images, random_fields
+from benchmarks.speed.gpu.device import Device, Share
 from memrecon_fast import Settings, degradation, metrics
 from memrecon_fast.autoencoders import FullyConnected, train
 from memrecon_fast.engine import inflight

@@ -11,8 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_device import Device, Share, Times, compare
-from benchmarks.gpu_operations import ARGUMENTS, KERNELS, OF_PIXELS, PLAIN, Buffers, Functions, launch, random_buffers
+from benchmarks.speed.gpu.device import Device, Share, Times, compare
+from benchmarks.speed.gpu.operations import (
+    ARGUMENTS,
+    KERNELS,
+    OF_PIXELS,
+    PLAIN,
+    Buffers,
+    Functions,
+    launch,
+    random_buffers,
+)
 from memrecon_fast import Settings
 from memrecon_fast.engine.cuda_graph import Work
 from memrecon_fast.engine.precision import in_format

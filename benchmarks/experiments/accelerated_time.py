@@ -29,7 +29,7 @@ from memrecon_fast.engine.samples import Sample
 from memrecon_fast.images.photographs import make_photographs
 from memrecon_fast.recovery import prepare_recover
 
-OUT = Path(__file__).parent / "results" / "accelerated-time"
+OUT = Path(__file__).parents[1] / "results" / "accelerated-time"
 BATCH = 256
 SLOTS = 128
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import memrecon_fast as mf
-from benchmarks.gpu_device import ROOT
+from benchmarks.speed.gpu.device import ROOT
 
 SOURCES = sorted((ROOT / "csrc").glob("*.cpp"))
 # the flags of setup.py

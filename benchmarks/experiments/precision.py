@@ -21,7 +21,7 @@ from benchmarks.measuring import where
 from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.images.photographs import make_photographs
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 SHAPE = (3, 16, 16)
 IMAGES = 30
 NETS = (("leaky_relu", 6, 1e-9), ("prelu", 6, 1e-7), ("leaky_relu", 10, 1e-9))
