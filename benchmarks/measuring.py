@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import platform
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from benchmarks.registry import RESULTS
+
 if TYPE_CHECKING:
-    from pytest_benchmark.fixture import BenchmarkFixture  # benchmarks/gpu.py runs without
+    from pytest_benchmark.fixture import BenchmarkFixture  # the GPU benchmark runs without
 
 SUBJECT = "memrecon_fast"
 
@@ -84,6 +88,20 @@ def processor() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def results_path(name: str, out: Path | None, quick: bool) -> Path:
+    """Of the results, without a suffix: `out`, or their place in benchmarks/results; of a quick run, a new folder."""
+    if out is not None:
+        return out
+    return (Path(tempfile.mkdtemp(prefix="benchmark-")) if quick else RESULTS) / name
+
+
+def write_results(path: Path, results: object, page: str) -> None:
+    """Write `path`.json and, for people, `path`.md; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    path.with_name(f"{path.name}.md").write_text(page, encoding="utf-8")
 
 
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run tests/ops on kernels built with AddressSanitizer and UndefinedBehaviorSanitizer (Linux, GCC).
-# Needs the Python environment of the tests, with pybind11; leaves the checkout as it is.
+# Needs the Python environment of the tests, with setuptools and pybind11; leaves the checkout as it is.
 #
 #     csrc/sanitize.sh [arguments of pytest]
 set -euo pipefail
@@ -11,12 +11,8 @@ trap 'rm -rf "$place"' EXIT
 cp -r memrecon_fast tests pyproject.toml "$place"
 rm -f "$place"/memrecon_fast/_C.*.so
 
-CXX=${CXX:-g++}
-read -ra includes <<< "$(python -m pybind11 --includes)"
-suffix=$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
-"$CXX" -std=c++17 -O1 -g -fno-omit-frame-pointer -ffp-contract=off -fno-trapping-math -fopenmp -fPIC -shared \
-    -fvisibility=hidden -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra -Werror \
-    "${includes[@]}" csrc/*.cpp -o "$place/memrecon_fast/_C$suffix"
+export CXX=${CXX:-g++}
+MEMRECON_FAST_SANITIZE=1 python setup.py -q build_ext --build-lib "$place" --build-temp "$place/objects"
 
 # The sanitizers must be loaded before Python is, and libstdc++ with them, for torch's exceptions to pass through.
 # torch allocates by malloc, so every buffer has red zones around it. Leaks are not looked for: the interpreter and torch

@@ -1,8 +1,9 @@
 """What the accelerated solver recovers, against the paper's method and without extrapolation: the evidence.
 
-    python -m benchmarks.accelerated                 all that is missing; about an hour on one core
-    python -m benchmarks.accelerated fc-prelu        the rows of this net
-    python -m benchmarks.accelerated --render        accelerated.md and accelerated.png from the rows that there are
+    python -m benchmarks accelerated                 all that is missing; about an hour on one core
+    python -m benchmarks accelerated fc-prelu        the rows of this net
+    python -m benchmarks accelerated --quick         a tiny net under two masks, to see that it works
+    python -m benchmarks accelerated --render        accelerated.md and accelerated.png from the rows that there are
 
 Trains each net on photographs, keeps it at several train losses, and recovers its members and as many controls under
 six masks with every method below. Nothing is timed: applications of the autoencoder are counted, and machines that do
@@ -11,12 +12,11 @@ other work meanwhile do no harm. Rows are kept in benchmarks/results/accelerated
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,10 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from benchmarks.experiments.accelerated_report import render
-from benchmarks.measuring import where
+from benchmarks.measuring import results_path, where
+from benchmarks.registry import make_parser
 from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.images.photographs import make_photographs
-
-RESULTS = Path(__file__).parents[1] / "results" / "accelerated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +71,8 @@ NETS = (
     dataclasses.replace(_UNET, name="unet-softplus", activation="softplus"),
     dataclasses.replace(_UNET, name="unet-skips", activation="leaky_relu", skips="lower"),
 )
+QUICK = Net("tiny", "leaky_relu", 2, 8, (1e-1, 1e-2), depth=2, width=32, steps=300)
+MASKS_OF_QUICK = ("center", "stripes")
 GAMMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PUBLISHED = (0.1, 0.5, 1.0)
 NOISE = 0.02
@@ -205,22 +206,26 @@ def _rounded(values: Tensor) -> list[float | None]:
     return [float(f"{value:.3g}") if math.isfinite(value) else None for value in values.tolist()]
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure what is missing, and render."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("accelerated", __doc__)
     parser.add_argument("nets", nargs="*", help=", ".join(net.name for net in NETS))
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="a tiny net, results to a temporary folder")
+    parser.add_argument("--out", type=Path, help="folder of the rows; benchmarks/results/accelerated without it")
     parser.add_argument("--render", action="store_true", help="measure nothing")
-    arguments = parser.parse_args()
-    unknown = set(arguments.nets) - {net.name for net in NETS}
+    options = parser.parse_args(arguments)
+    unknown = set(options.nets) - {net.name for net in NETS}
     if unknown:
         parser.error(f"no such net: {', '.join(sorted(unknown))}")
     torch.set_num_threads(1)
-    if not arguments.render:
+    out = results_path("accelerated", options.out, options.quick)
+    if options.quick:
+        run(QUICK, out, MASKS_OF_QUICK)
+    elif not options.render:
         for net in NETS:
-            if not arguments.nets or net.name in arguments.nets:
-                run(net, arguments.out)
-    render({path.stem: _read(path) for path in sorted(arguments.out.glob("*.json"))}, arguments.out)
+            if not options.nets or net.name in options.nets:
+                run(net, out)
+    render({path.stem: _read(path) for path in sorted(out.glob("*.json"))}, out)
 
 
 def run(net: Net, out: Path, masks: tuple[str, ...] = degradation.MASKS) -> None:
@@ -256,7 +261,3 @@ def _add(path: Path, rows: dict[str, Row]) -> None:
     content["rows"] |= rows
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content["rows"].items())
     path.write_text(f'{{"where": {json.dumps(content["where"])}, "rows": {{\n{lines}\n}}}}\n')
-
-
-if __name__ == "__main__":
-    main()

@@ -29,7 +29,7 @@ def render(nets: dict[str, Any], folder: Path) -> None:
     lines = [
         "# The accelerated solver: what it recovers",
         "",
-        "Written by `python -m benchmarks.accelerated`. Photographs (`make_photographs`): 40 of 20×20×3 (fc-*), 60 of",
+        "Written by `python -m benchmarks accelerated`. Photographs (`make_photographs`): 40 of 20×20×3 (fc-*), 60 of",
         "16×16×3 (fc20), 20 of 16×16×3 (U-Nets), and as many controls. fc-*: 8 layers × 320; fc20: 20 × 384; U-Nets:",
         "16, 32, 64, 128 channels without skip connections (unet-skips: at the lower levels). One seed. Six masks,",
         "blind unless it says otherwise. Nothing is timed: *evaluations* are applications of the autoencoder to one",

@@ -1,7 +1,7 @@
 """How long an audit of 1,000 images takes: the accelerated solver against the plain reference of the paper's method.
 
-    OMP_WAIT_POLICY=passive python -m benchmarks.accelerated_time     about half an hour on two cores
-    python -m benchmarks.accelerated_time --quick                     tiny, to see that it works
+    OMP_WAIT_POLICY=passive python -m benchmarks accelerated-time     about half an hour on two cores
+    python -m benchmarks accelerated-time --quick                     tiny, to see that it works
 
 Trains a fully connected net on photographs, degrades them and as many more that it has not seen with six masks, and
 recovers all of that blind. The reference takes 256 images at a time, and lets those that are done leave the batch.
@@ -10,11 +10,9 @@ Nothing else should run on the machine. Writes benchmarks/results/accelerated-ti
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from benchmarks.measuring import where
+from benchmarks.measuring import results_path, where, write_results
+from benchmarks.registry import make_parser
 from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.images.photographs import make_photographs
 from memrecon_fast.recovery import prepare_recover
 
-OUT = Path(__file__).parents[1] / "results" / "accelerated-time"
 BATCH = 256
 SLOTS = 128
 
@@ -59,15 +57,15 @@ WAYS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure, and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=OUT, help="without suffix")
-    arguments = parser.parse_args()
-    results = measure(QUICK if arguments.quick else Task())
-    arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    arguments.out.with_suffix(".md").write_text(render(results))
+    name = "accelerated-time"
+    parser = make_parser(name, __doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, results to a temporary folder")
+    parser.add_argument("--out", type=Path, help=f"results, without suffix; benchmarks/results/{name} without it")
+    options = parser.parse_args(arguments)
+    results = measure(QUICK if options.quick else Task())
+    write_results(results_path(name, options.out, options.quick), results, render(results))
 
 
 def measure(task: Task) -> dict[str, Any]:
@@ -137,7 +135,7 @@ def render(results: dict[str, Any]) -> str:
     lines = [
         "# The time of an audit with the accelerated solver",
         "",
-        f"Written by `python -m benchmarks.accelerated_time`: {task['members']} members and {task['controls']} "
+        f"Written by `python -m benchmarks accelerated-time`: {task['members']} members and {task['controls']} "
         f"controls, {task['size']}×{task['size']}×3, under six masks, blind; fully connected, "
         f"{task['depth']} × {task['width']}, train loss {results['loss']:.1e}. {about['processor']}, "
         f"{task['threads']} threads, torch {about['torch']}, commit {about['commit']}, {about['date']}. Each way ran "
@@ -157,7 +155,3 @@ def render(results: dict[str, Any]) -> str:
             f"| {way['evaluations of controls']:.0f} |"
         )
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    main()

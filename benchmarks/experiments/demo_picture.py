@@ -1,11 +1,11 @@
 """The picture in the README, from a run of the demo: one photograph under each mask.
 
-python benchmarks/demo_picture.py RUN benchmarks/results/demo.png
+python -m benchmarks demo-picture RUN
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot
 
+from benchmarks.registry import RESULTS, make_parser
 from memrecon_fast.audit.store.pictures import GALLERY, Picture, read_pictures
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.degradation import MASKS
@@ -47,5 +48,10 @@ def draw(run: Path, out: Path) -> None:
     figure.savefig(out, dpi=110, bbox_inches="tight")
 
 
-if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+def main(arguments: Sequence[str]) -> None:
+    """Draw it."""
+    parser = make_parser("demo-picture", __doc__)
+    parser.add_argument("run", type=Path, help="folder of the run: memrecon-demo/run")
+    parser.add_argument("--out", type=Path, default=RESULTS / "demo.png", help="the picture; demo.png in the results")
+    options = parser.parse_args(arguments)
+    draw(options.run, options.out)

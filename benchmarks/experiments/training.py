@@ -1,8 +1,9 @@
 """What trains, and what memorises: the measurements behind the presets, the initialisation and the polish.
 
-    python benchmarks/training.py                  all rows
-    python benchmarks/training.py fc-10 unet       these rows
-    python benchmarks/training.py --list
+    python -m benchmarks training                  all rows
+    python -m benchmarks training fc-10 unet       these rows
+    python -m benchmarks training --rows           the names of the rows
+    python -m benchmarks training --quick          a tiny row, to see that it works
 
 Every row trains on crops of scikit-image's photographs on one thread, and reports the train loss, the largest
 |eigenvalue| of the Jacobian at four training images, and recovery rates: the paper's method, blind, at the published γ
@@ -12,12 +13,12 @@ rendered to training.md.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
+from benchmarks.measuring import results_path, write_results
+from benchmarks.registry import make_parser
 from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, layers, train, training
 
-RESULTS = Path(__file__).parents[1] / "results"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "ihc.png")
 
 
@@ -82,6 +84,8 @@ ROWS = (
     dataclasses.replace(_UNET, name="unet-lower-skips", skips="lower"),
     dataclasses.replace(_UNET, name="unet-all-skips", skips="all"),
 )
+
+QUICK = Row("quick", images=3, depth=3, width=32, steps=100, masks=("center",))
 
 
 def crops(count: int, side: int = 16, factor: int = 4) -> Tensor:
@@ -189,7 +193,7 @@ def render(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Training: what memorises",
         "",
-        "Written by `python benchmarks/training.py [row …]`; each row is made by its own name. Crops 16×16×3 of six of",
+        "Written by `python -m benchmarks training [row …]`; each row is made by its own name. Crops 16×16×3 of six of",
         "scikit-image's photographs, Adam with warm-up and cosine, all images in each step, one thread. Wall times",
         "are from a machine with other work; CPU times are steadier. λ: the eigenvalue of the Jacobian with the",
         "largest modulus, mean and maximum over four training images. Recovery: accurate / approximate rate, blind;",
@@ -222,28 +226,26 @@ def _describe(rates: dict[str, Any]) -> str:
     return f"{rates['mask']}: {', '.join(methods)}; {pair(rates['iterate'])}"
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure the rows that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", help="names of rows; all where there are none")
-    parser.add_argument("--list", action="store_true", help="list the rows")
-    arguments = parser.parse_args()
-    known = {row.name: row for row in ROWS}
-    if unknown := set(arguments.rows) - set(known):
+    parser = make_parser("training", __doc__)
+    parser.add_argument("names", nargs="*", help="of rows; all where there are none")
+    parser.add_argument("--rows", action="store_true", help="list the rows")
+    parser.add_argument("--quick", action="store_true", help="a tiny row alone, results to a temporary folder")
+    parser.add_argument("--out", type=Path, help="results, without suffix; benchmarks/results/training without it")
+    options = parser.parse_args(arguments)
+    known = {row.name: row for row in ((QUICK,) if options.quick else ROWS)}
+    if unknown := set(options.names) - set(known):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    if arguments.list:
+    if options.rows:
         print("\n".join(known))
         return
     torch.set_num_threads(1)
-    path = RESULTS / "training.json"
-    for name in arguments.rows or known:
+    out = results_path("training", options.out, options.quick)
+    path = out.with_name(f"{out.name}.json")
+    for name in options.names or known:
         done = {row["name"]: row for row in json.loads(path.read_text())} if path.exists() else {}
         done[name] = measure(known[name])
         ordered = [done[row] for row in known if row in done]
-        path.write_text(json.dumps(ordered, indent=1) + "\n")
-        (RESULTS / "training.md").write_text(render(ordered))
+        write_results(out, ordered, render(ordered))
         print(name, f"{done[name]['loss']:.1e}", *map(_describe, done[name]["recovery"]), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""How to run the benchmarks, and where their results go.
+"""The benchmarks that pytest runs, `ops` and `recovery`: their options, and where the results go.
 
-    python -m pytest benchmarks --results benchmarks/results/NAME.json
+    python -m benchmarks ops --results benchmarks/results/cpu-ops.json
 
 `--quick` makes one round of each, to see that they work. Threads: those of OMP_NUM_THREADS, else 1.
 """

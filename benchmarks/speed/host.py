@@ -1,7 +1,7 @@
 """What an image costs the host: what bounds an audit where the device is fast.
 
-    python -m benchmarks.host             a few minutes
-    python -m benchmarks.host --quick     tiny, to see that it works
+    python -m benchmarks host             a few minutes
+    python -m benchmarks host --quick     tiny, to see that it works
 
 The autoencoder and the solver do next to nothing here: every image is done after one block. All else is what happens to
 an image on its way: reading, degrading, the initial mask, slots, the score, the record, part files; with two groups of
@@ -12,12 +12,10 @@ machine. Writes benchmarks/results/host.json and .md.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,7 +25,8 @@ import torch
 from memrecon_fast.audit.run import run_audit
 from numpy.typing import NDArray
 
-from benchmarks.measuring import percentiles, where
+from benchmarks.measuring import percentiles, results_path, where, write_results
+from benchmarks.registry import make_parser
 from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.store.folder import Folder
@@ -41,7 +40,6 @@ from memrecon_fast.images.sources import from_array
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
 
-OUT = Path(__file__).parents[1] / "results" / "host"
 SETTINGS = Settings(solver="accelerated", gamma=0.5)
 AS_ON_A_GPU = Schedule(groups=2, lag=1, ahead=256, make_capture=None)
 SLOTS = 1024
@@ -114,7 +112,7 @@ def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     lines = [
         "# What an image costs the host",
         "",
-        "Written by `python -m benchmarks.host`, which says what is measured: microseconds per image, medians. The",
+        "Written by `python -m benchmarks host`, which says what is measured: microseconds per image, medians. The",
         "processor does here what a GPU would do itself, too: these are upper bounds.",
         f"{about['processor']}, {about['cores']} cores, one of them for torch's operations, Python {about['python']},",
         f"torch {about['torch']}, {about['date']}, commit {about['commit']}.",
@@ -129,22 +127,15 @@ def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=OUT, help="without its suffix")
-    arguments = parser.parse_args()
+    parser = make_parser("host", __doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, results to a temporary folder")
+    parser.add_argument("--out", type=Path, help="results, without suffix; benchmarks/results/host without it")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     about = where()
-    rows = list(measure((8,), 300, 1) if arguments.quick else measure((32, 64), 8192, 5))
+    rows = list(measure((8,), 300, 1) if options.quick else measure((32, 64), 8192, 5))
     text = render(about, rows)
     print(text)
-    if not arguments.quick or arguments.out != OUT:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.with_suffix(".json").write_text(json.dumps({"where": about, "rows": rows}, indent=1) + "\n")
-        arguments.out.with_suffix(".md").write_text(text)
-
-
-if __name__ == "__main__":
-    main()
+    write_results(results_path("host", options.out, options.quick), {"where": about, "rows": rows}, text)

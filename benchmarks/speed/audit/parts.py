@@ -1,8 +1,8 @@
-"""What benchmarks/bench_audit.py measures: each part in a process of its own, so that memory and threads are clean.
+"""What the benchmark of audits measures: each part in a process of its own, so that memory and threads are clean.
 
     python -m benchmarks.speed.audit.parts NAME TASK RESULT
 
-TASK and RESULT are JSON files; bench_audit.py starts it.
+TASK and RESULT are JSON files; `run` starts it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The results of benchmarks/bench_audit.py as Markdown."""
+"""The results of the benchmark of audits as Markdown."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _lines(results: Row) -> Iterator[str]:
     if results["quick"]:
         yield from ["**Made with `--quick`: tiny sizes, times mean nothing.**", ""]
     yield (
-        f"Written by `python -m benchmarks.speed.audit.run`: an audit of {task['images']} images of {task['size']}×"
+        f"Written by `python -m benchmarks audit`: an audit of {task['images']} images of {task['size']}×"
         f"{task['size']}×3, half members, half controls, overlapping crops of photographs, no two the same. The "
         f"autoencoder is fully connected, {task['depth']} layers × {task['width']}, with random weights, as "
         f"`FullyConnected` begins with: the time of a matrix product does not depend on them; nothing is recovered. "

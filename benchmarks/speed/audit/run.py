@@ -1,12 +1,12 @@
 """An audit of 25,000 images: how fast it is, where its time goes, what memory it takes, and what workers add.
 
-    python -m benchmarks.speed.audit.run             all parts; about three quarters of an hour on two cores of an EPYC
-    python -m benchmarks.speed.audit.run --only workers,reference
-    python -m benchmarks.speed.audit.run --quick     tiny sizes, in half a minute, to see that it works
+    python -m benchmarks audit             all parts; about three quarters of an hour on two cores of an EPYC
+    python -m benchmarks audit --only workers,reference
+    python -m benchmarks audit --quick     tiny sizes, in half a minute, to see that it works
 
 Parts: throughput (half an hour), memory (the same audit of a tenth of the images: its peak is held against
 that of throughput), workers (needs Ray), reference. Each adds to what OUT.json holds of the others and writes OUT.md
-anew, so that they can be measured at different times; nothing else should run on the machine. No tests for pytest.
+anew, so that they can be measured at different times; nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import results_path, write_results
+from benchmarks.registry import ROOT, make_parser
 from benchmarks.speed.audit.crops import write_crops
 from benchmarks.speed.audit.parts import PARTS, Task, images_path, model_path
 from benchmarks.speed.audit.report import render, targets
 from memrecon_fast import autoencoders
 from memrecon_fast.audit.plan import SPLITS
 
-ROOT = Path(__file__).resolve().parents[3]
-OUT = ROOT / "benchmarks" / "results" / "cpu-audit"
+NAME = "cpu-audit"
+"""Of the results."""
 QUICK = Task(
     images=320,
     images_for_workers=256,
@@ -43,36 +46,35 @@ QUICK = Task(
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure the parts that are asked for."""
-    arguments = _parse()
-    threads = arguments.threads or len(os.sched_getaffinity(0))
-    task = dataclasses.replace(QUICK if arguments.quick else Task(), threads=threads)
-    if arguments.images is not None:
-        task = dataclasses.replace(task, images=arguments.images)
-    out = arguments.out or (Path(tempfile.mkdtemp(prefix="bench-audit-")) / "quick" if arguments.quick else OUT)
-    results = _results_so_far(out, task, arguments.quick)
+    options = _parse(arguments)
+    threads = options.threads or len(os.sched_getaffinity(0))
+    task = dataclasses.replace(QUICK if options.quick else Task(), threads=threads)
+    if options.images is not None:
+        task = dataclasses.replace(task, images=options.images)
+    out = results_path(NAME, options.out, options.quick)
+    results = _results_so_far(out, task, options.quick)
     with tempfile.TemporaryDirectory(prefix="bench-audit-") as folder:
         _prepare(task, Path(folder))
-        for name in arguments.only:
+        for name in options.only:
             print(f"{name} …", flush=True)
             begin = time.perf_counter()
             results["parts"][name] = _measure(name, Path(folder), task)
             print(f"{name}: {time.perf_counter() - begin:.0f} s", flush=True)
             results["targets"] = targets(results["parts"])
-            _with_suffix(out, ".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            _with_suffix(out, ".md").write_text(render(results), encoding="utf-8")
-    print(f"written: {_with_suffix(out, '.json')}, {_with_suffix(out, '.md')}")
+            write_results(out, results, render(results))
+    print(f"written: {out}.json and .md")
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("audit", __doc__)
     parser.add_argument("--only", type=_names, default=list(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--images", type=int, help=f"at least 100; {Task().images} without it")
     parser.add_argument("--threads", type=int, help="of all parts but the workers; all cores without it")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, results to a temporary folder")
-    parser.add_argument("--out", type=Path, help=f"results, without suffix; {OUT.relative_to(ROOT)} without it")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help=f"results, without suffix; benchmarks/results/{NAME} without it")
+    return parser.parse_args(arguments)
 
 
 def _names(text: str) -> list[str]:
@@ -84,7 +86,7 @@ def _names(text: str) -> list[str]:
 
 def _results_so_far(out: Path, task: Task, quick: bool) -> dict[str, Any]:
     """What the file holds, if it is of the same task."""
-    path = _with_suffix(out, ".json")
+    path = out.with_name(f"{out.name}.json")
     new: dict[str, Any] = {"quick": quick, "task": dataclasses.asdict(task), "targets": [], "parts": {}}
     if not path.exists():
         return new
@@ -116,11 +118,3 @@ def _measure(name: str, folder: Path, task: Task) -> dict[str, Any]:
     )
     measured: dict[str, Any] = json.loads(result.read_text())
     return measured
-
-
-def _with_suffix(out: Path, suffix: str) -> Path:
-    return out.with_name(out.name + suffix)
-
-
-if __name__ == "__main__":
-    main()

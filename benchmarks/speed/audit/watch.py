@@ -1,4 +1,4 @@
-"""Where the time of an audit goes, seen from outside: its functions are wrapped where they are called."""
+"""Where the time of an audit goes, seen from outside: what its parts offer to each other is wrapped."""
 
 from __future__ import annotations
 
@@ -17,20 +17,15 @@ from unittest import mock
 import numpy as np
 from torch import Tensor, nn
 
-from memrecon_fast.audit import session as conduct
-from memrecon_fast.audit import worker as work
+from memrecon_fast.audit import session
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.records import Record
-from memrecon_fast.audit.worker import Saver
-from memrecon_fast.engine import review
-from memrecon_fast.engine.leaving import Leaving
-from memrecon_fast.engine.prefetch import prefetch
-from memrecon_fast.engine.samples import Sample
+from memrecon_fast.audit.worker import Workbench
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
-from memrecon_fast.engine.table import Group
 from memrecon_fast.ops import Ops
-from memrecon_fast.solvers.paper import PaperSolver
 
 LAST = 0.01
 """The share of the images after which slots may be empty."""
@@ -38,13 +33,13 @@ SECONDS_BETWEEN_LINES = 30.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Prefetch = Callable[[Iterable[Sample], int], Generator[Sample, None, None]]
+Batches = Callable[[InFlight, Iterable[Sample]], Generator[list[Finished], None, None]]
 
 
 class Watch:
     """Seconds by what they were spent on, in the thread that works; and who was in the slots.
 
-    Nothing is counted twice: what is called inside something that is counted belongs to that.
+    Nothing is counted twice: what is counted inside of something else does not belong to that.
     """
 
     def __init__(self, images: int) -> None:
@@ -54,7 +49,10 @@ class Watch:
         self.peaks: dict[str, float] = {}
         """The most until then."""
         self._images = images
-        self._inside = False
+        self._inside: list[str] = []
+        """What is being counted, the innermost last."""
+        self._since = 0.0
+        """When the innermost went on."""
         self._rows = array.array("l")  # of each forward pass
         self._passes_at_end = array.array("l")  # of each image: the number of passes when it was done
         self._evaluations = array.array("l")  # of each image
@@ -73,46 +71,49 @@ class Watch:
     @contextlib.contextmanager
     def count(self, name: str) -> Iterator[None]:
         """The time inside counts under this name."""
-        if self._inside:
-            yield
-            return
-        self._inside, begin = True, time.perf_counter()
+        self._enter(name)
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - begin
-            self._inside = False
+            self._leave()
+
+    def _enter(self, name: str) -> None:
+        self._settle()
+        self._inside.append(name)
+
+    def _leave(self) -> None:
+        self._settle()
+        self._inside.pop()
+
+    def _settle(self) -> None:
+        """The time until now is that of the innermost."""
+        now = time.perf_counter()
+        if self._inside:
+            self.seconds[self._inside[-1]] += now - self._since
+        self._since = now
 
     @contextlib.contextmanager
     def conducting(self, model: nn.Module, solvers: Mapping[str, AnySolver]) -> Iterator[dict[str, AnySolver]]:
         """Count what `conduct` does inside; yields the solvers that it is to be given."""
-        begin = 0.0
 
         def before(module: nn.Module, arguments: tuple[Tensor]) -> None:
-            nonlocal begin
-            begin = time.perf_counter()
+            self._enter("forward passes")
 
         def after(module: nn.Module, arguments: tuple[Tensor], result: Tensor) -> None:
-            self.seconds["forward passes"] += time.perf_counter() - begin
+            self._leave()
             self._rows.append(len(arguments[0]))
 
         with contextlib.ExitStack() as undo:
             undo.callback(model.register_forward_pre_hook(before).remove)
             undo.callback(model.register_forward_hook(after).remove)
-            for owner, name, counted in (
-                (work, "records_of", "records"),
-                (Saver, "add", "records"),
-                (Saver, "save", "records"),
-                (PaperSolver, "stage", "staging: initial masks"),
-                (Group, "load", "images into slots"),
-                (Group, "read_flags", "images out of slots"),
-                (review, "leave", "images out of slots"),
-                (Leaving, "pairs", "images out of slots"),
-                (Folder, "complete", "putting the records in order"),
-            ):
+            timed: list[tuple[Any, str, str]] = [
+                (type(solver), "stage", "staging: initial masks") for solver in solvers.values()
+            ]
+            timed += [(Workbench, "work", "records"), (Folder, "complete", "putting the records in order")]
+            for owner, name, counted in timed:
                 undo.enter_context(mock.patch.object(owner, name, self.timed(counted, getattr(owner, name))))
-            undo.enter_context(mock.patch.object(conduct, "report", self._reported(conduct.report)))
-            undo.enter_context(mock.patch.object(work, "prefetch", self._waited_for(prefetch)))
+            undo.enter_context(mock.patch.object(InFlight, "batches", self._streamed(InFlight.batches)))
+            undo.enter_context(mock.patch.object(session, "report", self._reported(session.report)))
             undo.enter_context(mock.patch.object(AuditProgress, "show", self._shown(AuditProgress.show)))
             self._began = self._written = time.perf_counter()
             yield {name: self._watched(solver) for name, solver in solvers.items()}
@@ -164,19 +165,25 @@ class Watch:
         timed: AnySolver = dataclasses.replace(cast(Any, solver), ops=cast(Ops, _TimedOps(solver.ops, self)))
         return timed
 
-    def _waited_for(self, read_ahead: Prefetch) -> Prefetch:
-        """Images are read, checked and degraded by another thread; what is counted is that there was none ready."""
+    def _streamed(self, batches: Batches) -> Batches:
+        """Images are read, checked and degraded by another thread: what is counted is that there was none ready."""
 
-        def waiting(items: Iterable[Sample], count: int) -> Generator[Sample, None, None]:
-            with contextlib.closing(read_ahead(items, count)) as ready:
-                while True:
-                    with self.count("waiting for images"):
-                        item = next(ready, None)
-                    if item is None:
-                        return
-                    yield item
+        def watched(in_flight: InFlight, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
+            ready = self._counted("waiting for images", samples)
+            with contextlib.closing(batches(in_flight, ready)) as done:
+                yield from self._counted("images into slots and out of them", done)
 
-        return waiting
+        return watched
+
+    def _counted(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """The items; the time that each takes to come counts under this name."""
+        iterator = iter(items)
+        while True:
+            with self.count(name):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
 
     def _shown(self, show: Callable[[AuditProgress, Record], None]) -> Callable[[AuditProgress, Record], None]:
         def watched(progress: AuditProgress, record: Record) -> None:

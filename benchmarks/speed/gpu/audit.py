@@ -9,8 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,9 +22,8 @@ from benchmarks.speed.gpu.device import Device, Share
 from memrecon_fast import Settings, degradation, metrics
 from memrecon_fast.autoencoders import FullyConnected, train
 from memrecon_fast.engine import inflight
-from memrecon_fast.engine import table as groups
-from memrecon_fast.engine.cuda_graph import Graphs
-from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.cuda_graph import Capture, Work
+from memrecon_fast.engine.inflight import InFlight, Schedule
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_recover
@@ -153,42 +151,100 @@ class Feed:
         return index % len(self._pool) < len(self._pool) // 2
 
 
+@dataclasses.dataclass
+class _Block:
+    """A captured block; `rows`: of the slots that it advances, known once its solver was asked to."""
+
+    rows: int = 0
+
+
 class _Watch:
-    """Notes the rows of every block that the slots run, and when it began and ended on the device."""
+    """Notes the rows of every block that the slots run, and when each replay began and ended on the device.
+
+    It stands between the slots and two things that they are given: the solver, whose `advance` is a block, and the
+    schedule, whose `make_capture` makes graphs of blocks.
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.rows_given = 0
         self.preparing_seconds = 0.0
-        """Of the host, in first runs and captures."""
-        self.replays: list[tuple[int, Any, Any]] = []
-        self._calls: collections.Counter[tuple[int, int]] = collections.Counter()
+        """Of the host, in captures and in blocks that are not replays: the first ones."""
+        self._replays: list[tuple[_Block, Any, Any]] = []
+        self._block: _Block | None = None
+        """The one that is being captured or replayed."""
+
+    def solver(self, solver: AnySolver) -> AnySolver:
+        """The same solver, watched, and the one before it."""
+        return cast(AnySolver, _WatchedSolver(solver, self))
+
+    def schedule(self, schedule: Schedule) -> Schedule:
+        """The same schedule; what its graphs do is watched."""
+        make = schedule.make_capture
+        if make is None:
+            return schedule
+        return dataclasses.replace(schedule, make_capture=lambda device: self._watched(make(device)))
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Around everything that the slots do: they make their graphs when they are first used."""
-        watch = self
-
-        class WatchedGraphs(Graphs):
-            def __call__(self, rows: int) -> None:
-                watch.rows_given += rows
-                watch._calls[id(self), rows] += 1
-                if watch._calls[id(self), rows] <= 2:  # the first one runs as it is, the second one captures
-                    begin_on_host = time.perf_counter()
-                    super().__call__(rows)
-                    watch.preparing_seconds += time.perf_counter() - begin_on_host
-                else:
-                    begin = watch.device.mark()
-                    super().__call__(rows)
-                    watch.replays.append((rows, begin, watch.device.mark()))
-
-        # there is no other place where both the rows and the moment are known
-        with mock.patch.object(groups, "Graphs", WatchedGraphs):
+    def advancing(self, rows: int) -> Iterator[None]:
+        """Around each time that the solver is asked to advance so many slots."""
+        if self._block is not None:
+            self._block.rows = rows
+            yield
+            return
+        self.rows_given += rows
+        with self._preparing():
             yield
 
     def milliseconds(self) -> list[tuple[int, float]]:
         """Of each replay, with its rows; once the device is done."""
-        return [(rows, begin.elapsed_time(end)) for rows, begin, end in self.replays]
+        return [(block.rows, begin.elapsed_time(end)) for block, begin, end in self._replays]
+
+    def _watched(self, capture: Capture) -> Capture:
+        def watched(work: Work) -> Work:
+            block = _Block()
+            with self._preparing(), self._inside(block):
+                replay = capture(work)
+
+            def timed() -> None:
+                begin = self.device.mark()
+                with self._inside(block):
+                    replay()
+                self._replays.append((block, begin, self.device.mark()))
+                self.rows_given += block.rows
+
+            return timed
+
+        return watched
+
+    @contextlib.contextmanager
+    def _inside(self, block: _Block) -> Iterator[None]:
+        self._block = block
+        try:
+            yield
+        finally:
+            self._block = None
+
+    @contextlib.contextmanager
+    def _preparing(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.preparing_seconds += time.perf_counter() - begin
+
+
+class _WatchedSolver:
+    """A solver that tells the watch what it advances, and is the solver otherwise."""
+
+    def __init__(self, solver: AnySolver, watch: _Watch) -> None:
+        self._solver, self._watch = solver, watch
+        self.early = None if solver.early is None else watch.solver(solver.early)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._solver, name)
+
+    def advance(self, slots: Any) -> None:
+        with self._watch.advancing(len(slots.status)):
+            self._solver.advance(slots)
 
 
 def measure_audit(device: Device, share: Share, task: Task) -> dict[str, Any]:
@@ -211,19 +267,18 @@ def _prepare(device: Device, task: Task, solver: str, precision: str) -> AnySolv
     return prepare_recover(task.model, task.pool.shape[1:], settings, backend="triton", device=device.torch)
 
 
-def _in_flight(device: Device, task: Task, solver: AnySolver) -> InFlight:
-    slots = task.sizes.slots or inflight.slots_by_default(solver)
-    return InFlight(solver, slots, device.schedule(slots))
+def _slots(task: Task, solver: AnySolver) -> int:
+    return task.sizes.slots or inflight.slots_by_default(solver)
 
 
 def _stream(device: Device, task: Task, solver: str, precision: str, seconds: float) -> dict[str, Any]:
-    in_flight = _in_flight(device, task, _prepare(device, task, solver, precision))
+    watch, prepared = _Watch(device), _prepare(device, task, solver, precision)
+    slots = _slots(task, prepared)
+    in_flight = InFlight(watch.solver(prepared), slots, watch.schedule(device.schedule(slots)))
     feed = Feed(task, task.sizes.images, 0.6 * seconds)  # the rest is for the images that are still in the slots
-    watch = _Watch(device)
     device.synchronize()
     begin = time.perf_counter()
-    with watch.watching():
-        finished = list(in_flight.stream(feed))
+    finished = list(in_flight.stream(feed))
     device.synchronize()
     end = time.perf_counter()
     milliseconds = watch.milliseconds()
@@ -295,7 +350,9 @@ def measure_profile(device: Device, share: Share, task: Task, trace: Path | None
 
 def _profile(device: Device, task: Task, precision: str, trace: Path | None) -> list[_Kernel]:
     """The kernels of a few seconds, once as many images have left as there are slots."""
-    in_flight = _in_flight(device, task, _prepare(device, task, "paper", precision))
+    solver = _prepare(device, task, "paper", precision)
+    slots = _slots(task, solver)
+    in_flight = InFlight(solver, slots, device.schedule(slots))
     seconds = task.sizes.profile_seconds
     stream = in_flight.stream(Feed(task, 10**9, float("inf")))
     profiler = torch.profiler.profile(activities=[device.activity])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib.util
+import subprocess
+import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from benchmarks.speed.gpu.cpp import make_cpp_available
+from benchmarks.registry import ROOT
 from benchmarks.speed.gpu.device import Device, Share
 from benchmarks.speed.gpu.operations import FILES, OPERATIONS, Failed, bits, compare_operation, must_equal
 from memrecon_fast import Settings, autoencoders, degradation, metrics
@@ -98,7 +101,7 @@ def run_checks(device: Device, share: Share) -> dict[str, Any]:
     check("the network memorised", task.train)
     unet = autoencoders.UNet(tuple(images.shape[1:]), (8, 16)).eval().to(device.torch)
     with tempfile.TemporaryDirectory() as folder:
-        why_not = make_cpp_available(Path(folder))
+        why_not = build_cpp(Path(folder))
         if why_not:
             share.skipped.append(f"the comparison with the C++ kernels: {why_not}")
         for solver in sizes.settings:
@@ -237,6 +240,28 @@ class _Task:
 
     def _degraded(self, mask: str) -> Tensor:
         return degradation.erase(self.images, degradation.make_mask(mask, self.shape))
+
+
+def build_cpp(folder: Path) -> str:
+    """Have the C++ kernels of this checkout, built in `folder` where those that there are, if any, are older than it.
+
+    Returns why there are none; empty if there are.
+    """
+    built = importlib.util.find_spec("memrecon_fast._C")
+    newest = max(path.stat().st_mtime for path in (ROOT / "csrc").iterdir())
+    if built is not None and built.origin is not None and Path(built.origin).stat().st_mtime > newest:
+        return ""
+    command = [sys.executable, "setup.py", "-q", "build_ext"]
+    command += ["--build-lib", str(folder), "--build-temp", str(folder / "objects")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        mf.__path__.insert(0, str(folder / "memrecon_fast"))  # before anything has imported them
+    available = mf.backends()["cpp"]
+    return "" if available == "available" else f"{available}; {next(_errors(done.stderr), 'they were not built')}"
+
+
+def _errors(output: str) -> Iterator[str]:
+    return (line for line in output.splitlines() if "rror" in line)
 
 
 def make_images(count: int, side: int) -> tuple[Tensor, str]:

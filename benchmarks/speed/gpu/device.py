@@ -15,7 +15,6 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,10 +23,9 @@ import triton
 from torch.profiler import ProfilerActivity
 
 from benchmarks.measuring import percentiles, processor
+from benchmarks.registry import ROOT
 from memrecon_fast.engine.cuda_graph import Capture, Work, make_capture
-from memrecon_fast.engine.inflight import Schedule
-
-ROOT = Path(__file__).parents[3]
+from memrecon_fast.engine.inflight import Schedule, make_schedule
 
 
 class Device(abc.ABC):
@@ -64,8 +62,8 @@ class Device(abc.ABC):
         """What captures work, with memory of its own for what it captures."""
 
     @abc.abstractmethod
-    def schedule(self, slots: int) -> Schedule | None:
-        """For `InFlight`: None for the one that it chooses itself."""
+    def schedule(self, slots: int) -> Schedule:
+        """For `InFlight`."""
 
     @abc.abstractmethod
     def free_bytes(self) -> int:
@@ -136,9 +134,9 @@ class Gpu(Device):
         """The package's own."""
         return make_capture(self.torch)
 
-    def schedule(self, slots: int) -> Schedule | None:
-        """That of the package."""
-        return None
+    def schedule(self, slots: int) -> Schedule:
+        """The package's own."""
+        return make_schedule(self.torch, slots)
 
     def free_bytes(self) -> int:
         """What the driver and torch's allocator have left."""
@@ -188,7 +186,7 @@ class Rehearsal(Device):
         """Not captured."""
         return lambda work: work
 
-    def schedule(self, slots: int) -> Schedule | None:
+    def schedule(self, slots: int) -> Schedule:
         """As on a GPU: two groups of slots, flags read late, samples read ahead, blocks captured."""
         return Schedule(groups=2, lag=1, ahead=4, make_capture=lambda _: self.capture_function())
 

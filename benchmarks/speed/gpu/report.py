@@ -1,4 +1,4 @@
-"""The results of benchmarks/gpu.py as Markdown."""
+"""The results of the GPU benchmark as Markdown."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     if results["rehearsal"]:
         yield "**Rehearsal: times mean nothing.**"
         yield ""
-    yield "Written by `python benchmarks/gpu.py`. Medians of interleaved rounds; in brackets their 20th and 80th"
+    yield "Written by `python -m benchmarks gpu`. Medians of interleaved rounds; in brackets their 20th and 80th"
     yield f"percentile. It took {results['seconds']:.0f} of {results['minutes'] * 60:.0f} seconds."
     yield ""
     yield "; ".join(f"{name}: {value}" for name, value in results["where"].items())

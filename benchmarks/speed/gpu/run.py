@@ -1,11 +1,11 @@
 """All GPU measurements with one command: first whether the results are right, then how fast they come.
 
-    python benchmarks/gpu.py                 in about eight minutes, on the current CUDA GPU
-    python benchmarks/gpu.py --rehearse      the same lines at tiny sizes without a GPU, to see that they work
+    python -m benchmarks gpu             in about eight minutes, on the current CUDA GPU
+    python -m benchmarks gpu --quick     a rehearsal: the same lines at tiny sizes without a GPU, to see that they work
 
-Needs torch 2.11, triton 3.6, numpy and, for the C++ kernels where they are not built yet, pybind11 and g++; the package
-need not be installed. Writes benchmarks/results/gpu-NAME.json and .md anew after each section. Exit status: 0; 1 if a
-check failed, which ends the run, or a section raised an error; 2 where there is no GPU.
+Needs torch 2.11, triton 3.6, numpy and, for the C++ kernels where they are not built yet, setuptools, pybind11 and a
+compiler; the package need not be installed. Writes benchmarks/results/gpu-NAME.json and .md anew after each section.
+Exit status: 0; 1 if a check failed, which ends the run, or a section raised an error; 2 where there is no GPU.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT))  # from a checkout, installed or not
+from benchmarks.registry import RESULTS, make_parser
 
 if TYPE_CHECKING:
     from benchmarks.speed.gpu.audit import Task
@@ -37,11 +36,11 @@ START = 10.0
 """Seconds of the eight minutes that are for none of them."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run all sections; the exit status."""
-    arguments = _parse()
+    options = _parse(arguments)
     begin = time.perf_counter()
-    if arguments.rehearse:
+    if options.quick:
         os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
     else:
         os.environ.pop("TRITON_INTERPRET", None)
@@ -49,48 +48,48 @@ def main() -> int:
         os.environ.setdefault("TEARDOWN_CUPTI", "0")
         os.environ.setdefault("DISABLE_CUPTI_LAZY_REINIT", "1")
     try:
-        from benchmarks.speed.gpu import device as gpu_device
+        from benchmarks.speed.gpu.device import Gpu, Rehearsal, why_no_gpu
     except ImportError as error:
-        print(f"benchmarks/gpu.py needs torch, triton and numpy: {error}", file=sys.stderr)
+        print(f"this benchmark needs torch, triton and numpy: {error}", file=sys.stderr)
         return 2
-    why_not = "" if arguments.rehearse else gpu_device.why_no_gpu()
+    why_not = "" if options.quick else why_no_gpu()
     if why_not:
-        print(f"{why_not}; benchmarks/gpu.py --rehearse runs the same lines without one", file=sys.stderr)
+        print(f"{why_not}; --quick runs the same lines without one", file=sys.stderr)
         return 2
-    if not arguments.rehearse:  # what hangs is ended; what was measured by then is written
-        faulthandler.dump_traceback_later(60 * arguments.minutes + 90, exit=True)
-    device: Device = gpu_device.Rehearsal() if arguments.rehearse else gpu_device.Gpu()
-    return _Run(device, arguments, begin).all_sections()
+    if not options.quick:  # what hangs is ended; what was measured by then is written
+        faulthandler.dump_traceback_later(60 * options.minutes + 90, exit=True)
+    device: Device = Rehearsal() if options.quick else Gpu()
+    return _Run(device, options, begin).all_sections()
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("gpu", __doc__)
     parser.add_argument("--minutes", type=float, default=8.0, help="the time for everything (8)")
-    parser.add_argument("--rehearse", action="store_true", help="tiny sizes, no GPU; times mean nothing")
+    parser.add_argument("--quick", action="store_true", help="a rehearsal: tiny sizes, no GPU; times mean nothing")
     parser.add_argument("--out", type=Path, help="folder of the results (benchmarks/results; a rehearsal: a new one)")
     parser.add_argument("--trace", type=Path, help="write the profile of float32 here, for chrome://tracing")
     parser.add_argument("--commit", default="", help="what was measured, where there is no git to ask")
     parser.add_argument("--keep-going", action="store_true", help="measure even if a check failed")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 class _Run:
     """The sections, one after the other, and the results so far."""
 
-    def __init__(self, device: Device, arguments: argparse.Namespace, begin: float) -> None:
+    def __init__(self, device: Device, options: argparse.Namespace, begin: float) -> None:
         from benchmarks.speed.gpu.device import where
 
         self.device = device
-        self.arguments = arguments
+        self.options = options
         self.begin = begin
         self.task: Task | None = None
-        self.folder: Path = arguments.out or (
-            Path(tempfile.mkdtemp(prefix="gpu-rehearsal-")) if device.rehearsal else ROOT / "benchmarks" / "results"
+        self.folder: Path = options.out or (
+            Path(tempfile.mkdtemp(prefix="gpu-rehearsal-")) if device.rehearsal else RESULTS
         )
         self.results: dict[str, Any] = {
             "rehearsal": device.rehearsal,
-            "where": where(device, arguments.commit),
-            "minutes": arguments.minutes,
+            "where": where(device, options.commit),
+            "minutes": options.minutes,
             "finished": False,
             "seconds": 0.0,
             "sections": {},
@@ -107,12 +106,12 @@ class _Run:
         torch.backends.cudnn.allow_tf32 = False
         left = dict(SECONDS)
         for name, section in self._sections().items():
-            seconds = (60 * self.arguments.minutes - START - self._seconds()) * left[name] / sum(left.values())
+            seconds = (60 * self.options.minutes - START - self._seconds()) * left[name] / sum(left.values())
             del left[name]
             print(f"{name}: at most {seconds:.0f} s", flush=True)
             self._run(name, section, seconds)
             self._write()
-            if name == "checks" and not self._checked() and not self.arguments.keep_going:
+            if name == "checks" and not self._checked() and not self.options.keep_going:
                 print("A check failed: nothing was measured.", file=sys.stderr)
                 return 1
         self.results["finished"] = True
@@ -134,7 +133,7 @@ class _Run:
             "bandwidth": speed.measure_bandwidth,
             "blocks": measure_blocks,
             "audit": self._with_task(audit.measure_audit),
-            "profile": self._with_task(functools.partial(audit.measure_profile, trace=self.arguments.trace)),
+            "profile": self._with_task(functools.partial(audit.measure_profile, trace=self.options.trace)),
         }
 
     def _with_task(self, section: Callable[[Device, Share, Task], dict[str, Any]]) -> Section:
@@ -177,7 +176,3 @@ class _Run:
         path.with_suffix(".json").write_text(json.dumps(self.results, indent=1, ensure_ascii=False) + "\n")
         path.write_text(render(self.results))
         return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())
