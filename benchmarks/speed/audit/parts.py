@@ -335,13 +335,17 @@ PARTS: dict[str, Callable[[Task, Path], dict[str, Any]]] = {
 }
 
 
+def measure(name: str, task: Task, folder: Path) -> dict[str, Any]:
+    """One part, and on what it was measured; `folder` holds the images and the model."""
+    return {"where": where(), **PARTS[name](task, folder)}
+
+
 def main() -> None:
     """Measure one part."""
     name, task_path, result_path = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     task = Task(**json.loads(task_path.read_text()))
     torch.set_num_threads(1 if name == "workers" else task.threads)
-    result = PARTS[name](task, task_path.parent)
-    result_path.write_text(json.dumps({"where": where(), **result}))
+    result_path.write_text(json.dumps(measure(name, task, task_path.parent)))
 
 
 if __name__ == "__main__":

@@ -61,19 +61,19 @@ REAL = Sizes(
     profile_seconds=2.0,
 )
 REHEARSAL = Sizes(
-    photographs=8,
+    photographs=4,
     side=8,
     width=48,
     depth=3,
-    steps=1500,
+    steps=200,
     learning_rate=1e-3,
-    images=16,
+    images=8,
     settings={
-        "paper": Settings(solver="paper", inner_iterations=3, max_outer_iterations=24),
-        "accelerated": Settings(gamma=(0.5, 1.0), memory=1, mask_period=1, max_outer_iterations=2),
+        "paper": Settings(solver="paper", inner_iterations=3, max_outer_iterations=4),
+        "accelerated": Settings(gamma=0.5, memory=1, mask_period=1, max_outer_iterations=2),
     },
-    slots=8,
-    training_seconds=2.0,
+    slots=4,
+    training_seconds=0.5,
     profile_seconds=0.2,
     masks=("center",),
 )

@@ -33,16 +33,18 @@ ENDLESS = Settings(
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """`batches`: rows of a block. `inner`: inner iterations of one of the paper's solver."""
+    """`batches`: rows of a block. `inner`: inner iterations of the paper's solver. `memory`: of the accelerated one."""
 
     batches: tuple[int, ...]
     inner: int
+    memory: int
     models: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]]
 
 
 REAL = Sizes(
     batches=(1, 64, 600, 4096),
     inner=40,
+    memory=ENDLESS.memory,
     models={
         "FC 10 × 1024, 64×64×3": (lambda: FullyConnected((3, 64, 64), 1024, 10), (3, 64, 64)),
         "FC 20 × 1024, 64×64×3": (lambda: FullyConnected((3, 64, 64), 1024, 20), (3, 64, 64)),
@@ -51,11 +53,9 @@ REAL = Sizes(
 )
 REHEARSAL = Sizes(
     batches=(1, 2),
-    inner=4,
-    models={
-        "FC 3 × 16, 4×4×3": (lambda: FullyConnected((3, 4, 4), 16, 3), (3, 4, 4)),
-        "U-Net 4–8, 8×8×3": (lambda: UNet((3, 8, 8), (4, 8)), (3, 8, 8)),
-    },
+    inner=3,
+    memory=1,
+    models={"U-Net 4–8, 8×8×3": (lambda: UNet((3, 8, 8), (4, 8)), (3, 8, 8))},
 )
 
 
@@ -103,7 +103,7 @@ class _Cell:
         self.solver = solver
         self.name = name
         self.model = build().eval().to(device.torch)
-        self.settings = dataclasses.replace(ENDLESS, solver=solver, inner_iterations=sizes.inner)
+        self.settings = dataclasses.replace(ENDLESS, solver=solver, inner_iterations=sizes.inner, memory=sizes.memory)
         self.passes = passes_of_block(self.settings)
         self.solvers = {
             number_format: prepare_recover(

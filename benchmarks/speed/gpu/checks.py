@@ -65,16 +65,16 @@ REHEARSAL = Sizes(
         "accelerated": ((3, 768, 6), (2, 769, 3), (4, 70, 2), (5, 1, 1)),
     },
     side=8,
-    members=3,
+    members=2,
     width=96,
     depth=4,
     steps=1500,
     settings={
-        "paper": Settings(solver="paper", inner_iterations=10, max_outer_iterations=12),
-        "accelerated": Settings(gamma=0.5, memory=2, mask_period=2, max_outer_iterations=9),
+        "paper": Settings(solver="paper", inner_iterations=6, max_outer_iterations=6),
+        "accelerated": Settings(gamma=0.5, memory=1, mask_period=1, max_outer_iterations=6),
     },
     masks=("center",),
-    slots=4,
+    slots=2,
 )
 
 
@@ -248,7 +248,8 @@ def build_cpp(folder: Path) -> str:
     Returns why there are none; empty if there are.
     """
     built = importlib.util.find_spec("memrecon_fast._C")
-    newest = max(path.stat().st_mtime for path in (ROOT / "csrc").iterdir())
+    sources = [*(ROOT / "csrc").glob("*.cpp"), *(ROOT / "csrc").glob("*.h")]
+    newest = max(path.stat().st_mtime for path in sources)
     if built is not None and built.origin is not None and Path(built.origin).stat().st_mtime > newest:
         return ""
     command = [sys.executable, "setup.py", "-q", "build_ext"]

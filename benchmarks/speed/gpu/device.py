@@ -164,7 +164,7 @@ class Rehearsal(Device):
     rehearsal = True
     formats = ("float32", "bfloat16")
     shortest_ms = 0.0
-    most_rounds = 2
+    most_rounds = 1
     activity = ProfilerActivity.CPU
     kernel_type = "CPU"
     first_kernel = "aten::linear"

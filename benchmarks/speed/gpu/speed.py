@@ -53,15 +53,16 @@ _FIXED = {"status": RUNNING, "renew": False, "filled": PLACES - 1, "best_score":
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """`shapes`: rows and pixels for the operations."""
+    """`shapes`: rows and pixels for the operations. `calls`: of an operation in a graph, at least."""
 
     copied_bytes: int
     matmul: int
     shapes: tuple[tuple[int, int], ...]
+    calls: int
 
 
-REAL = Sizes(copied_bytes=2**31, matmul=8192, shapes=((64, 768), (64, 12288), (600, 12288), (4096, 12288)))
-REHEARSAL = Sizes(copied_bytes=2**16, matmul=32, shapes=((2, 384), (1, 770)))
+REAL = Sizes(copied_bytes=2**31, matmul=8192, shapes=((64, 768), (64, 12288), (600, 12288), (4096, 12288)), calls=8)
+REHEARSAL = Sizes(copied_bytes=2**16, matmul=32, shapes=((2, 384), (1, 770)), calls=2)
 
 
 def _sizes(device: Device) -> Sizes:
@@ -165,7 +166,7 @@ def _measure_shape(device: Device, solver: str, images: int, d: int, sets: int, 
     table = BYTES_PER_PIXEL[solver]
     buffers = [_running_buffers(device, solver, images, d) for _ in range(sets)]
     pairs = [_pair(device, images * d * max(table.values())) for _ in range(sets)]
-    calls = max(sets, 8)
+    calls = max(sets, _sizes(device).calls)
     rows = []
     for name, of_pixel in table.items():
         operation = (name, True) if name in ("close", "estimate") else (name,)
