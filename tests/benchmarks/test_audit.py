@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("skimage")
 
 from benchmarks.speed.audit import parts, run
+from memrecon_fast.audit import cluster
 
 PARTS = ["throughput", "memory", "reference"]
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -120,8 +122,10 @@ def test_measurements_of_another_task_are_not_mixed_in(out: Path) -> None:
 
 
 @pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
-def test_one_worker_against_two(tmp_path: Path) -> None:
-    measure(tmp_path / "quick", "--only", "workers")
+def test_one_worker_against_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with cluster.connected(None, 2):  # once for both, to save the time that Ray takes to start
+        monkeypatch.setattr(cluster, "connected", lambda address, workers: contextlib.nullcontext())
+        measure(tmp_path / "quick", "--only", "workers")
     results = json.loads((tmp_path / "quick.json").read_text())
     part = results["parts"]["workers"]
     assert [row["workers"] for row in part["rounds"]] == [1, 2]

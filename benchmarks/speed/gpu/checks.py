@@ -70,7 +70,7 @@ REHEARSAL = Sizes(
     depth=4,
     steps=1500,
     settings={
-        "paper": Settings(solver="paper", inner_iterations=6, max_outer_iterations=6),
+        "paper": Settings(solver="paper", inner_iterations=4, max_outer_iterations=6),
         "accelerated": Settings(gamma=0.5, memory=1, mask_period=1, max_outer_iterations=6),
     },
     masks=("center",),
