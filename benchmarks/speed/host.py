@@ -18,25 +18,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
-from memrecon_fast.audit.run import run_audit
 from numpy.typing import NDArray
 
 from benchmarks.measuring import percentiles, results_path, where, write_results
 from benchmarks.registry import make_parser
 from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.session import run_audit
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.worker import Workbench
-from memrecon_fast.engine import inflight
 from memrecon_fast.engine.inflight import InFlight, Schedule
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.images.scan import scan
 from memrecon_fast.images.sources import from_array
+from memrecon_fast.methods import Open
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
 
@@ -75,8 +74,9 @@ def audit(images: Images) -> None:
     records: list[Any] = []
     with tempfile.TemporaryDirectory(prefix="bench-host-") as path:
         folder = Folder(Path(path), Parts(str(Path(path) / "records")))
-        with mock.patch.object(inflight, "make_schedule", return_value=AS_ON_A_GPU):
-            bench = Workbench(audit, {"accelerated": _instant(images)}, folder.parts)
+        instant = _instant(images)
+        streams: dict[str, Open] = {"accelerated": lambda slots: InFlight(instant, slots, AS_ON_A_GPU)}
+        bench = Workbench(audit, streams, folder.parts)
         run_audit(
             audit, folder, lambda method, shards, wanted: bench.work(method, shards, wanted, records.append, print)
         )

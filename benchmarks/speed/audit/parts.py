@@ -30,9 +30,9 @@ from benchmarks.measuring import percentiles, where
 from benchmarks.speed.audit.watch import Watch, log_passes
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
 from memrecon_fast.audit import cluster
-from memrecon_fast.audit.plan import ALL_IMAGES, SPLITS, Audit
-from memrecon_fast.audit.session import conduct, conduct_on_cluster, prepare
-from memrecon_fast.audit.store.manifest import describe
+from memrecon_fast.audit.plan import ALL_IMAGES, SPLITS, Audit, describe
+from memrecon_fast.audit.progress import Output
+from memrecon_fast.audit.session import Means, Session, begin
 from memrecon_fast.audit.store.opening import IMAGES, OpenRun, open_run
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
@@ -107,17 +107,15 @@ def _watch_audit(task: Task, folder: Path, images: int) -> dict[str, Any]:
         with watch.count("reading the images"):
             audit = _plan(task, folder, images)
         watch.note_memory("images read")
-        with watch.count("preparing"):
-            solvers, _ = prepare(audit, model)
-        with watch.count("opening the run"):
-            run = opened.enter_context(_opened(audit, model, folder))
+        with watch.count("preparing, opening the run"), watch.preparing():
+            session = opened.enter_context(_begun(audit, model, folder))
         watch.note_memory("run opened")
-        console = opened.enter_context(_console())
         began_work = time.perf_counter()
-        with watch.conducting(model, solvers) as watched:
-            conduct(run, watched, console)
+        with watch.working(model):
+            session.work()
         end = time.perf_counter()
         watch.note_memory("report")
+        run = session.opened
         execution, near = run.description["sessions"][-1]["execution"], _near_duplicates(run)
     bare_after = _bare_pass(model, task)
     seconds = end - begin
@@ -191,7 +189,8 @@ def _run_workers(task: Task, folder: Path, workers: int) -> dict[str, Any]:
         began = time.monotonic()
         opened.enter_context(cluster.connected(None, workers))
         started = time.monotonic()
-        run = opened.enter_context(_opened(audit, model, folder))
+        means = Means(workers, output=opened.enter_context(_output()))
+        run = opened.enter_context(_opened(audit, model, folder, means))
         job = cluster.Task(
             audit,
             functools.partial(load_logged, model_path(folder), Path(logs)),
@@ -202,7 +201,14 @@ def _run_workers(task: Task, folder: Path, workers: int) -> dict[str, Any]:
             threads=1,
             folder=os.getcwd(),
         )
-        conduct_on_cluster(run, job, workers, opened.enter_context(_console()))
+        remark = means.output.remark
+        Session(
+            audit,
+            run,
+            means,
+            workers,
+            lambda show, skip: cluster.Crew(job, run.folder, workers, show, skip, remark).work,
+        ).work()
         passes = [np.loadtxt(path, ndmin=2)[1:] for path in Path(logs).iterdir()]  # the first one is a trial
         records = _digest_of_records(run)
     worked = [log for log in passes if len(log)]
@@ -226,16 +232,15 @@ def measure_reference(task: Task, folder: Path) -> dict[str, Any]:
     """The work of an audit, and `recover`, against the algorithm written down literally, on some images."""
     model = autoencoders.load(model_path(folder))
     audit = dataclasses.replace(_plan(task, folder, task.sample, splits=SPLITS[:1]), keep_images=ALL_IMAGES)
-    solvers, _ = prepare(audit, model)
     originals, mask = audit.splits["members"].stack(), audit.masks[task.mask]
     degraded = degradation.erase(originals, mask)
     estimates: dict[str, Tensor] = {}
 
     def audited() -> float:
-        with _opened(audit, model, folder) as run, _console() as console:
-            conduct(run, solvers, console)
-            estimates["audit"] = torch.from_numpy(np.load(next(run.folder.path.glob("recovered/*.images.npy"))))
-            return float(run.description["sessions"][-1]["seconds"])
+        with _begun(audit, model, folder) as session:
+            run = session.work()
+            estimates["audit"] = torch.from_numpy(np.load(next(run.path.glob("recovered/*.images.npy"))))
+            return float(session.opened.description["sessions"][-1]["seconds"])
 
     def recovered() -> None:
         estimates["recover"] = mf.recover(model, degraded, settings=task.settings).images
@@ -281,20 +286,31 @@ def _plan(task: Task, folder: Path, images: int, splits: tuple[str, ...] = SPLIT
 
 
 @contextlib.contextmanager
-def _opened(audit: Audit, model: Autoencoder, folder: Path) -> Iterator[OpenRun]:
-    """A new run, which is removed afterwards."""
+def _begun(audit: Audit, model: Autoencoder, folder: Path) -> Iterator[Session]:
+    """A session in this process on a new run, which is removed afterwards."""
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as out,
+        _output() as output,
+        begin(audit, model, Path(out) / "run", Means(output=output)) as session,
+    ):
+        yield session
+
+
+@contextlib.contextmanager
+def _opened(audit: Audit, model: Autoencoder, folder: Path, means: Means) -> Iterator[OpenRun]:
+    """A new run for workers of one thread each, which `begin` has only on a cluster that is there already."""
     sources = {split: str(images_path(folder, split)) for split in audit.splits}
     with tempfile.TemporaryDirectory(dir=folder) as out:
         description = describe(audit, model, "cpu", str(model_path(folder)), sources, None)
-        with open_run(audit, description, Path(out) / "run", False, print) as run:
+        with open_run(audit.splits, description, Path(out) / "run", False, means.output.remark) as run:
             yield run
 
 
 @contextlib.contextmanager
-def _console() -> Iterator[Console]:
+def _output() -> Iterator[Output]:
     """As on a terminal, so that the bar costs what it costs there."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        yield Console(file=nowhere, force_terminal=True)
+        yield Output(Console(file=nowhere, force_terminal=True))
 
 
 def _digest_of_records(run: OpenRun) -> str:

@@ -9,7 +9,7 @@ import functools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 from unittest import mock
@@ -17,15 +17,19 @@ from unittest import mock
 import numpy as np
 from torch import Tensor, nn
 
-from memrecon_fast.audit import session
+from memrecon_fast import Settings
+from memrecon_fast.audit.opened import Run
 from memrecon_fast.audit.progress import AuditProgress
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.records import Record
 from memrecon_fast.audit.worker import Workbench
+from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Finished, Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.methods import METHODS, Open
 from memrecon_fast.ops import Ops
+from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.solvers.paper import PaperSolver
 
 LAST = 0.01
 """The share of the images after which slots may be empty."""
@@ -93,8 +97,20 @@ class Watch:
         self._since = now
 
     @contextlib.contextmanager
-    def conducting(self, model: nn.Module, solvers: Mapping[str, AnySolver]) -> Iterator[dict[str, AnySolver]]:
-        """Count what `conduct` does inside; yields the solvers that it is to be given."""
+    def preparing(self) -> Iterator[None]:
+        """Inside, audits prepare the paper's method with operations that are timed."""
+
+        def prepare(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str) -> Open:
+            solver = prepare_recover(autoencoder, shape, settings.with_solver("paper"), backend=backend)
+            timed = dataclasses.replace(cast(Any, solver), ops=cast(Ops, _TimedOps(solver.ops, self)))
+            return functools.partial(InFlight, timed)
+
+        with mock.patch.dict(METHODS, {"paper": dataclasses.replace(METHODS["paper"], prepare=prepare)}):
+            yield
+
+    @contextlib.contextmanager
+    def working(self, model: nn.Module) -> Iterator[None]:
+        """Count what a session does inside."""
 
         def before(module: nn.Module, arguments: tuple[Tensor]) -> None:
             self._enter("forward passes")
@@ -106,17 +122,18 @@ class Watch:
         with contextlib.ExitStack() as undo:
             undo.callback(model.register_forward_pre_hook(before).remove)
             undo.callback(model.register_forward_hook(after).remove)
-            timed: list[tuple[Any, str, str]] = [
-                (type(solver), "stage", "staging: initial masks") for solver in solvers.values()
-            ]
-            timed += [(Workbench, "work", "records"), (Folder, "complete", "putting the records in order")]
+            timed: tuple[tuple[Any, str, str], ...] = (
+                (PaperSolver, "stage", "staging: initial masks"),
+                (Workbench, "work", "records"),
+                (Folder, "complete", "putting the records in order"),
+            )
             for owner, name, counted in timed:
                 undo.enter_context(mock.patch.object(owner, name, self.timed(counted, getattr(owner, name))))
             undo.enter_context(mock.patch.object(InFlight, "batches", self._streamed(InFlight.batches)))
-            undo.enter_context(mock.patch.object(session, "report", self._reported(session.report)))
+            undo.enter_context(mock.patch.object(Run, "write_report", self._reported(Run.write_report)))
             undo.enter_context(mock.patch.object(AuditProgress, "show", self._shown(AuditProgress.show)))
             self._began = self._written = time.perf_counter()
-            yield {name: self._watched(solver) for name, solver in solvers.items()}
+            yield
 
     def occupancy(self, slots: int) -> dict[str, float]:
         """How many of the slots, and of the rows that the model was given, held an image that was worked on.
@@ -160,10 +177,6 @@ class Watch:
                 return report(*args, **kwargs)
 
         return watched
-
-    def _watched(self, solver: AnySolver) -> AnySolver:
-        timed: AnySolver = dataclasses.replace(cast(Any, solver), ops=cast(Ops, _TimedOps(solver.ops, self)))
-        return timed
 
     def _streamed(self, batches: Batches) -> Batches:
         """Images are read, checked and degraded by another thread: what is counted is that there was none ready."""
