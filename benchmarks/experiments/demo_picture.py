@@ -1,6 +1,9 @@
 """The picture in the README, from a run of the demo: one photograph under each mask.
 
-python -m benchmarks demo-picture RUN
+    memrecon demo
+    python -m benchmarks demo-picture memrecon-demo/run
+
+Of every mask the row shows the training image, its degraded copy, what was recovered, and the estimate of the mask.
 """
 
 from __future__ import annotations
