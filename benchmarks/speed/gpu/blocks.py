@@ -103,7 +103,8 @@ class _Cell:
         self.solver = solver
         self.name = name
         self.model = build().eval().to(device.torch)
-        self.settings = dataclasses.replace(ENDLESS, solver=solver, inner_iterations=sizes.inner, memory=sizes.memory)
+        own = {"inner_iterations": sizes.inner} if solver == "paper" else {"memory": sizes.memory}
+        self.settings = dataclasses.replace(ENDLESS.with_solver(solver), **own)  # type: ignore[arg-type]
         self.passes = passes_of_block(self.settings)
         self.solvers = {
             number_format: prepare_recover(

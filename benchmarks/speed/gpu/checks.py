@@ -164,8 +164,9 @@ class _Task:
     def captured_as_eager(self, solver: str, model: nn.Module) -> str:
         """Four blocks: the second call captures, and three of them are replays."""
         device, rows = self.device, self.sizes.slots
-        # settle = 0: extrapolated from the beginning on
-        settings = dataclasses.replace(self.sizes.settings[solver], settle=0)
+        settings = self.sizes.settings[solver]
+        if solver == "accelerated":
+            settings = dataclasses.replace(settings, settle=0)  # extrapolated from the beginning on
         prepared = prepare_recover(model, self.shape, settings, backend="triton", device=device.torch)
         samples = [Sample(i, y) for i, y in enumerate(self._degraded(self.sizes.masks[0])[:rows])]
         eager, again, captured = (prepared.allocate(rows) for _ in range(3))
