@@ -85,21 +85,16 @@ def worker_processes() -> list[int]:
 
 
 @pytest.mark.usefixtures("two_workers")
-def test_workers_give_the_files_of_a_single_process(memorised: Memorised, tmp_path: Path) -> None:
+def test_workers_give_the_files_of_a_single_process_also_by_an_address_that_runs_share(
+    memorised: Memorised, tmp_path: Path
+) -> None:
+    """Those that write to the folder of the run itself are killed below, and give the same files."""
     audit = small_audit(memorised, keep_images=2)
-    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
-    run_by_workers(audit, memorised.autoencoder, tmp_path / "workers")
-    assert results(tmp_path / "alone") == results(tmp_path / "workers")
-
-
-@pytest.mark.usefixtures("two_workers")
-def test_workers_may_write_to_an_address_that_runs_share(memorised: Memorised, tmp_path: Path) -> None:
-    audit = small_audit(memorised, controls=0, methods=("known-mask",))
     shared = (tmp_path / "shared").as_uri()
-    run_by_workers(audit, memorised.autoencoder, tmp_path / "one", parts=shared, workers=1)
-    run_alone(audit, memorised.autoencoder, tmp_path / "two", parts=shared)
+    run_by_workers(audit, memorised.autoencoder, tmp_path / "workers", parts=shared)
+    run_alone(audit, memorised.autoencoder, tmp_path / "one", parts=shared)
     run_alone(audit, memorised.autoencoder, tmp_path / "alone")
-    assert results(tmp_path / "one") == results(tmp_path / "two") == results(tmp_path / "alone")
+    assert results(tmp_path / "workers") == results(tmp_path / "one") == results(tmp_path / "alone")
     assert not list((tmp_path / "shared").rglob("*.parquet"))
 
 
@@ -107,9 +102,9 @@ def test_workers_may_write_to_an_address_that_runs_share(memorised: Memorised, t
 @pytest.mark.usefixtures("two_workers")
 def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Memorised, tmp_path: Path) -> None:
     small = small_audit(memorised)
-    images = scan(from_array(many_images(memorised, 2000)))
+    images = scan(from_array(many_images(memorised, 1000)))
     masks = {"center": small.masks["center"]}
-    audit = Audit({"members": images}, masks, ("accelerated", "iterate"), small.settings)
+    audit = Audit({"members": images}, masks, ("accelerated", "iterate"), small.settings, keep_images=2)
     run_alone(audit, memorised.autoencoder, tmp_path / "alone")
     killed: list[int] = []
     ended, released = threading.Event(), tmp_path / "released"
@@ -118,7 +113,7 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Mem
         """Any worker at any moment, but not before more was done since the last one."""
         chance = random.Random(1)
         done: set[Path] = set()
-        while len(killed) < KILLS and not ended.wait(0.02):
+        while len(killed) < KILLS and not ended.wait(0.1):
             now = set((tmp_path / "workers" / RECORDS).rglob("*.parquet"))
             alive = [process for process in worker_processes() if process not in killed]
             if now - done and alive:

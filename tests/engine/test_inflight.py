@@ -15,7 +15,7 @@ import memrecon_fast as mf
 from memrecon_fast import Settings, Status, autoencoders, degradation
 from memrecon_fast.engine.cuda_graph import Capture
 from memrecon_fast.engine.inflight import InFlight, Schedule
-from memrecon_fast.engine.prox import Prox
+from memrecon_fast.engine.prox import TRIAL_ROWS, Prox, vector_entries
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.slots import tensors
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
@@ -23,6 +23,8 @@ from memrecon_fast.results import RUNNING
 from tests.helpers.memorised import Memorised
 
 SHAPE = (3, 4, 4)
+BLOCK = vector_entries()
+"""The fewest rows that an autoencoder of which nothing is known, such as `Codebook`, is given on this processor."""
 
 
 class Codebook:
@@ -235,13 +237,13 @@ class LittleMemory:
         return self.codebook(x)
 
 
-@pytest.mark.parametrize("most_later", [64, 32, 16])
+@pytest.mark.parametrize("most_later", [4 * BLOCK, 2 * BLOCK, BLOCK])
 def test_when_memory_runs_out_fewer_slots_go_on_and_nothing_is_lost(most_later: int) -> None:
     codebook = Codebook(200)
     degraded = degradation.erase(codebook.codes, degradation.make_mask("center", SHAPE))
     expected = mf.recover(codebook, degraded)
-    f = LittleMemory(codebook, most=64)
-    in_flight = InFlight(prepare_recover(f, SHAPE), 100)
+    f = LittleMemory(codebook, most=4 * BLOCK)
+    in_flight = InFlight(prepare_recover(f, SHAPE), 6 * BLOCK + 4)
     got: dict[int, Finished] = {}
 
     def run() -> None:
@@ -252,7 +254,7 @@ def test_when_memory_runs_out_fewer_slots_go_on_and_nothing_is_lost(most_later: 
 
     with pytest.warns(RuntimeWarning, match=r"memory ran out with \d+ slots; going on with \d+"):
         run()
-    assert f.failures == {64: 1, 32: 2, 16: 3}[most_later]
+    assert f.failures == {4 * BLOCK: 1, 2 * BLOCK: 2, BLOCK: 3}[most_later]
     assert in_flight.slots <= most_later
     assert sorted(got) == list(range(200))
     for index, one in got.items():
@@ -295,11 +297,11 @@ def test_when_memory_runs_out_attempts_go_on_where_they_were(memorised: Memorise
 
 
 def test_where_not_even_one_slot_fits_the_error_passes_through() -> None:
-    f = LittleMemory(Codebook(4), most=16)
+    f = LittleMemory(Codebook(4), most=BLOCK)
     solver = prepare_recover(f, SHAPE)
     f.most = 0
     with pytest.raises(torch.cuda.OutOfMemoryError), pytest.warns(RuntimeWarning, match="memory ran out"):
-        list(InFlight(solver, 32).stream([Sample(0, torch.zeros(SHAPE))]))
+        list(InFlight(solver, 2 * BLOCK).stream([Sample(0, torch.zeros(SHAPE))]))
 
 
 def test_memory_that_runs_out_where_the_images_are_read_is_not_the_slots_fault() -> None:
@@ -469,7 +471,7 @@ def test_an_image_that_turns_nan_is_retired_and_touches_no_other() -> None:
 
 
 def test_samples_are_taken_only_as_slots_become_free() -> None:
-    codebook = Codebook(40)
+    codebook = Codebook(3 * BLOCK)
     taken = 0
 
     def samples() -> Iterator[Sample]:
@@ -480,15 +482,15 @@ def test_samples_are_taken_only_as_slots_become_free() -> None:
 
     solver = prepare_recover(codebook, SHAPE)
     done = 0
-    for _ in InFlight(solver, slots=16).stream(samples()):
+    for _ in InFlight(solver, slots=BLOCK).stream(samples()):
         done += 1
-        assert taken <= done + 16 + 16  # in slots, and waiting to be scored together
-    assert done == 40
+        assert taken <= done + BLOCK + BLOCK  # in slots, and waiting to be scored together
+    assert done == 3 * BLOCK
 
 
 def test_the_state_is_allocated_once() -> None:
     """f is given the same memory in every block, whichever images are in flight."""
-    codebook = Codebook(24)
+    codebook = Codebook(2 * BLOCK - 8)
     addresses = []
 
     def f(x: Tensor) -> Tensor:
@@ -502,8 +504,8 @@ def test_the_state_is_allocated_once() -> None:
     ]
     for solver in solvers:
         addresses.clear()
-        in_flight = InFlight(solver, 16, reviewed=False)  # a review scores in memory of its own
-        assert len(list(in_flight.stream([Sample(i, x) for i, x in enumerate(codebook.codes)]))) == 24
+        in_flight = InFlight(solver, BLOCK, reviewed=False)  # a review scores in memory of its own
+        assert len(list(in_flight.stream([Sample(i, x) for i, x in enumerate(codebook.codes)]))) == 2 * BLOCK - 8
         assert len(addresses) >= 2
         assert len(set(addresses)) == 1
 
@@ -515,10 +517,10 @@ def test_where_memory_runs_out_as_images_leave_none_is_lost(
     solver: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of `progressive`, those leave first that bfloat16 is done with."""
-    codebook = Codebook(100)
+    codebook = Codebook(6 * BLOCK + 4)
     prepared = prepare_recover(codebook, SHAPE, Settings(solver=solver, gamma=0.5, precision=precision))
     samples = [Sample(i, y) for i, y in enumerate(codebook.codes)]
-    expected = {one.index: one for one in InFlight(prepared, 64).stream(samples)}
+    expected = {one.index: one for one in InFlight(prepared, 4 * BLOCK).stream(samples)}
     to_images = Prox.to_images
     calls = 0
 
@@ -530,9 +532,9 @@ def test_where_memory_runs_out_as_images_leave_none_is_lost(
         return to_images(prox, rows)
 
     monkeypatch.setattr(Prox, "to_images", failing)
-    got = list(InFlight(prepared, 64).stream(samples))
+    got = list(InFlight(prepared, 4 * BLOCK).stream(samples))
     assert calls > 3
-    assert sorted(one.index for one in got) == list(range(100))
+    assert sorted(one.index for one in got) == list(range(6 * BLOCK + 4))
     assert all(torch.equal(one.image, expected[one.index].image) for one in got)
 
 
@@ -542,8 +544,8 @@ def test_images_done_before_the_first_block_leave_at_once() -> None:
     result = mf.recover(
         codebook, codebook.codes, settings=Settings(solver="paper", initial_mask="zeros", max_outer_iterations=1)
     )
-    shared_probe_and_scores = 16 * 39 + 16 + 16
-    assert codebook.rows == shared_probe_and_scores
+    shared, trial, scores = 39 * BLOCK, TRIAL_ROWS, BLOCK
+    assert codebook.rows == shared + trial + scores
     assert result.outer_iterations.tolist() == [1] * 10
     assert result.evaluations.tolist() == [0] * 10
     assert result.status.tolist() == [Status.MAX_ITERATIONS] * 10

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
@@ -21,6 +20,8 @@ IN_EACH_GROUP = 4
 
 def rate_interval(successes: int, total: int) -> tuple[float, float]:
     """The interval that holds the rate behind `successes` of `total` ≥ 1 with 95 % confidence (Wilson)."""
+    from scipy.stats import binomtest  # a second of imports, which workers need not spend
+
     interval = binomtest(successes, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
