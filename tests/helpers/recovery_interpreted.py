@@ -22,7 +22,7 @@ SHAPE = (3, 8, 8)
     ],
 )
 def test_all_backends_give_the_same_images_and_verdicts(memorised: Memorised, settings: Settings) -> None:
-    images = torch.cat([memorised.members[:6], memorised.controls[:6]])
+    images = torch.cat([memorised.members[:3], memorised.controls[:3]])
     degraded = degradation.erase(images, degradation.make_mask("center", SHAPE), noise_std=0.01)
     backends = ["torch", "triton"] + (["cpp"] if mf.backends()["cpp"] == "available" else [])
     results = {name: mf.recover(memorised.autoencoder, degraded, settings=settings, backend=name) for name in backends}
@@ -37,7 +37,8 @@ def test_all_backends_give_the_same_images_and_verdicts(memorised: Memorised, se
 @pytest.mark.parametrize(("known", "estimates"), [(False, 5), (True, 9)])
 def test_the_accelerated_solver_recovers_the_same_images(memorised: Memorised, known: bool, estimates: int) -> None:
     """Sums over pixels differ in the last place, which so few extrapolations do not carry beyond 1e-4 per pixel."""
-    degraded = degradation.erase(memorised.members[:4], mask := degradation.make_mask("center", SHAPE))
+    images = memorised.members[: 2 if known else 4]
+    degraded = degradation.erase(images, mask := degradation.make_mask("center", SHAPE))
     settings = Settings(solver="accelerated", gamma=0.5, settle=1, max_outer_iterations=estimates)
     expected, got = (
         mf.recover(memorised.autoencoder, degraded, mask if known else None, settings, backend=name)
@@ -49,7 +50,7 @@ def test_the_accelerated_solver_recovers_the_same_images(memorised: Memorised, k
     assert ((got.evaluations - expected.evaluations).abs() <= settings.mask_period).all()
     assert (got.accepted > 0).any()
     if known:
-        assert (metrics.mse(got.images, memorised.members[:4]) < metrics.ACCURATE_MSE).any()
+        assert (metrics.mse(got.images, images) < metrics.ACCURATE_MSE).any()
 
 
 def test_known_masks_and_iterate(memorised: Memorised) -> None:
