@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:  # it is slow to import
+    from numpy.typing import ArrayLike, NDArray
+
 
 ACCURATE_MSE = 1e-7
 """A recovery is accurate where its MSE is below this (PSNR above 70 dB)."""
