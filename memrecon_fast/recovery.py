@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+import itertools
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +15,9 @@ from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import broadcast_mask
 from memrecon_fast.engine.inflight import InFlight, slots_by_default
 from memrecon_fast.engine.prox import device_of
-from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.transfer import to_device
 from memrecon_fast.results import Recovery
 from memrecon_fast.settings import MAX_ITERATIONS, SOLVERS, Settings
 from memrecon_fast.solvers import iteration
@@ -23,8 +25,14 @@ from memrecon_fast.solvers import iteration
 PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
 CPU = torch.device("cpu")
-_NUMBERS = ("residual", "fixed_point_mse", "misfit", "explained")
-_COUNTERS = ("outer_iterations", "evaluations", "attempts", "accepted", "rejected", "mask_changes")
+_COLUMNS: dict[str, tuple[torch.dtype, float]] = {
+    **dict.fromkeys(("residual", "fixed_point_mse", "misfit", "explained"), (torch.float32, math.nan)),
+    **dict.fromkeys(("outer_iterations", "evaluations", "accepted", "rejected", "mask_changes"), (torch.int32, 0)),
+    "attempts": (torch.int32, 1),
+    "status": (torch.int8, 0),
+    "gamma": (torch.float64, math.nan),
+}
+"""Of a `Recovery`: the dtype of each column (B,), and its entries where a solver has none."""
 
 
 def recover(
@@ -63,10 +71,7 @@ def recover(
         backend=backend,
         device=degraded.device,
     )
-    if masks is not None:
-        masks = masks.cpu()
-    samples = (Sample(i, image, None if masks is None else masks[i]) for i, image in enumerate(degraded.cpu()))
-    return _collect(_in_flight(solver, slots, degraded), samples, degraded)
+    return _run(solver, slots, degraded, masks)
 
 
 def iterate(
@@ -86,8 +91,7 @@ def iterate(
     solver = prepare_iterate(
         autoencoder, degraded.shape[1:], max_iterations, tolerance, backend=backend, device=degraded.device
     )
-    samples = (Sample(i, image) for i, image in enumerate(degraded.cpu()))
-    return _collect(_in_flight(solver, slots, degraded), samples, degraded)
+    return _run(solver, slots, degraded)
 
 
 def prepare_recover(
@@ -133,14 +137,6 @@ def prepare_iterate(
     return iteration.prepare(autoencoder, image_shape, max_iterations, tolerance, backend=name, device=device)
 
 
-def _in_flight(solver: AnySolver, slots: int | None, degraded: Tensor) -> InFlight:
-    """With as many slots as were asked for, or the default; no more than there are images."""
-    if slots is None:
-        slots = slots_by_default(solver)
-    check_integer("slots", slots, low=1)
-    return InFlight(solver, max(1, min(slots, len(degraded))))
-
-
 def _check_degraded(degraded: Tensor) -> None:
     if not isinstance(degraded, Tensor):
         raise TypeError(f"degraded must be a torch tensor, not {type(degraded).__name__}")
@@ -158,27 +154,36 @@ def _check_degraded(degraded: Tensor) -> None:
         raise ValueError(f"degraded must have pixels in [0, 1], but for noise; it has [{low:g}, {high:g}]")
 
 
-def _collect(in_flight: InFlight, samples: Iterable[Sample], degraded: Tensor) -> Recovery:
-    """The results in the order of the input."""
-    count, device = len(degraded), degraded.device
-    images = torch.empty(degraded.shape, dtype=torch.float32, device="cpu")
-    masks = torch.empty(degraded.shape, dtype=torch.bool, device="cpu")
-    finished: list[Finished | None] = [None] * count
-    for one in in_flight.stream(samples):
-        images[one.index] = one.image
-        masks[one.index] = one.mask
-        finished[one.index] = dataclasses.replace(one, image=images[one.index], mask=masks[one.index])
+def _run(solver: AnySolver, slots: int | None, degraded: Tensor, masks: Tensor | None = None) -> Recovery:
+    """The results in the order of the input.
 
-    def column(name: str, dtype: torch.dtype) -> Tensor:
-        return torch.tensor([getattr(one, name) for one in finished], dtype=dtype, device=device)
-
+    Where `degraded` is on the autoencoder's device, images and masks stay there from beginning to end; otherwise they
+    go through the CPU. The slots: as many as asked for, or the default, but no more than there are images.
+    """
+    if slots is not None:
+        check_integer("slots", slots, low=1)
+    stay = degraded.device == solver.prox.device
+    place = degraded.device if stay else CPU
+    images = torch.empty(degraded.shape, dtype=torch.float32, device=place)
+    estimated_masks = torch.empty(degraded.shape, dtype=torch.bool, device=place)
+    columns = {
+        name: torch.full((len(degraded),), entry, dtype=dtype, device=CPU) for name, (dtype, entry) in _COLUMNS.items()
+    }
+    in_flight = InFlight(solver, max(1, min(slots or slots_by_default(solver), len(degraded))))
+    known = itertools.repeat(None) if masks is None else masks.to(place)
+    samples = (Sample(i, image, mask) for i, (image, mask) in enumerate(zip(degraded.to(place), known, strict=False)))
+    for batch in in_flight.estimates(samples, pixels=not stay):
+        indices = torch.tensor([sample.index for sample in batch.samples], dtype=torch.int64, device=CPU)
+        rows = to_device(indices, place)
+        images[rows] = batch.images
+        estimated_masks[rows] = batch.masks
+        for name, column in batch.numbers.items():
+            if name in columns:
+                columns[name][indices] = column
     return Recovery(
-        images=images.to(device),
-        masks=masks.to(device),
-        status=column("status", torch.int8),
-        gamma=column("gamma", torch.float64),
-        **{name: column(name, torch.float32) for name in _NUMBERS},
-        **{name: column(name, torch.int32) for name in _COUNTERS},
-        backend=in_flight.solver.backend,
+        images=images.to(degraded.device),
+        masks=estimated_masks.to(degraded.device),
+        **{name: column.to(degraded.device) for name, column in columns.items()},
+        backend=solver.backend,
         execution=in_flight.execution,
     )

@@ -138,7 +138,7 @@ def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module,
         solver.advance(slots)
 
         def measured(count: int) -> Tensor:
-            results = solver.results(slots, torch.arange(count, device="cuda"))
+            results = solver.results(slots, torch.arange(count, device="cuda"), [])
             found = score(solver.prox, solver.ops, results, 64).fixed_point_mse
             assert found is not None
             return found  # after one block most of the scores themselves are infinite

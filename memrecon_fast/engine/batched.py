@@ -8,9 +8,8 @@ from collections.abc import Callable, Generator, Iterable
 import torch
 from torch import Tensor
 
-from memrecon_fast.engine.leaving import leave
 from memrecon_fast.engine.review import score
-from memrecon_fast.engine.samples import Done, Finished, Results, Sample
+from memrecon_fast.engine.samples import Batch, Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.results import Status
@@ -55,15 +54,15 @@ class Batched:
             count = len(samples)
             diverged = ~estimates.isfinite().all(dim=1)
             ones = torch.ones(count, dtype=torch.int32, device=prox.device)
-            results = Results(
+            batch = Batch(
+                samples=samples,
                 images=estimates,
                 masks=kept,
-                given=observed.masked_fill(~kept, 0.0),
+                observed=observed.masked_fill(~kept, 0.0),
                 outer_iterations=ones,
                 evaluations=torch.zeros_like(ones),
                 status=torch.where(diverged, int(Status.DIVERGED), int(Status.CONVERGED)).to(torch.int8),
                 residual=torch.full((count,), torch.nan, device=prox.device),
             )
-            scored = score(prox, self._scorer.ops, results, self._count)
-            leaving = leave(Done(samples, scored), prox)
-        return [finished for _, finished in leaving.pairs()]
+            scored = score(prox, self._scorer.ops, batch, self._count).to_host(prox)
+        return list(scored.unpack())

@@ -25,14 +25,14 @@ import torch
 from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.engine.cuda_graph import Capture, make_capture
-from memrecon_fast.engine.leaving import Leaving, Pair, leave
 from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.review import Review
-from memrecon_fast.engine.samples import Done, Finished, Sample, Staged
+from memrecon_fast.engine.samples import Batch, Finished, Sample, Staged
 from memrecon_fast.engine.slots import tensors
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.table import ARRIVALS, Group
+from memrecon_fast.engine.transfer import on_this_stream
 from memrecon_fast.results import Status
 
 MAX_SLOTS_ON_GPU = 4096
@@ -132,18 +132,24 @@ class InFlight:
             yield from batch
 
     def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
-        """As `stream`, those together that are reviewed together."""
-        for batch in self._stream(samples):
-            yield [finished for _, finished in batch]
+        """As `stream`, in lists of the images that are reviewed together."""
+        for batch in self.estimates(samples):
+            yield list(batch.unpack())
 
-    def _stream(self, samples: Iterable[Sample]) -> Generator[list[Pair], None, None]:
+    def estimates(self, samples: Iterable[Sample], pixels: bool = True) -> Generator[Batch, None, None]:
+        """As `batches`, before they are unpacked.
+
+        pixels: False: images and masks stay on the device, in views of the shape of images. Work that is given to
+            torch's current stream from then on may read them.
+        """
         if self._busy:
             raise RuntimeError("these slots are in use by another stream")
         self.solver.prox.check_unchanged()
         self._busy = True
         try:
             with self._open(samples) as source:
-                passing = _Passing(source, Review(self.solver) if self._reviewed else None, self.solver.prox)
+                review = Review(self.solver, pixels) if self._reviewed else None
+                passing = _Passing(source, review, self.solver.prox, pixels)
                 while True:
                     try:
                         yield from self._run(passing)
@@ -162,9 +168,10 @@ class InFlight:
         """The samples on their way to the slots."""
         with contextlib.ExitStack() as opened:
             if self._early is not None:
-                samples = _with_first_masks(opened.enter_context(contextlib.closing(self._early._stream(samples))))
+                samples = _with_first_masks(opened.enter_context(contextlib.closing(self._early.estimates(samples))))
             staged: Iterator[Staged] = (self._stage(sample) for sample in samples)
             if self._schedule.ahead:
+                staged = on_this_stream(staged, self.solver.prox.device)
                 staged = opened.enter_context(contextlib.closing(prefetch(staged, self._schedule.ahead)))
             yield _Source(staged)
 
@@ -175,7 +182,7 @@ class InFlight:
                 raise ValueError(f"{what}image {sample.index} is of shape {tuple(tensor.shape)}, not {shape}")
         return self.solver.stage(sample)
 
-    def _run(self, passing: _Passing) -> Iterator[list[Pair]]:
+    def _run(self, passing: _Passing) -> Iterator[Batch]:
         """Let the groups take turns until no image is left."""
         if not self._groups:
             share = -(-self.slots // self._schedule.groups)
@@ -199,7 +206,7 @@ class InFlight:
             if not at_work and source.exhausted:
                 return
 
-    def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[list[Pair]]:
+    def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[Batch]:
         """The images that are on the host, or all, once they are reviewed; some are tried again instead."""
         review = passing.review
         if review is None:
@@ -210,13 +217,13 @@ class InFlight:
         last = passing.source.exhausted and (wait or review.tries_again)
         while review.waiting >= self._batch or (last and review.waiting):
             passing.leaving.append(review.score(self._batch))
-        for pairs in passing.arrived(wait):
-            reviewed = review.decide(pairs)
-            passing.source.put_back([self._stage(sample) for sample in reviewed.again])
-            if reviewed.done:
-                yield reviewed.done
+        for scored in passing.arrived(wait):
+            done, again = review.decide(scored)
+            passing.source.put_back([self._stage(sample) for sample in again])
+            if done.samples:
+                yield done
 
-    def _all_done(self, passing: _Passing) -> Iterator[list[Pair]]:
+    def _all_done(self, passing: _Passing) -> Iterator[Batch]:
         """After an error: the images that are done, as far as they can be reviewed."""
         if passing.source.failed:  # the device goes on
             for group in self._groups:
@@ -231,8 +238,8 @@ class InFlight:
         with contextlib.suppress(Exception):
             while review.waiting:
                 passing.leaving.append(review.score(self._batch))
-        for pairs in passing.arrived(wait=True):
-            yield review.decide(pairs).done
+        for scored in passing.arrived(wait=True):
+            yield review.decide(scored)[0]
 
     def _halve(self, source: _Source) -> None:
         source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
@@ -260,9 +267,11 @@ def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY
     return max(1, min(MAX_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 
 
-def _with_first_masks(early: Iterator[list[Pair]]) -> Iterator[Sample]:
-    """The samples, with the masks and the states that came of them first; as they were, where that diverged."""
-    for sample, finished in itertools.chain.from_iterable(early):
+def _with_first_masks(early: Iterator[Batch]) -> Iterator[Sample]:
+    """The samples, with the masks and the states that the early solver ended with; as they were where it diverged."""
+    for sample, finished in itertools.chain.from_iterable(
+        zip(batch.samples, batch.unpack(), strict=True) for batch in early
+    ):
         mask = None if finished.status == Status.DIVERGED else finished.mask
         yield dataclasses.replace(
             sample,
@@ -309,28 +318,33 @@ class _Source:
 class _Passing:
     """The samples of one stream, on their way in and out."""
 
-    def __init__(self, source: _Source, review: Review | None, prox: Prox) -> None:
+    def __init__(self, source: _Source, review: Review | None, prox: Prox, pixels: bool) -> None:
         self.source = source
         self.review = review
-        self.leaving: collections.deque[Leaving] = collections.deque()
-        self._done: collections.deque[Done] = collections.deque()
+        self.leaving: collections.deque[Batch] = collections.deque()
+        """On their way to the host."""
+        self._done: collections.deque[Batch] = collections.deque()
         self._prox = prox
+        self._pixels = pixels
 
-    def add(self, done: list[Done]) -> None:
-        """These left their slots."""
-        if self.review is None:
-            self._done.extend(done)
+    def add(self, done: Batch | None) -> None:
+        """These left their slots, if any did."""
+        if done is None:
             return
-        for one in done:
-            self.review.add(one)
+        if self.review is None:
+            self._done.append(done)
+        else:
+            self.review.add(done)
 
     def send(self) -> None:
-        """Without a review: those that left their slots are to come to the host."""
+        """Without a review: send those that left their slots to the host."""
         while self._done:
-            self.leaving.append(leave(self._done[0], self._prox))
+            self.leaving.append(self._done[0].to_host(self._prox, self._pixels))
             self._done.popleft()  # not before: memory may run out
 
-    def arrived(self, wait: bool) -> Iterator[list[Pair]]:
+    def arrived(self, wait: bool) -> Iterator[Batch]:
         """Those that are on the host, or all."""
         while self.leaving and (wait or self.leaving[0].arrived()):
-            yield self.leaving.popleft().pairs()
+            batch = self.leaving.popleft()
+            batch.wait()
+            yield batch

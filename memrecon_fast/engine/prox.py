@@ -92,8 +92,8 @@ class Prox:
         return images.reshape(len(images), self.pixels).contiguous()
 
     def to_images(self, rows: Tensor) -> Tensor:
-        """Rows [B, d] as contiguous images (B, *image_shape), in memory of their own."""
-        return self.as_images(rows).clone(memory_format=torch.contiguous_format)
+        """Rows [B, d] as contiguous images (B, *image_shape): a view where the order of the pixels is the same."""
+        return self.as_images(rows).contiguous()
 
     def as_images(self, rows: Tensor) -> Tensor:
         """Rows [B, d] as the images (B, *image_shape) that f is given, a view."""

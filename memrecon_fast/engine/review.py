@@ -1,95 +1,99 @@
-"""What is done with an estimate before it is handed out: it is scored, and bad ones are tried again another way.
+"""Estimates are scored before they are handed out, and images whose score is bad are tried again in another way.
 
-A training image is a fixed point of the autoencoder f and explains what was given of it. Neither takes the original to
-be seen: ‖f(x) − x‖²/d, and the misfit ‖y − Hx‖²/d to the degraded image y under the mask H. See `results.score_of`.
+A training image is a fixed point of the autoencoder f and explains the degraded image y. Both can be measured without
+the original: ‖f(x) − x‖²/d, and the misfit ‖y − Hx‖²/d under the mask H. See `results.score_of`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from memrecon_fast.engine.leaving import Leaving, Pair, leave
 from memrecon_fast.engine.prox import Prox
-from memrecon_fast.engine.samples import Done, Finished, Results, Sample
+from memrecon_fast.engine.samples import Batch, Finished, Sample, join
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.ops import Ops
 from memrecon_fast.results import RUNNING, Status, score_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Reviewed:
-    """What came of a review."""
-
-    done: list[Pair]
-    again: list[Sample]
-
-
 class Review:
-    """Scores the estimates of a solver, many at a time, and decides which image is tried again: its next attempt."""
+    """Scores the estimates of a solver, many at a time, and decides which images are tried again: the next attempt.
 
-    def __init__(self, solver: AnySolver) -> None:
+    pixels: whether the images and masks go to the host; otherwise only what else is known of the estimates.
+    """
+
+    def __init__(self, solver: AnySolver, pixels: bool = True) -> None:
         self._solver = solver
-        self._waiting: list[Done] = []
+        self._pixels = pixels
+        self._waiting: list[Batch] = []
 
     @property
     def waiting(self) -> int:
-        """Estimates that are not scored yet."""
-        return sum(len(done.samples) for done in self._waiting)
+        """The number of estimates that are not scored yet."""
+        return sum(len(batch.samples) for batch in self._waiting)
 
     @property
     def tries_again(self) -> bool:
         """Whether an image may be tried again."""
         return self._solver.attempts > 1
 
-    def add(self, done: Done) -> None:
+    def add(self, batch: Batch) -> None:
         """More estimates."""
-        self._waiting.append(done)
+        self._waiting.append(batch)
 
-    def score(self, count: int) -> Leaving:
+    def score(self, count: int) -> Batch:
         """Score the first `count` of those that wait, or all if there are fewer, and send them to the host."""
         prox = self._solver.prox
         with working_on(prox.device):
-            waiting = _join(self._waiting)
-            first = _part(waiting, 0, count)
-            scored = score(prox, self._solver.ops, first.results, count)
-            leaving = leave(Done(first.samples, scored), prox)
-            self._waiting = [] if count >= len(waiting.samples) else [_part(waiting, count, None)]
-        return leaving
+            waiting = join(self._waiting)
+            number = len(waiting.samples)
+            first = score(prox, self._solver.ops, waiting.part(range(min(count, number))), count)
+            first = first.to_host(prox, self._pixels)
+            self._waiting = [] if count >= number else [waiting.part(range(count, number))]
+        return first
 
-    def decide(self, scored: Iterable[Pair]) -> Reviewed:
-        """Which are done, with the best of their estimates, and which are tried again."""
-        reviewed = Reviewed([], [])
-        for sample, finished in scored:
-            best = finished if sample.best is None else _better(sample.best, finished)
-            if sample.attempt + 1 < self._solver.attempts and not best.score < self._solver.recognized_below:
-                reviewed.again.append(_next_attempt(sample, best))
-            else:
-                reviewed.done.append((sample, best))
-        return reviewed
+    def decide(self, scored: Batch) -> tuple[Batch, list[Sample]]:
+        """Which are done, with the best of their estimates, and which are tried again: their next attempts.
+
+        scored: what `score` returned, once it has arrived.
+        """
+        if not self.tries_again:
+            return scored, []
+        with working_on(self._solver.prox.device):
+            best = _best_so_far(scored)
+            scores = best.numbers["score"].tolist()
+            again = [
+                sample.attempt + 1 < self._solver.attempts and not score < self._solver.recognized_below
+                for sample, score in zip(best.samples, scores, strict=True)
+            ]
+            rows = range(len(again))
+            done, others = (best.part([row for row in rows if again[row] == choice]) for choice in (False, True))
+            attempts = zip(others.samples, others.unpack(), strict=True)
+            return done, [_next_attempt(sample, estimate) for sample, estimate in attempts]
 
 
-def score(prox: Prox, ops: Ops, results: Results, most: int = 1) -> Results:
-    """The results with what their scores are made of; one application of f to each estimate.
+def score(prox: Prox, ops: Ops, batch: Batch, rows: int = 1) -> Batch:
+    """The batch with the scores of its estimates, and what they are made of; takes one application of f to each.
 
-    most: on a GPU, where the number of rows that go through f may decide the last bits, it is always this one.
+    rows: on a GPU, where the number of rows that go through f may decide the last bits, at least so many always do.
     """
-    count = len(results.images)
-    rows = prox.block_sizes(max(count, most) if prox.device.type == "cuda" else count)[-1]
-    x, y = _padded(results.images, rows), _padded(results.given, rows)
-    model_of_y = _padded(results.images.masked_fill(~results.masks, 0.0), rows)
+    count = len(batch.images)
+    rows = prox.block_sizes(max(count, rows) if prox.device.type == "cuda" else count)[-1]
+    assert batch.observed is not None
+    x, y = _padded(batch.images, rows), _padded(batch.observed, rows)
+    model_of_y = _padded(batch.images.masked_fill(~batch.masks, 0.0), rows)
     fixed_point_mse = _mean_squares(ops, x.clone(), prox(x))[:count]
     misfit = _mean_squares(ops, y.clone(), model_of_y)[:count]
     energy = _mean_squares(ops, y, torch.zeros_like(y))[:count]
     explained = (1 - misfit / energy).masked_fill(~(energy > 0), 0.0)
-    diverged = results.status == int(Status.DIVERGED)
+    diverged = batch.status == int(Status.DIVERGED)
     return dataclasses.replace(
-        results,
+        batch,
         fixed_point_mse=fixed_point_mse,
         misfit=misfit,
         explained=explained,
@@ -98,7 +102,7 @@ def score(prox: Prox, ops: Ops, results: Results, most: int = 1) -> Results:
 
 
 def _padded(images: Tensor, rows: int) -> Tensor:
-    """A copy with rows of zeros below: so many in all."""
+    """A copy with so many rows in all, those below of zeros."""
     padded = torch.zeros(rows, images.shape[1], dtype=images.dtype, device=images.device)
     padded[: len(images)].copy_(images)
     return padded
@@ -111,29 +115,35 @@ def _mean_squares(ops: Ops, a: Tensor, b: Tensor) -> Tensor:
     return result
 
 
-def _join(parts: list[Done]) -> Done:
-    """All of them; at least one part."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0].results
-    joined = {name: torch.cat([getattr(part.results, name) for part in parts]) for name in _columns(first)}
-    return Done([sample for part in parts for sample in part.samples], dataclasses.replace(first, **joined))
+def _best_so_far(scored: Batch) -> Batch:
+    """The estimates, or those of earlier attempts whose scores are no higher, with what all the attempts cost."""
+    before = [sample.best for sample in scored.samples]
+    attempts = _on_host([1 if best is None else best.attempts + 1 for best in before], torch.int32)
+    evaluations = scored.evaluations + _on_host(
+        [0 if best is None else best.evaluations for best in before], torch.int32
+    )
+    better = {
+        row: best
+        for row, (best, score) in enumerate(zip(before, scored.numbers["score"].tolist(), strict=True))
+        if best is not None and not (math.isnan(best.score) or score < best.score)
+    }
+    if better:
+        _put(better, scored)
+    return dataclasses.replace(scored, attempts=attempts, evaluations=evaluations)
 
 
-def _part(done: Done, begin: int, end: int | None) -> Done:
-    """Those with the positions [begin, end): copies, so that the others need not stay in memory with them."""
-    columns = {name: column[begin:end].clone() for name, column in _columns(done.results).items()}
-    return Done(done.samples[begin:end], dataclasses.replace(done.results, **columns))
+def _put(estimates: Mapping[int, Finished], batch: Batch) -> None:
+    """Make the rows with these numbers what these estimates are."""
+    rows = _on_host(list(estimates), torch.int64)
+    for name, column in batch.numbers.items():
+        column[rows] = _on_host([getattr(one, name) for one in estimates.values()], column.dtype)
+    for row, one in estimates.items():
+        batch.images[row].copy_(one.image)
+        batch.masks[row].copy_(one.mask)
 
 
-def _columns(results: Results) -> dict[str, Tensor]:
-    return {name: column for name, column in vars(results).items() if column is not None}
-
-
-def _better(before: Finished, now: Finished) -> Finished:
-    """The one with the lower score; what they cost in all."""
-    best = now if math.isnan(before.score) or now.score < before.score else before
-    return dataclasses.replace(best, evaluations=before.evaluations + now.evaluations, attempts=before.attempts + 1)
+def _on_host(values: Sequence[float], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device="cpu")
 
 
 def _next_attempt(sample: Sample, best: Finished) -> Sample:

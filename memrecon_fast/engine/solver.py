@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from memrecon_fast.engine.prox import Prox
-from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.engine.slots import SomeSlots
 from memrecon_fast.ops import Ops
 
@@ -56,8 +56,8 @@ class Solver(Protocol[SomeSlots]):
     def advance(self, slots: SomeSlots) -> None:
         """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
 
-    def results(self, slots: SomeSlots, indices: Tensor) -> Results:
-        """What came of the images in the slots with these indices, int64 [n]: copies."""
+    def results(self, slots: SomeSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
+        """What came of these samples, those in the slots with these indices, int64 [n]: copies."""
 
 
 AnySolver = Solver[Any]

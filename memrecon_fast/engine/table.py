@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.engine.cuda_graph import Capture, Graphs
-from memrecon_fast.engine.samples import Done, Staged
+from memrecon_fast.engine.samples import Batch, Staged
 from memrecon_fast.engine.slots import Slots, narrow, put, take
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import record_event, to_device, to_host, working_on
@@ -96,8 +96,8 @@ class Group:
             (self.graphs or self._advance)(rows)
         self._note_flags(rows)
 
-    def read_flags(self) -> list[Done]:
-        """Wait for the oldest block; its images that are done leave their slots: one batch or none."""
+    def read_flags(self) -> Batch | None:
+        """Wait for the oldest block; its images that are done leave their slots. None where no image is done."""
         flags = self.unread.popleft()
         if flags.event is not None:
             flags.event.synchronize()
@@ -108,12 +108,13 @@ class Group:
             if seat is not None and status != RUNNING and self.seats[seat.slot] is seat
         ]
         if not done:
-            return []
+            return None
+        samples = [seat.staged.sample for seat in done]
         with working_on(self._device):
-            results = self._solver.results(self._table, self._indices([seat.slot for seat in done]))
+            batch = self._solver.results(self._table, self._indices([seat.slot for seat in done]), samples)
         for seat in done:
             self.seats[seat.slot] = None
-        return [Done([seat.staged.sample for seat in done], results)]
+        return batch
 
     def _move_below(self, rows: int) -> None:
         """Move the images so that they are in the first `rows` slots."""

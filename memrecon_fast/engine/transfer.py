@@ -1,32 +1,39 @@
-"""Between the host and the device, without the one waiting for the other; on a CPU, where they are the same, copies."""
+"""Copies between the host and the device that neither waits for; on a CPU, where both are the same, hardly any."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
+
 
 def upload(tensors: Sequence[Tensor], target: Tensor) -> None:
-    """Copy tensors on the host into `target`, one for each of its rows."""
+    """Copy tensors into `target`, one for each of its rows: on its device, or through the host if any is elsewhere."""
+    if all(tensor.device == target.device for tensor in tensors):
+        torch.stack(list(tensors), out=target)
+        return
+    on_host = [tensor.cpu() for tensor in tensors]
     if target.is_cuda:
         # pinned memory comes from torch's cache of it, and goes back there once the device has read it
         pinned = torch.empty(target.shape, dtype=target.dtype, device="cpu", pin_memory=True)
-        torch.stack(list(tensors), out=pinned)
+        torch.stack(on_host, out=pinned)
         target.copy_(pinned, non_blocking=True)
     else:
-        torch.stack(list(tensors), out=target)
+        torch.stack(on_host, out=target)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A small tensor on the host, on the device."""
+    """A small tensor on the host, copied to the device."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def to_host(tensor: Tensor) -> Tensor:
-    """On its way to the host: there once an event that is recorded after this has happened."""
+    """A copy on the host: it can be read once an event that is recorded after this call has happened."""
     if not tensor.is_cuda:
         return tensor
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
@@ -42,8 +49,24 @@ def record_event(device: torch.device) -> torch.cuda.Event | None:
     return event
 
 
+def on_this_stream(items: Iterable[T], device: torch.device) -> Iterator[T]:
+    """The same items, to be read by a thread of their own: its work on a GPU joins the caller's stream.
+
+    So what it computes there is computed before the caller's work reads it.
+    """
+    if device.type != "cuda":
+        return iter(items)
+    stream = torch.cuda.current_stream(device)
+
+    def read() -> Iterator[T]:
+        torch.cuda.set_stream(stream)
+        yield from items
+
+    return read()
+
+
 @contextlib.contextmanager
 def working_on(device: torch.device) -> Iterator[None]:
-    """Without autograd, and with this GPU the current one: kernels are launched on that."""
+    """Without autograd, and with this GPU the current one, on which kernels are launched."""
     with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         yield

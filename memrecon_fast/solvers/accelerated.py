@@ -14,7 +14,7 @@ from torch import Tensor
 from memrecon_fast import ops as operations
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, make_prox
-from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.engine.slots import Slots, rows_at
 from memrecon_fast.engine.transfer import to_device, upload
 from memrecon_fast.ops import Ops, anderson
@@ -143,11 +143,11 @@ class AcceleratedSolver:
                 self._estimate(slots, v)
             self._go_on(slots)
 
-    def results(self, slots: AcceleratedSlots, indices: Tensor) -> Results:
+    def results(self, slots: AcceleratedSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
         """The estimates: the last one where the image converged, otherwise the one with the lowest score."""
         of = rows_at(indices)
         status, iterations, y, mask = of(slots.status), of(slots.iterations), of(slots.y), of(slots.mask)
-        given = y.masked_fill(~mask, 0.0) if self.known_masks else y
+        observed = y.masked_fill(~mask, 0.0) if self.known_masks else y
         if self.hands_over:
             images, masks = of(slots.s), mask
         else:
@@ -156,10 +156,11 @@ class AcceleratedSolver:
             masks = torch.where(converged, mask, of(slots.best_mask))
             if self.settings.restore_known_pixels:
                 images = torch.where(masks, y, images)
-        return Results(
+        return Batch(
+            samples=samples,
             images=images,
             masks=masks,
-            given=given,
+            observed=observed,
             outer_iterations=iterations,
             evaluations=iterations * self.settings.mask_period,
             status=status,

@@ -30,7 +30,7 @@ def stage(sample: Sample, settings: Settings, prox: Prox, known_masks: bool, fir
     images = {"y": sample.degraded, "mask": _first_mask(sample, settings, prox.image_shape, known_masks, start)}
     if sample.initial_state is not None:
         images["s"] = sample.initial_state
-    return Staged(sample, {name: image.cpu() for name, image in images.items()}, settings.gammas[which])
+    return Staged(sample, images, settings.gammas[which])
 
 
 def load_staged(

@@ -11,7 +11,7 @@ from torch import Tensor
 from memrecon_fast import ops as operations
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, make_prox
-from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
 from memrecon_fast.engine.transfer import upload
 from memrecon_fast.ops import Ops
@@ -53,7 +53,7 @@ class IterationSolver:
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
-        return Staged(sample, {"y": sample.degraded.cpu()})
+        return Staged(sample, {"y": sample.degraded})
 
     def load(self, slots: IterationSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots: x⁰ = y."""
@@ -73,14 +73,15 @@ class IterationSolver:
                 first_comparison=1,
             )
 
-    def results(self, slots: IterationSlots, indices: Tensor) -> Results:
+    def results(self, slots: IterationSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
         """The images, and masks that are all True: the degraded images are taken as they are."""
         of = rows_at(indices)
         images = of(slots.x)
-        return Results(
+        return Batch(
+            samples=samples,
             images=images,
             masks=torch.ones_like(images, dtype=torch.bool),
-            given=of(slots.y),
+            observed=of(slots.y),
             outer_iterations=of(slots.iterations),
             evaluations=of(slots.blocks),
             status=of(slots.status),

@@ -11,7 +11,7 @@ from torch import Tensor
 from memrecon_fast import ops as operations
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, make_prox
-from memrecon_fast.engine.samples import Results, Sample, Staged
+from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
 from memrecon_fast.ops import Ops
 from memrecon_fast.settings import Settings, SolverRecord
@@ -118,16 +118,17 @@ class PaperSolver:
             self.ops.step(slots.s, v, slots.y, slots.mask, slots.coefficients)
         self._close(slots, self.prox(slots.s))
 
-    def results(self, slots: PaperSlots, indices: Tensor) -> Results:
+    def results(self, slots: PaperSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
         """The estimates, with known masks after (31)."""
         of = rows_at(indices)
         x, y, mask = of(slots.x), of(slots.y), of(slots.mask)
         restores = self.known_masks and self.settings.restore_known_pixels
         shared = 0 if self.first_iteration is None else 1
-        return Results(
+        return Batch(
+            samples=samples,
             images=torch.where(mask, y, x) if restores else x,
             masks=mask,
-            given=y.masked_fill(~mask, 0.0) if self.known_masks else y,
+            observed=y.masked_fill(~mask, 0.0) if self.known_masks else y,
             outer_iterations=of(slots.iterations),
             evaluations=(of(slots.blocks) - shared) * (self.settings.inner_iterations - 1),
             status=of(slots.status),

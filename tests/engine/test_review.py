@@ -12,9 +12,8 @@ from torch import Tensor
 import memrecon_fast as mf
 from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.engine.inflight import InFlight
-from memrecon_fast.engine.leaving import Leaving, leave
 from memrecon_fast.engine.review import Review, score
-from memrecon_fast.engine.samples import Done, Finished, Results, Sample
+from memrecon_fast.engine.samples import Batch, Finished, Sample
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from tests.helpers.memorised import Memorised
@@ -37,7 +36,7 @@ def pairs(count: int, known: bool) -> list[tuple[Sample, Finished]]:
     return made
 
 
-def done(pairs: list[tuple[Sample, Finished]]) -> Done:
+def done(pairs: list[tuple[Sample, Finished]]) -> Batch:
     """These as they come out of slots."""
 
     def column(name: str, dtype: torch.dtype) -> Tensor:
@@ -48,16 +47,17 @@ def done(pairs: list[tuple[Sample, Finished]]) -> Done:
         for tensors in zip(*[(one.image, one.mask, sample.degraded) for sample, one in pairs], strict=True)
     )
     known = pairs[0][0].mask is not None
-    results = Results(
+    counters: dict[str, Any] = {name: column(name, torch.int32) for name in IN_SLOTS}
+    return Batch(
+        samples=[sample for sample, _ in pairs],
         images=images,
         masks=masks,
-        given=degraded * masks if known else degraded,
+        observed=degraded * masks if known else degraded,
         status=column("status", torch.int8),
         residual=column("residual", torch.float32),
         gamma=column("gamma", torch.float64),
-        **{name: column(name, torch.int32) for name in IN_SLOTS},
+        **counters,
     )
-    return Done([sample for sample, _ in pairs], results)
 
 
 def scores(one: Finished) -> tuple[float, ...]:
@@ -65,10 +65,9 @@ def scores(one: Finished) -> tuple[float, ...]:
 
 
 def score_pairs(solver: AnySolver, pairs: list[tuple[Sample, Finished]]) -> list[Finished]:
-    given = done(pairs)
     with torch.inference_mode():
-        results = score(solver.prox, solver.ops, given.results)
-    return [finished for _, finished in leave(Done(given.samples, results), solver.prox).pairs()]
+        scored = score(solver.prox, solver.ops, done(pairs))
+    return list(scored.to_host(solver.prox).unpack())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -137,8 +136,8 @@ def test_the_score_of_what_is_not_finite_is_nan_and_touches_no_other(memorised: 
     assert [scores(got[i]) for i in others] == [scores(expected[i]) for i in others]
 
 
-def indices(leaving: Leaving) -> list[int]:
-    return [finished.index for _, finished in leaving.pairs()]
+def indices(scored: Batch) -> list[int]:
+    return [finished.index for finished in scored.unpack()]
 
 
 def test_estimates_are_scored_in_the_order_of_their_coming_as_many_as_are_asked_for(memorised: Memorised) -> None:
@@ -154,8 +153,8 @@ def test_estimates_are_scored_in_the_order_of_their_coming_as_many_as_are_asked_
     assert indices(second) == [3, 4, 5, 6]
     assert review.waiting == 0
     review.add(done(some))
-    for apart, together in zip(first.pairs() + second.pairs(), review.score(7).pairs(), strict=True):
-        assert scores(apart[1]) == scores(together[1])
+    for apart, together in zip([*first.unpack(), *second.unpack()], review.score(7).unpack(), strict=True):
+        assert scores(apart) == scores(together)
     assert not review.tries_again
 
 
@@ -200,8 +199,8 @@ class Scripted:
         gamma = 0.1 * (sample.attempt + 1)
         finished = Finished(sample.index, image, mask, 1, evaluations, Status.CONVERGED, 0.0, gamma)
         self.review.add(done([(sample, finished)]))
-        reviewed = self.review.decide(self.review.score(1).pairs())
-        return [finished for _, finished in reviewed.done], reviewed.again
+        reviewed, again = self.review.decide(self.review.score(1))
+        return list(reviewed.unpack()), again
 
 
 @pytest.mark.parametrize(

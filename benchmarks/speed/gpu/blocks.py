@@ -141,7 +141,7 @@ class _Cell:
             variants[f"bare {number_format}"] = self.device.captured(bare)
             if self.solver == "paper" and number_format == self.device.formats[0]:
                 variants["eager"] = functools.partial(run_passes, self.model, first, self.passes)
-                y, theta = (solver.prox.to_images(rows) for rows in (slots.y, slots.mask))
+                y, theta = (solver.prox.to_images(rows.clone()) for rows in (slots.y, slots.mask))
                 arguments = (self.model, y, theta, self.settings.gammas[0], self.passes + 1)
                 _finite(reference.admm(*arguments))
                 variants["plain loop"] = functools.partial(_without_result, reference.admm, arguments)
