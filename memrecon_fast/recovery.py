@@ -17,7 +17,7 @@ from memrecon_fast.engine.inflight import InFlight, slots_by_default
 from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import AnySolver
-from memrecon_fast.engine.transfer import to_device
+from memrecon_fast.engine.transfer import to_device, working_on
 from memrecon_fast.results import Recovery
 from memrecon_fast.settings import MAX_ITERATIONS, SOLVERS, Settings
 from memrecon_fast.solvers import iteration
@@ -174,9 +174,10 @@ def _run(solver: AnySolver, slots: int | None, degraded: Tensor, masks: Tensor |
     samples = (Sample(i, image, mask) for i, (image, mask) in enumerate(zip(degraded.to(place), known, strict=False)))
     for batch in in_flight.estimates(samples, pixels=not stay):
         indices = torch.tensor([sample.index for sample in batch.samples], dtype=torch.int64, device=CPU)
-        rows = to_device(indices, place)
-        images[rows] = batch.images
-        estimated_masks[rows] = batch.masks
+        with working_on(place):
+            rows = to_device(indices, place)
+            images[rows] = batch.images
+            estimated_masks[rows] = batch.masks
         for name, column in batch.numbers.items():
             if name in columns:
                 columns[name][indices] = column

@@ -130,6 +130,45 @@ def test_a_graph_of_the_accelerated_solver_gives_what_eager_execution_gives(
     assert in_flight.execution == "CUDA graph"
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("architecture", ["fully connected", "U-Net"])
+def test_images_that_stay_on_the_gpu_come_to_what_those_from_the_host_come_to(
+    on_gpu: nn.Module, images: Tensor, architecture: str, known: bool
+) -> None:
+    """A U-Net's pixels are channels-last in the slots; with two γ, estimates of several attempts are compared."""
+    if architecture == "U-Net":
+        torch.manual_seed(0)
+        on_gpu = autoencoders.UNet(SHAPE, (8, 16), "leaky_relu").eval().cuda()
+    settings = dataclasses.replace(ACCELERATED, gamma=(0.5, 1.0), max_outer_iterations=12, recognized_below=1e-11)
+    degraded, mask = degrade(images), degradation.make_mask("center", SHAPE) if known else None
+    through_host = mf.recover(on_gpu, degraded, mask, settings)
+    stayed = mf.recover(on_gpu, degraded.cuda(), mask, settings)
+    for field in dataclasses.fields(stayed):
+        one, other = getattr(stayed, field.name), getattr(through_host, field.name)
+        if isinstance(one, Tensor):
+            assert one.is_cuda
+            assert not other.is_cuda
+            assert torch.equal(one.cpu().nan_to_num(12345), other.nan_to_num(12345)), field.name
+
+
+def test_samples_may_be_computed_on_the_gpu_as_they_are_read(on_gpu: nn.Module, images: Tensor) -> None:
+    """Another thread reads them; it computes in the caller's stream, which is not the default one here."""
+    degraded = degrade(images)
+    solver = prepare_recover(on_gpu, SHAPE, SETTINGS)
+    expected = by_index(InFlight(solver, 16).stream(Sample(i, y) for i, y in enumerate(degraded)))
+
+    def computed() -> Iterator[Sample]:
+        for i, y in enumerate(degraded.cuda()):
+            torch.cuda._sleep(1_000_000)  # so that the image is there late
+            yield Sample(i, y * 1.0)
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        got = by_index(InFlight(solver, 16).stream(computed()))
+    assert_same(got, expected)
+
+
 def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module, images: Tensor) -> None:
     solver = prepare_recover(on_gpu, SHAPE, ACCELERATED)
     with torch.inference_mode():

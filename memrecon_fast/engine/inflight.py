@@ -343,8 +343,8 @@ class _Passing:
             self._done.popleft()  # not before: memory may run out
 
     def arrived(self, wait: bool) -> Iterator[Batch]:
-        """Those that are on the host, or all."""
+        """Those that are on the host, or all. One is there again if memory runs out before the next is asked for."""
         while self.leaving and (wait or self.leaving[0].arrived()):
-            batch = self.leaving.popleft()
-            batch.wait()
-            yield batch
+            self.leaving[0].wait()
+            yield self.leaving[0]
+            self.leaving.popleft()

@@ -71,6 +71,8 @@ class Review:
                 sample.attempt + 1 < self._solver.attempts and not score < self._solver.recognized_below
                 for sample, score in zip(best.samples, scores, strict=True)
             ]
+            if not any(again):
+                return best, []
             rows = range(len(again))
             done, others = (best.part([row for row in rows if again[row] == choice]) for choice in (False, True))
             attempts = zip(others.samples, others.unpack(), strict=True)
@@ -116,27 +118,30 @@ def _mean_squares(ops: Ops, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _best_so_far(scored: Batch) -> Batch:
-    """The estimates, or those of earlier attempts whose scores are no higher, with what all the attempts cost."""
+    """The estimates, or those of earlier attempts whose scores are no higher, with what all the attempts cost.
+
+    Changes `scored`, but so that the same comes of it once more: memory may run out before its images are handed on.
+    """
     before = [sample.best for sample in scored.samples]
     attempts = _on_host([1 if best is None else best.attempts + 1 for best in before], torch.int32)
-    evaluations = scored.evaluations + _on_host(
-        [0 if best is None else best.evaluations for best in before], torch.int32
-    )
+    cost = _on_host([0 if best is None else best.evaluations for best in before], torch.int32)
+    scores = scored.numbers["score"].tolist()
     better = {
         row: best
-        for row, (best, score) in enumerate(zip(before, scored.numbers["score"].tolist(), strict=True))
+        for row, (best, score) in enumerate(zip(before, scores, strict=True))
         if best is not None and not (math.isnan(best.score) or score < best.score)
     }
     if better:
         _put(better, scored)
-    return dataclasses.replace(scored, attempts=attempts, evaluations=evaluations)
+    return dataclasses.replace(scored, attempts=attempts, evaluations=scored.evaluations + cost)
 
 
 def _put(estimates: Mapping[int, Finished], batch: Batch) -> None:
-    """Make the rows with these numbers what these estimates are."""
+    """Put these estimates into the rows with these numbers; the evaluations stay those of the last attempt."""
     rows = _on_host(list(estimates), torch.int64)
     for name, column in batch.numbers.items():
-        column[rows] = _on_host([getattr(one, name) for one in estimates.values()], column.dtype)
+        if name != "evaluations":
+            column[rows] = _on_host([getattr(one, name) for one in estimates.values()], column.dtype)
     for row, one in estimates.items():
         batch.images[row].copy_(one.image)
         batch.masks[row].copy_(one.mask)

@@ -15,7 +15,10 @@ T = TypeVar("T")
 def upload(tensors: Sequence[Tensor], target: Tensor) -> None:
     """Copy tensors into `target`, one for each of its rows: on its device, or through the host if any is elsewhere."""
     if all(tensor.device == target.device for tensor in tensors):
-        torch.stack(list(tensors), out=target)
+        if target.is_cuda and not target.is_contiguous():
+            target.copy_(torch.stack(list(tensors)))  # with `out`, each row would be a kernel of its own
+        else:
+            torch.stack(list(tensors), out=target)
         return
     on_host = [tensor.cpu() for tensor in tensors]
     if target.is_cuda:

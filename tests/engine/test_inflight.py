@@ -16,7 +16,7 @@ from memrecon_fast import Settings, Status, autoencoders, degradation
 from memrecon_fast.engine.cuda_graph import Capture
 from memrecon_fast.engine.inflight import InFlight, Schedule
 from memrecon_fast.engine.prox import TRIAL_ROWS, Prox, vector_entries
-from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.engine.samples import Batch, Finished, Sample
 from memrecon_fast.engine.slots import tensors
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.results import RUNNING
@@ -536,6 +536,52 @@ def test_where_memory_runs_out_as_images_leave_none_is_lost(
     assert calls > 3
     assert sorted(one.index for one in got) == list(range(6 * BLOCK + 4))
     assert all(torch.equal(one.image, expected[one.index].image) for one in got)
+
+
+def test_where_memory_runs_out_as_estimates_are_compared_none_is_lost(
+    memorised: Memorised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Estimates that stay on the device are compared with those of earlier attempts there."""
+    images = torch.cat([memorised.members, memorised.controls]).repeat(4, 1, 1, 1)
+    degraded = degradation.erase(images, degradation.make_mask("center", (3, 8, 8)))
+    settings = dataclasses.replace(RETRIES, max_outer_iterations=6)
+    expected = mf.recover(memorised.autoencoder, degraded, settings=settings, slots=128)
+    unpack = Batch.unpack
+    calls = 0
+
+    def failing(batch: Batch) -> Iterator[Finished]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # some of these images were tried before
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return unpack(batch)
+
+    monkeypatch.setattr(Batch, "unpack", failing)
+    with pytest.warns(RuntimeWarning, match="memory ran out with 128 slots; going on with 64"):
+        got = mf.recover(memorised.autoencoder, degraded, settings=settings, slots=128)
+    assert calls > 2
+    assert len(expected.attempts.unique()) > 1
+    for field in dataclasses.fields(expected):
+        one, other = getattr(got, field.name), getattr(expected, field.name)
+        if isinstance(one, Tensor):
+            assert torch.equal(one.nan_to_num(12345), other.nan_to_num(12345)), field.name
+
+
+def test_images_on_the_autoencoders_device_stay_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`recover` of what is there takes nothing through the host: no batch is unpacked, nor its pixels sent there."""
+    codebook = Codebook(40)
+    settings = Settings(gamma=0.5)  # a single attempt
+    in_flight = InFlight(prepare_recover(codebook, SHAPE, settings), 16)
+    expected = {one.index: one for one in in_flight.stream(Sample(i, y) for i, y in enumerate(codebook.codes))}
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("through the host")
+
+    for owner, name in ((Prox, "to_images"), (Batch, "unpack"), (Tensor, "cpu")):
+        monkeypatch.setattr(owner, name, fail)
+    got = mf.recover(codebook, codebook.codes, settings=settings, slots=16)
+    assert all(torch.equal(got.images[index], one.image) for index, one in expected.items())
+    assert all(torch.equal(got.masks[index], one.mask) for index, one in expected.items())
 
 
 def test_images_done_before_the_first_block_leave_at_once() -> None:

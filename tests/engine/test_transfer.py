@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from memrecon_fast.engine.prox import Prox
-from memrecon_fast.engine.transfer import record_event, to_device, to_host, upload, working_on
+from memrecon_fast.engine.transfer import on_this_stream, record_event, to_device, to_host, upload, working_on
 
 CPU = torch.device("cpu")
 
@@ -31,3 +31,7 @@ def test_on_a_cpu_there_is_nothing_to_send_and_nothing_to_wait_for() -> None:
     assert record_event(CPU) is None
     with working_on(CPU):
         assert torch.is_inference_mode_enabled()
+
+
+def test_the_items_of_another_thread_stay_as_they_are() -> None:
+    assert list(on_this_stream(iter(range(3)), CPU)) == [0, 1, 2]
