@@ -128,8 +128,8 @@ class InFlight:
         training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
         passes through, and the images yielded before are not lost.
         """
-        for batch in self.batches(samples):
-            yield from batch
+        for batch in self.estimates(samples):
+            yield from batch.unpack()
 
     def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
         """As `stream`, in lists of the images that are reviewed together."""
