@@ -10,9 +10,6 @@ namespace {
 
 using std::int32_t;
 
-// Of memrecon_fast/ops/anderson/plain.py.
-constexpr double RIDGE = 1e-8;
-
 INLINE void step_block(const float* __restrict s, const float* __restrict v, const float* __restrict y,
                        const uint8_t* __restrict mask, float* __restrict step, float* __restrict residual, int64_t n,
                        float c, float weight) {
@@ -150,7 +147,7 @@ void weigh(const double* gram, int places, bool settled, const History& history,
     const int32_t before = (newest + places - 1) % places;
     const bool extrapolated = history.extrapolated != 0;
     const bool grew = extrapolated && !(square(newest) <= square(before));
-    int32_t count = 1;  // of the evaluations, this one among them, that are gone on from
+    int32_t count = 1;  // of the evaluations, this one among them, that are used
     if (grew)
         count = 0;
     else if (settled)
@@ -173,7 +170,7 @@ void weigh(const double* gram, int places, bool settled, const History& history,
     history.head = (newest + 1) % places;
 }
 
-// See kernels.cpp.
+// See admm.cpp.
 #define DEFINE_KERNELS(NAME, TARGET)                                                                                \
     namespace {                                                                                                     \
     TARGET void measure_##NAME(const float* s, const float* v, const float* y, const uint8_t* mask, float* step,    \

@@ -1,6 +1,7 @@
-// The per-pixel mathematics of memrecon_fast/ops/anderson/plain.py for CPUs: one table of kernels per instruction set.
+// The per-pixel mathematics of memrecon_fast/ops/anderson/plain.py for CPUs: one table of kernels for each
+// instruction set.
 //
-// As in kernels.h: one thread, contiguous memory, each product and sum rounded by itself in the order of plain.py. Sums
+// As in admm.h: one thread, contiguous memory, each product and sum rounded by itself in the order of plain.py. Sums
 // over pixels alone are in another order than there: in one that is the same for all instruction sets.
 #pragma once
 
@@ -8,8 +9,10 @@
 
 namespace memrecon {
 
-// Of the ring of evaluations, q; that of memrecon_fast/ops/checks.py.
+// Compared with those of memrecon_fast/ops on import: of the ring of evaluations, q, and relative to the trace of the
+// Gram matrix of the differences.
 constexpr int MAX_PLACES = 33;
+constexpr double RIDGE = 1e-8;
 
 // What `estimate` says of a row.
 struct Estimated {

@@ -1,90 +1,226 @@
 // memrecon_fast._C: the kernels under Python, with threads.
 //
-// Pointers come in as integers and are trusted: memrecon_fast/ops/admm/cpp.py has checked them. Nothing here knows torch.
+// Addresses come in as integers and are trusted: memrecon_fast/ops/state.py has checked what is there. They are in the
+// order of memrecon_fast/ops/admm/__init__.py and memrecon_fast/ops/anderson/__init__.py. Nothing here knows torch.
 //
 // torch brings its own libgomp.so.1, and this module asks for the same name: torch is always imported first, so the
 // process holds one OpenMP runtime, and one team of threads serves both.
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
-#include "bindings.h"
+#include "dispatch.h"
+#include "threads.h"
 
 namespace py = pybind11;
 
 namespace memrecon {
 namespace {
 
-const Kernels* available[MAX_INSTRUCTION_SETS];
-const int available_count = available_kernels(available);
+using std::int32_t;
+using std::int8_t;
+using std::uint8_t;
+using std::uintptr_t;
 
-}  // namespace
+// The buffers of each operation.
 
-const Kernels* kernels = available[available_count - 1];
+struct Start {
+    float* s;
+    const float* y;
+    const uint8_t* mask;
+    const Coefficients* coefficients;
+};
 
-namespace {
+struct Step {
+    float* s;
+    const float *v, *y;
+    const uint8_t* mask;
+    const Coefficients* coefficients;
+};
 
-void start(int64_t rows, int64_t d, int64_t threads, uintptr_t s_, uintptr_t y_, uintptr_t mask_,
-           uintptr_t coefficients_) {
-    const auto s = pointer<float>(s_);
-    const auto y = pointer<const float>(y_);
-    const auto mask = pointer<const uint8_t>(mask_);
-    share_pixels(rows, d, threads, pointer<const Coefficients>(coefficients_),
-                 [=, start = kernels->start](int64_t begin, int64_t end, const Coefficients& of_row) {
-                     start(s + begin, y + begin, mask + begin, end - begin, of_row.weight);
+struct Close {
+    float* s;
+    const float *v, *y;
+    uint8_t *mask, *anchor;
+    float *x, *residual;
+    bool *settled, *recurs;
+    const uint8_t* renew;
+    const int8_t* status;
+    const Coefficients* coefficients;
+};
+
+struct Advance {
+    float* x;
+    const float* v;
+    float* residual;
+    const int8_t* status;
+};
+
+struct MeanSquares {
+    const float *a, *b;
+    float* out;
+};
+
+struct Measure {
+    const float *s, *v, *y;
+    const uint8_t* mask;
+    float *steps, *residuals;
+    double* gram;
+    const int32_t *head, *filled;
+    const int8_t* status;
+    const Coefficients* coefficients;
+};
+
+struct Estimate {
+    const float *s, *v, *y;
+    uint8_t* mask;
+    float *x, *best;
+    uint8_t* best_mask;
+    float *residual, *score, *best_score;
+    bool* changed;
+    const int8_t* status;
+    const Coefficients* coefficients;
+};
+
+struct Weigh {
+    const double* gram;
+    int32_t *head, *filled;
+    uint8_t* extrapolated;
+    int32_t* base;
+    float* weights;
+    const int32_t* held;
+    int32_t *accepted, *rejected;
+    const int8_t* status;
+};
+
+struct Mix {
+    float* s;
+    const float* steps;
+    const int32_t* base;
+    const float* weights;
+    const int8_t* status;
+};
+
+// Buffers as they come from Python: a tuple of their addresses.
+template <typename Buffers>
+struct Passed {
+    Buffers buffers;
+};
+
+const InstructionSet* available[MAX_INSTRUCTION_SETS];
+const int available_count = available_instruction_sets(available);
+const InstructionSet* in_use = available[available_count - 1];
+
+void start(int64_t rows, int64_t d, int64_t threads, const Passed<Start>& passed) {
+    share_pixels(rows, d, threads, passed.buffers.coefficients,
+                 [=, b = passed.buffers, start = in_use->admm->start](int64_t begin, int64_t end,
+                                                                      const Coefficients& of_row) {
+                     start(b.s + begin, b.y + begin, b.mask + begin, end - begin, of_row.weight);
                  });
 }
 
-void step(int64_t rows, int64_t d, int64_t threads, uintptr_t s_, uintptr_t v_, uintptr_t y_, uintptr_t mask_,
-          uintptr_t coefficients_) {
-    const auto s = pointer<float>(s_);
-    const auto v = pointer<const float>(v_);
-    const auto y = pointer<const float>(y_);
-    const auto mask = pointer<const uint8_t>(mask_);
-    share_pixels(rows, d, threads, pointer<const Coefficients>(coefficients_),
-                 [=, step = kernels->step](int64_t begin, int64_t end, const Coefficients& of_row) {
-                     step(s + begin, v + begin, y + begin, mask + begin, end - begin, of_row.c, of_row.weight);
+void step(int64_t rows, int64_t d, int64_t threads, const Passed<Step>& passed) {
+    share_pixels(rows, d, threads, passed.buffers.coefficients,
+                 [=, b = passed.buffers, step = in_use->admm->step](int64_t begin, int64_t end,
+                                                                    const Coefficients& of_row) {
+                     step(b.s + begin, b.v + begin, b.y + begin, b.mask + begin, end - begin, of_row.c, of_row.weight);
                  });
 }
 
-void close(int64_t rows, int64_t d, bool estimate_mask, int64_t threads, uintptr_t s_, uintptr_t v_, uintptr_t y_,
-           uintptr_t mask_, uintptr_t anchor_, uintptr_t x_, uintptr_t residual_, uintptr_t settled_, uintptr_t recurs_,
-           uintptr_t renew_, uintptr_t status_, uintptr_t coefficients_) {
-    const auto s = pointer<float>(s_);
-    const auto v = pointer<const float>(v_);
-    const auto y = pointer<const float>(y_);
-    const auto mask = pointer<uint8_t>(mask_);
-    const auto anchor = pointer<uint8_t>(anchor_);
-    const auto x = pointer<float>(x_);
-    const auto residual = pointer<float>(residual_);
-    const auto settled = pointer<bool>(settled_);
-    const auto recurs = pointer<bool>(recurs_);
-    const auto renew = pointer<const uint8_t>(renew_);
-    const auto status = pointer<const int8_t>(status_);
-    const auto coefficients = pointer<const Coefficients>(coefficients_);
-    const auto close = estimate_mask ? kernels->close_estimating_mask : kernels->close;
-    share_rows(rows, d, threads, [=](int64_t row) {
-        if (status[row] != RUNNING) return;
+void close(int64_t rows, int64_t d, int64_t threads, bool estimate_mask, const Passed<Close>& passed) {
+    const auto close = estimate_mask ? in_use->admm->close_estimating_mask : in_use->admm->close;
+    share_rows(rows, d, threads, [=, b = passed.buffers](int64_t row) {
+        if (b.status[row] != RUNNING) return;
         const int64_t i = row * d;
-        const Coefficients& of_row = coefficients[row];
-        const Closed closed = close(s + i, v + i, y + i, mask + i, anchor + i, x + i, d, renew[row] != 0, of_row.g,
-                                    of_row.weight);
-        residual[row] = closed.residual;
-        settled[row] = closed.settled;
-        recurs[row] = closed.recurs;
+        const Coefficients& of_row = b.coefficients[row];
+        const Closed closed = close(b.s + i, b.v + i, b.y + i, b.mask + i, b.anchor + i, b.x + i, d, b.renew[row] != 0,
+                                    of_row.g, of_row.weight);
+        b.residual[row] = closed.residual;
+        b.settled[row] = closed.settled;
+        b.recurs[row] = closed.recurs;
     });
 }
 
-void advance(int64_t rows, int64_t d, int64_t threads, uintptr_t x_, uintptr_t v_, uintptr_t residual_,
-             uintptr_t status_) {
-    const auto x = pointer<float>(x_);
-    const auto v = pointer<const float>(v_);
-    const auto residual = pointer<float>(residual_);
-    const auto status = pointer<const int8_t>(status_);
-    share_rows(rows, d, threads, [=, advance = kernels->advance](int64_t row) {
-        if (status[row] == RUNNING) residual[row] = advance(x + row * d, v + row * d, d);
+void advance(int64_t rows, int64_t d, int64_t threads, const Passed<Advance>& passed) {
+    share_rows(rows, d, threads, [=, b = passed.buffers, advance = in_use->admm->advance](int64_t row) {
+        if (b.status[row] == RUNNING) b.residual[row] = advance(b.x + row * d, b.v + row * d, d);
+    });
+}
+
+void mean_squares(int64_t rows, int64_t d, int64_t threads, const Passed<MeanSquares>& passed) {
+    share_rows(rows, d, threads, [=, b = passed.buffers, mean_squares = in_use->admm->mean_squares](int64_t row) {
+        b.out[row] = mean_squares(b.a + row * d, b.b + row * d, d);
+    });
+}
+
+void measure(int64_t rows, int64_t d, int64_t threads, int64_t places, const Passed<Measure>& passed) {
+    share_rows(rows, d, threads, [=, b = passed.buffers, measure = in_use->anderson->measure](int64_t row) {
+        if (b.status[row] != RUNNING) return;
+        const float* others[MAX_PLACES];
+        double products[MAX_PLACES];
+        const int64_t i = row * d;
+        const int64_t first = row * places, here = b.head[row];
+        const int64_t count = std::clamp<int64_t>(b.filled[row], 0, places - 1);
+        const auto place = [=](int64_t age) { return (here + places - age) % places; };
+        for (int64_t k = 0; k < count; ++k) others[k] = b.residuals + (first + place(1 + k)) * d;
+        measure(b.s + i, b.v + i, b.y + i, b.mask + i, b.steps + (first + here) * d, b.residuals + (first + here) * d,
+                others, static_cast<int>(count), products, d, b.coefficients[row].c, b.coefficients[row].weight);
+        double* gram = b.gram + first * places;
+        for (int64_t age = 0; age < places; ++age) {
+            const double product = age <= count ? products[age] : 0.0;
+            gram[here * places + place(age)] = product;
+            gram[place(age) * places + here] = product;
+        }
+    });
+}
+
+void estimate(int64_t rows, int64_t d, int64_t threads, bool estimate_mask, const Passed<Estimate>& passed) {
+    const auto estimate = estimate_mask ? in_use->anderson->estimate_mask : in_use->anderson->estimate;
+    share_rows(rows, d, threads, [=, b = passed.buffers](int64_t row) {
+        if (b.status[row] != RUNNING) return;
+        const int64_t i = row * d;
+        const Coefficients& of_row = b.coefficients[row];
+        const Estimated estimated =
+            estimate(b.s + i, b.v + i, b.y + i, b.mask + i, b.x + i, d, of_row.g, of_row.weight);
+        b.residual[row] = estimated.residual;
+        b.score[row] = estimated.score;
+        b.changed[row] = estimated.changed;
+        if (!(estimated.score < b.best_score[row])) return;
+        b.best_score[row] = estimated.score;
+        std::memcpy(b.best + i, b.x + i, d * sizeof(float));
+        std::memcpy(b.best_mask + i, b.mask + i, d);
+    });
+}
+
+void weigh_rows(int64_t rows, int64_t threads, int64_t places, int64_t settle, const Passed<Weigh>& passed) {
+    // To solve a system takes about as long as some loop over as many pixels as there are products in it.
+    share_rows(rows, places * places * places, threads, [=, b = passed.buffers](int64_t row) {
+        if (b.status[row] != RUNNING) return;
+        weigh(b.gram + row * places * places, static_cast<int>(places), b.held[row] >= settle,
+              {b.head[row], b.filled[row], b.extrapolated[row], b.base[row], b.accepted[row], b.rejected[row]},
+              b.weights + row * places);
+    });
+}
+
+void mix(int64_t rows, int64_t d, int64_t threads, int64_t places, const Passed<Mix>& passed) {
+    share_rows(rows, d, threads, [=, b = passed.buffers, mix = in_use->anderson->mix](int64_t row) {
+        if (b.status[row] != RUNNING) return;
+        const float* weighted[MAX_PLACES];
+        float nonzero[MAX_PLACES];
+        int count = 0;
+        const int64_t first = row * places;
+        for (int64_t place = 0; place < places; ++place) {
+            const float weight = b.weights[first + place];
+            if (weight == 0.0f) continue;
+            weighted[count] = b.steps + (first + place) * d;
+            nonzero[count++] = weight;
+        }
+        mix(b.s + row * d, b.steps + (first + b.base[row]) * d, weighted, nonzero, count, d);
     });
 }
 
@@ -97,7 +233,7 @@ py::tuple instruction_sets() {
 void use_instruction_set(const std::string& name) {
     for (int i = 0; i < available_count; ++i) {
         if (name == available[i]->name) {
-            kernels = available[i];
+            in_use = available[i];
             return;
         }
     }
@@ -107,14 +243,40 @@ void use_instruction_set(const std::string& name) {
 }  // namespace
 }  // namespace memrecon
 
+template <typename Buffers>
+struct py::detail::type_caster<memrecon::Passed<Buffers>> {
+    PYBIND11_TYPE_CASTER(memrecon::Passed<Buffers>, const_name("tuple[int, ...]"));
+
+    bool load(handle source, bool) {
+        constexpr Py_ssize_t count = sizeof(Buffers) / sizeof(std::uintptr_t);
+        static_assert(std::is_trivially_copyable_v<Buffers> && sizeof(Buffers) == count * sizeof(std::uintptr_t));
+        if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != count) return false;
+        std::uintptr_t addresses[count];
+        for (Py_ssize_t i = 0; i < count; ++i) addresses[i] = PyLong_AsSize_t(PyTuple_GET_ITEM(source.ptr(), i));
+        if (PyErr_Occurred()) {
+            PyErr_Clear();
+            return false;
+        }
+        std::memcpy(&value.buffers, addresses, sizeof(Buffers));
+        return true;
+    }
+};
+
 PYBIND11_MODULE(_C, module) {
     using release_gil = py::call_guard<py::gil_scoped_release>;
     module.def("start", &memrecon::start, release_gil());
     module.def("step", &memrecon::step, release_gil());
     module.def("close", &memrecon::close, release_gil());
     module.def("advance", &memrecon::advance, release_gil());
-    memrecon::bind_anderson(module);
+    module.def("mean_squares", &memrecon::mean_squares, release_gil());
+    module.def("measure", &memrecon::measure, release_gil());
+    module.def("estimate", &memrecon::estimate, release_gil());
+    module.def("weigh", &memrecon::weigh_rows, release_gil());
+    module.def("mix", &memrecon::mix, release_gil());
     module.def("instruction_sets", &memrecon::instruction_sets, "Those of this processor that there are kernels for.");
-    module.def("instruction_set", [] { return memrecon::kernels->name; }, "The one in use: the widest, unless changed.");
+    module.def("instruction_set", [] { return memrecon::in_use->name; }, "The one in use: the widest, unless changed.");
     module.def("use_instruction_set", &memrecon::use_instruction_set, "For tests; not while a kernel runs.");
+    module.attr("RUNNING") = static_cast<int>(memrecon::RUNNING);
+    module.attr("MAX_PLACES") = memrecon::MAX_PLACES;
+    module.attr("RIDGE") = memrecon::RIDGE;
 }

@@ -112,7 +112,7 @@ def prepare_recover(
         raise TypeError(f"settings must be a Settings, not {type(settings).__name__}")
     settings = settings or Settings()
     device = device_of(autoencoder, default=device)
-    name, _ = ops.choose(backend, device)
+    name = ops.choose(backend, device).backend
     prepare = SOLVERS[settings.solver].prepare
     solver: AnySolver = prepare(
         autoencoder, image_shape, settings, known_masks=known_masks, backend=name, device=device
@@ -133,7 +133,7 @@ def prepare_iterate(
     check_integer("max_iterations", max_iterations, low=1, high=MAX_ITERATIONS)
     check_number("tolerance", tolerance, low=0)
     device = device_of(autoencoder, default=device)
-    name, _ = ops.choose(backend, device)
+    name = ops.choose(backend, device).backend
     return iteration.prepare(autoencoder, image_shape, max_iterations, tolerance, backend=name, device=device)
 
 
@@ -185,6 +185,6 @@ def _run(solver: AnySolver, slots: int | None, degraded: Tensor, masks: Tensor |
         images=images.to(degraded.device),
         masks=estimated_masks.to(degraded.device),
         **{name: column.to(degraded.device) for name, column in columns.items()},
-        backend=solver.backend,
+        backend=solver.ops.backend,
         execution=in_flight.execution,
     )

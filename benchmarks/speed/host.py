@@ -36,8 +36,9 @@ from memrecon_fast.engine.samples import Sample
 from memrecon_fast.images.scan import scan
 from memrecon_fast.images.sources import from_array
 from memrecon_fast.methods import Open
+from memrecon_fast.ops.anderson import AndersonState
 from memrecon_fast.recovery import prepare_recover
-from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
+from memrecon_fast.solvers.accelerated import AcceleratedSolver
 
 SETTINGS = Settings(solver="accelerated", gamma=0.5)
 AS_ON_A_GPU = Schedule(groups=2, lag=1, ahead=256, make_capture=None)
@@ -48,7 +49,7 @@ Images = NDArray[np.uint8]
 class Instant(AcceleratedSolver):
     """Is done with every image at once."""
 
-    def advance(self, slots: AcceleratedSlots) -> None:
+    def advance(self, slots: AndersonState) -> None:
         """One block."""
         slots.iterations.add_(1)
         slots.status.fill_(int(Status.CONVERGED))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from benchmarks.measuring import Compare
-from memrecon_fast.ops.admm import cpp as cpu
-from memrecon_fast.ops.admm import plain
+from memrecon_fast.ops.admm import Admm, AdmmState, plain
+from memrecon_fast.ops.cpp import Admm as Kernels
 from memrecon_fast.results import RUNNING
 
 GAMMA = 0.5
@@ -23,15 +22,15 @@ BYTES = {"start": 9, "step": 17, "close": 27, "advance": 12}
 @pytest.mark.parametrize(("rows", "pixels"), SIZES)
 @pytest.mark.parametrize("op", list(BYTES))
 def test_op(compare: Compare, op: str, rows: int, pixels: int) -> None:
-    ours, theirs = buffers(rows, pixels), buffers(rows, pixels)
-    call(cpu, op, ours)()
-    call(plain, op, theirs)()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ("s", "x", "mask"))
+    (ours, v), (theirs, _) = slots(rows, pixels), slots(rows, pixels)
+    call(Kernels, op, ours, v)()
+    call(plain, op, theirs, v)()
+    assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in ("s", "x", "mask"))
     copied = BYTES[op] * rows * pixels // 2  # a copy reads and writes
     source, target = torch.zeros(copied, dtype=torch.uint8), torch.ones(copied, dtype=torch.uint8)
     compare(
-        call(cpu, op, ours),
-        {"plain": call(plain, op, theirs), "copy": lambda: target.copy_(source)},
+        call(Kernels, op, ours, v),
+        {"plain": call(plain, op, theirs, v), "copy": lambda: target.copy_(source)},
         rounds=2000 if rows * pixels < 100_000 else 300,
         op=op,
         rows=rows,
@@ -40,29 +39,25 @@ def test_op(compare: Compare, op: str, rows: int, pixels: int) -> None:
     )
 
 
-def buffers(rows: int, pixels: int) -> dict[str, Tensor]:
+def slots(rows: int, pixels: int) -> tuple[AdmmState, Tensor]:
+    """Random images, and v."""
     generator = torch.Generator().manual_seed(0)
-    images = {name: torch.rand(rows, pixels, generator=generator) for name in ("s", "v", "y", "x")}
-    return images | {
-        "mask": torch.rand(rows, pixels, generator=generator) < 0.5,
-        "anchor": torch.rand(rows, pixels, generator=generator) < 0.5,
-        "residual": torch.zeros(rows),
-        **{name: torch.zeros(rows, dtype=torch.bool) for name in ("settled", "recurs", "renew")},
-        "status": torch.full((rows,), RUNNING, dtype=torch.int8),
-        "coefficients": plain.coefficients(torch.full((rows,), GAMMA, dtype=torch.float64)),
+    state = AdmmState.allocate(rows, pixels, torch.device("cpu"))
+    s, v, y, x = torch.rand(4, rows, pixels, generator=generator)
+    for buffer, image in ((state.s, s), (state.y, y), (state.x, x)):
+        buffer.copy_(image)
+    for mask in (state.mask, state.anchor):
+        mask.copy_(torch.rand(rows, pixels, generator=generator) < 0.5)
+    state.status.fill_(RUNNING)
+    state.coefficients.copy_(plain.coefficients(torch.full((rows,), GAMMA, dtype=torch.float64)))
+    return state, v.clone()
+
+
+def call(ops: Admm, op: str, state: AdmmState, v: Tensor) -> Callable[[], None]:
+    calls: dict[str, Callable[[], None]] = {
+        "start": lambda: ops.start(state),
+        "step": lambda: ops.step(state, v),
+        "close": lambda: ops.close(state, v, estimate_mask=True),
+        "advance": lambda: ops.advance(state, v),
     }
-
-
-def call(module: Any, op: str, b: dict[str, Tensor]) -> Callable[[], None]:
-    names = {
-        "start": ("s", "y", "mask", "coefficients"),
-        "step": ("s", "v", "y", "mask", "coefficients"),
-        "close": (
-            *("s", "v", "y", "mask", "anchor", "x"),
-            *("residual", "settled", "recurs", "renew", "status", "coefficients"),
-        ),
-        "advance": ("x", "v", "residual", "status"),
-    }[op]
-    arguments = [b[name] for name in names] + ([True] if op == "close" else [])
-    function = getattr(module, op)
-    return lambda: function(*arguments)
+    return calls[op]

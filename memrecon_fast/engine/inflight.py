@@ -29,7 +29,6 @@ from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.review import Review
 from memrecon_fast.engine.samples import Batch, Finished, Sample, Staged
-from memrecon_fast.engine.slots import tensors
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.table import ARRIVALS, Group
 from memrecon_fast.engine.transfer import on_this_stream
@@ -118,7 +117,7 @@ class InFlight:
     @property
     def how(self) -> str:
         """How it runs, in a few words: backend, execution and slots."""
-        return f"{self.solver.backend}, {self.execution}, {self.slots} slots"
+        return f"{self.solver.ops.backend}, {self.execution}, {self.slots} slots"
 
     def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
         """Pass `samples` through the slots; yields each image some time after it is done.
@@ -262,7 +261,7 @@ def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY
     needed = 0
     for stage in (solver, solver.early):
         if stage is not None:
-            state = sum(tensor.nbytes for tensor in tensors(stage.allocate(1)).values())
+            state = sum(tensor.nbytes for tensor in stage.allocate(1).tensors().values())
             needed += state + stage.prox.bytes_per_row
     return max(1, min(MAX_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 

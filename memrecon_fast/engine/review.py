@@ -17,8 +17,8 @@ from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Batch, Finished, Sample, join
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import working_on
-from memrecon_fast.ops import Ops
-from memrecon_fast.results import RUNNING, Status, score_of
+from memrecon_fast.ops import Operations
+from memrecon_fast.results import Status, score_of
 
 
 class Review:
@@ -79,7 +79,7 @@ class Review:
             return done, [_next_attempt(sample, estimate) for sample, estimate in attempts]
 
 
-def score(prox: Prox, ops: Ops, batch: Batch, rows: int = 1) -> Batch:
+def score(prox: Prox, ops: Operations, batch: Batch, rows: int = 1) -> Batch:
     """The batch with the scores of its estimates, and what they are made of; takes one application of f to each.
 
     rows: on a GPU, where the number of rows that go through f may decide the last bits, at least so many always do.
@@ -89,8 +89,8 @@ def score(prox: Prox, ops: Ops, batch: Batch, rows: int = 1) -> Batch:
     assert batch.observed is not None
     x, y = _padded(batch.images, rows), _padded(batch.observed, rows)
     model_of_y = _padded(batch.images.masked_fill(~batch.masks, 0.0), rows)
-    fixed_point_mse = _mean_squares(ops, x.clone(), prox(x))[:count]
-    misfit = _mean_squares(ops, y.clone(), model_of_y)[:count]
+    fixed_point_mse = _mean_squares(ops, x, prox(x))[:count]
+    misfit = _mean_squares(ops, y, model_of_y)[:count]
     energy = _mean_squares(ops, y, torch.zeros_like(y))[:count]
     explained = (1 - misfit / energy).masked_fill(~(energy > 0), 0.0)
     diverged = batch.status == int(Status.DIVERGED)
@@ -110,10 +110,10 @@ def _padded(images: Tensor, rows: int) -> Tensor:
     return padded
 
 
-def _mean_squares(ops: Ops, a: Tensor, b: Tensor) -> Tensor:
-    """mean((b − a)²) per row; `a` becomes `b`. With as many rows, the same one whatever the others are."""
-    result = torch.zeros(len(a), dtype=torch.float32, device=a.device)
-    ops.advance(a, b, result, torch.full((len(a),), RUNNING, dtype=torch.int8, device=a.device))
+def _mean_squares(ops: Operations, a: Tensor, b: Tensor) -> Tensor:
+    """mean((a − b)²) per row. With as many rows, the same one whatever the others are."""
+    result = torch.empty(len(a), dtype=torch.float32, device=a.device)
+    ops.admm.mean_squares(a, b, result)
     return result
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Batch, Sample, Staged
-from memrecon_fast.engine.slots import SomeSlots
-from memrecon_fast.ops import Ops
+from memrecon_fast.ops import Operations
+from memrecon_fast.ops.admm import Estimates
+
+SomeSlots = TypeVar("SomeSlots", bound=Estimates)
 
 
 class Solver(Protocol[SomeSlots]):
@@ -21,12 +23,8 @@ class Solver(Protocol[SomeSlots]):
         """The autoencoder."""
 
     @property
-    def backend(self) -> str:
-        """The name of the operations' implementation."""
-
-    @property
-    def ops(self) -> Ops:
-        """The operations."""
+    def ops(self) -> Operations:
+        """The operations, and the name of the backend that they are from."""
 
     @property
     def attempts(self) -> int:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from memrecon_fast.engine.cuda_graph import Capture, Graphs
 from memrecon_fast.engine.samples import Batch, Staged
-from memrecon_fast.engine.slots import Slots, narrow, put, take
 from memrecon_fast.engine.solver import AnySolver
 from memrecon_fast.engine.transfer import record_event, to_device, to_host, working_on
+from memrecon_fast.ops.admm import Estimates
 from memrecon_fast.results import RUNNING
 
 ARRIVALS = 256
@@ -39,8 +39,8 @@ class Flags:
     event: torch.cuda.Event | None
 
 
-def _advance(solver: AnySolver, table: Slots, rows: int) -> None:
-    solver.advance(narrow(table, 0, rows))
+def _advance(solver: AnySolver, table: Estimates, rows: int) -> None:
+    solver.advance(table.narrow(rows))
 
 
 class Group:
@@ -51,8 +51,8 @@ class Group:
         self._device = solver.prox.device
         self._sizes = solver.prox.block_sizes(slots)
         capacity = self._sizes[-1]
-        self._table: Slots = solver.allocate(capacity)
-        self._arrivals: Slots = solver.allocate(min(capacity, ARRIVALS))
+        self._table: Estimates = solver.allocate(capacity)
+        self._arrivals: Estimates = solver.allocate(min(capacity, ARRIVALS))
         self.seats: list[Seat | None] = [None] * capacity
         self.unread: collections.deque[Flags] = collections.deque()
         self._advance = functools.partial(_advance, solver, self._table)
@@ -80,10 +80,10 @@ class Group:
             self.seats[slot] = Seat(staged, slot)
         for begin in range(0, len(arriving), ARRIVALS):
             some = arriving[begin : begin + ARRIVALS]
-            arrivals = narrow(self._arrivals, 0, len(some))
+            arrivals = self._arrivals.narrow(len(some))
             with working_on(self._device):
                 self._solver.load(arrivals, some)
-                put(arrivals, self._table, self._indices(free[begin : begin + len(some)]))
+                self._table.put(self._indices(free[begin : begin + len(some)]), arrivals)
         if self._solver.finishes_at_load:
             self._note_flags(len(self.seats))
         return self._solver.finishes_at_load
@@ -123,7 +123,8 @@ class Group:
             return
         free = [slot for slot, seat in enumerate(self.seats[:rows]) if seat is None][: len(above)]
         with working_on(self._device):
-            put(take(self._table, self._indices([seat.slot for seat in above])), self._table, self._indices(free))
+            moved = self._table.take(self._indices([seat.slot for seat in above]))
+            self._table.put(self._indices(free), moved)
         for seat, slot in zip(above, free, strict=True):
             self.seats[seat.slot], self.seats[slot] = None, seat
             seat.slot = slot

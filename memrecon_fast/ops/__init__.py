@@ -1,124 +1,127 @@
-"""One set of per-pixel functions: `plain` (torch, any device), `cpu` (C++) and `triton` (GPUs)."""
+"""The per-pixel operations of the solvers, in three implementations: torch (any device), C++ (CPUs), Triton (GPUs).
+
+`admm` and `anderson` say what the buffers are and what there is; their `plain` says what each operation does.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import importlib.metadata
+import json
 import os
 import warnings
-from typing import Protocol, cast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-BACKENDS = ("auto", "torch", "cpp", "triton")
-_MODULES = {
-    "torch": "memrecon_fast.ops.admm.plain",
-    "cpp": "memrecon_fast.ops.admm.cpp",
-    "triton": "memrecon_fast.ops.admm.triton",
-}
+from memrecon_fast.ops.admm import Admm
+from memrecon_fast.ops.anderson import Anderson
+
 _AVAILABLE = "available"
+_SOURCE_TREE = Path(__file__).resolve().parents[2]
+"""Where the package is imported from one: the folder of setup.py."""
 
 
-class Ops(Protocol):
-    """What every implementation offers; `plain` says what each function does, and what the buffers are."""
+@dataclasses.dataclass(frozen=True)
+class Operations:
+    """What a solver works with."""
 
-    def start(self, s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
-        """Begin an inner loop."""
+    backend: str
+    admm: Admm
+    anderson: Anderson
 
-    def step(self, s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
-        """One ADMM iteration."""
 
-    def close(
-        self,
-        s: Tensor,
-        v: Tensor,
-        y: Tensor,
-        mask: Tensor,
-        anchor: Tensor,
-        x: Tensor,
-        residual: Tensor,
-        settled: Tensor,
-        recurs: Tensor,
-        renew: Tensor,
-        status: Tensor,
-        coefficients: Tensor,
-        estimate_mask: bool,
-    ) -> None:
-        """End an outer iteration and begin the next one."""
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """An implementation of the operations."""
 
-    def advance(self, x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
-        """One iteration of the autoencoder alone."""
+    name: str
+    admm: str
+    """Where the operations of this group are: a module, or what has them in a module."""
+    anderson: str
+    works_on: tuple[str, str] | None
+    """The type of the devices that it works on, and what these are called; None: all."""
+    why_not: Callable[[], str | None]
+    """Why it is not available in this installation; None where it is."""
 
-    def judge(
-        self,
-        residual: Tensor,
-        settled: Tensor,
-        recurs: Tensor,
-        renew: Tensor,
-        iterations: Tensor,
-        blocks: Tensor,
-        below: Tensor,
-        anchored: Tensor,
-        period: Tensor,
-        status: Tensor,
-        tolerance: float,
-        patience: int,
-        limit: int,
-        first_comparison: int,
-    ) -> None:
-        """Count one more estimate, and say which images are done."""
+    def why_not_on(self, device: torch.device) -> str | None:
+        """Why it is not available for tensors on this device; None where it is."""
+        if self.works_on is not None:
+            kind, called = self.works_on
+            if device.type != kind and not (self.name == "triton" and _interpreted()):
+                return f"it works on {called}, and the autoencoder is on {device}"
+        return self.why_not()
+
+    def load(self) -> Operations:
+        """Its operations."""
+        return Operations(self.name, _find(self.admm), _find(self.anderson))
 
 
 def backends() -> dict[str, str]:
     """For each backend: "available", or why it is not."""
-    return {
-        "torch": _AVAILABLE,
-        "cpp": _why_no_cpp() or _AVAILABLE,
-        "triton": _why_no_triton() or _AVAILABLE,
-    }
+    return {name: backend.why_not() or _AVAILABLE for name, backend in _BACKENDS.items()}
 
 
-def choose(backend: str, device: torch.device) -> tuple[str, Ops]:
-    """The name and the functions of the backend for tensors on `device`; "auto" takes the fastest there is.
+def choose(backend: str, device: torch.device) -> Operations:
+    """The operations of the backend for tensors on `device`; "auto" takes the fastest there is.
 
     Raises ValueError for an unknown backend, or one that is not available there; warns (RuntimeWarning) where "auto"
     falls back to torch.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, not {backend!r}")
-    if backend == "auto":
-        backend = {"cpu": "cpp", "cuda": "triton"}.get(device.type, "torch")
-        if reason := _why_not(backend, device):
-            warnings.warn(
-                f"the compiled kernels are not available ({reason}); using torch",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-            backend = "torch"
-    elif reason := _why_not(backend, device):
+    chosen = _FASTEST.get(device.type, "torch") if backend == "auto" else backend
+    reason = _BACKENDS[chosen].why_not_on(device)
+    if reason and backend != "auto":
         raise ValueError(f"backend {backend!r} is not available: {reason}")
-    return backend, load(backend)
+    if reason:
+        message = f"the compiled kernels are not available ({reason}); using torch"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        chosen = "torch"
+    return load(chosen)
 
 
-def load(backend: str) -> Ops:
-    """The functions of a backend that `choose` found to be available."""
-    return cast(Ops, importlib.import_module(_MODULES[backend]))
+def load(backend: str) -> Operations:
+    """The operations of a backend that `choose` found to be available."""
+    return _BACKENDS[backend].load()
 
 
-def _why_not(backend: str, device: torch.device) -> str | None:
-    if backend == "cpp" and device.type != "cpu":
-        return f"it works on CPUs, and the autoencoder is on {device}"
-    if backend == "triton" and device.type != "cuda" and not _interpreted():
-        return f"it works on GPUs, and the autoencoder is on {device}"
-    return {"torch": lambda: None, "cpp": _why_no_cpp, "triton": _why_no_triton}[backend]()
+def _find(place: str) -> Any:
+    module, _, name = place.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
 
 
 def _why_no_cpp() -> str | None:
     try:
         importlib.import_module("memrecon_fast._C")
     except ImportError as error:
+        if _is_source_tree(_SOURCE_TREE) and not _is_installed_from(_SOURCE_TREE):
+            return (
+                f"memrecon_fast is imported from a source tree that is not built ({_SOURCE_TREE}); "
+                f"pip install -e . there"
+            )
         return f"memrecon_fast was built without its C++ kernels: {error}"
+    try:
+        importlib.import_module("memrecon_fast.ops.cpp")
+    except ImportError as error:
+        return str(error)
     return None
+
+
+def _is_source_tree(folder: Path) -> bool:
+    return (folder / "setup.py").is_file() and (folder / "csrc").is_dir()
+
+
+def _is_installed_from(folder: Path) -> bool:
+    """Whether pip was told to leave the package there: `pip install -e`."""
+    for installed in importlib.metadata.distributions(name="memrecon_fast"):
+        if json.loads(installed.read_text("direct_url.json") or "{}").get("url") == folder.as_uri():
+            return True
+    return False
 
 
 def _why_no_triton() -> str | None:
@@ -134,3 +137,34 @@ def _why_no_triton() -> str | None:
 def _interpreted() -> bool:
     """Whether Triton's interpreter, a tool of tests, runs the kernels on the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+_BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend(
+            "torch",
+            admm="memrecon_fast.ops.admm.plain",
+            anderson="memrecon_fast.ops.anderson.plain",
+            works_on=None,
+            why_not=lambda: None,
+        ),
+        Backend(
+            "cpp",
+            admm="memrecon_fast.ops.cpp:Admm",
+            anderson="memrecon_fast.ops.cpp:Anderson",
+            works_on=("cpu", "CPUs"),
+            why_not=lambda: _why_no_cpp(),
+        ),
+        Backend(
+            "triton",
+            admm="memrecon_fast.ops.admm.triton",
+            anderson="memrecon_fast.ops.anderson.triton",
+            works_on=("cuda", "GPUs"),
+            why_not=lambda: _why_no_triton(),
+        ),
+    )
+}
+BACKENDS = ("auto", *_BACKENDS)
+_FASTEST = {"cpu": "cpp", "cuda": "triton"}
+"""By the type of the device."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Sample, Staged
 from memrecon_fast.engine.transfer import to_device, upload
-from memrecon_fast.ops.admm import plain
+from memrecon_fast.ops.admm import SplitState, plain
 from memrecon_fast.settings import Settings
 
 
@@ -33,15 +33,13 @@ def stage(sample: Sample, settings: Settings, prox: Prox, known_masks: bool, fir
     return Staged(sample, images, settings.gammas[which])
 
 
-def load_staged(
-    staged: Sequence[Staged], prox: Prox, y: Tensor, mask: Tensor, gamma: Tensor, coefficients: Tensor
-) -> None:
-    """Copy what was staged into the rows of these tensors of the slots."""
-    for name, target in (("y", y), ("mask", mask)):
+def load_staged(staged: Sequence[Staged], prox: Prox, slots: SplitState) -> None:
+    """Copy what was staged into these slots: y, the mask, γ and the coefficients."""
+    for name, target in (("y", slots.y), ("mask", slots.mask)):
         upload([one.images[name] for one in staged], prox.as_images(target))
-    gammas = torch.tensor([one.gamma for one in staged], dtype=gamma.dtype, device="cpu")
-    gamma.copy_(to_device(gammas, gamma.device))
-    coefficients.copy_(to_device(plain.coefficients(gammas), coefficients.device))
+    gammas = torch.tensor([one.gamma for one in staged], dtype=torch.float64, device="cpu")
+    slots.gamma.copy_(to_device(gammas, slots.device))
+    slots.coefficients.copy_(to_device(plain.coefficients(gammas), slots.device))
 
 
 def _first_mask(

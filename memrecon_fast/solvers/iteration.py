@@ -8,24 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast import ops as operations
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, make_prox
 from memrecon_fast.engine.samples import Batch, Sample, Staged
-from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
 from memrecon_fast.engine.transfer import upload
-from memrecon_fast.ops import Ops
+from memrecon_fast.ops import Operations, load
+from memrecon_fast.ops.admm import IterationState
 
 ITERATIONS_PER_BLOCK_ON_GPU = 16
 """The host looks at the images only after so many, or a GPU would wait for it most of the time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IterationSlots(JudgedSlots):
-    """The estimate, and beside it the degraded image, with which it is compared in the end."""
-
-    y: Tensor
-    """float32 [S, d]: the degraded image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +24,7 @@ class IterationSolver:
     """Advances slots by applications of f; an image stops once the successive MSE is below `tolerance`."""
 
     prox: Prox
-    ops: Ops
-    backend: str
-    """The name of `ops`."""
+    ops: Operations
     max_iterations: int
     tolerance: float
     iterations_per_block: int = 1
@@ -46,46 +35,41 @@ class IterationSolver:
     early = None
     finishes_at_load = False
 
-    def allocate(self, slots: int) -> IterationSlots:
+    def allocate(self, slots: int) -> IterationState:
         """Empty slots."""
-        buffers = judged_buffers(slots, self.prox.pixels, self.prox.device)
-        return IterationSlots(**buffers, y=torch.zeros_like(buffers["x"]))
+        return IterationState.allocate(slots, self.prox.pixels, self.prox.device)
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
         return Staged(sample, {"y": sample.degraded})
 
-    def load(self, slots: IterationSlots, staged: Sequence[Staged]) -> None:
+    def load(self, slots: IterationState, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots: x⁰ = y."""
-        clear(slots)
+        slots.begin()
         upload([one.images["y"] for one in staged], self.prox.as_images(slots.y))
         slots.x.copy_(slots.y)
 
-    def advance(self, slots: IterationSlots) -> None:
+    def advance(self, slots: IterationState) -> None:
         """One block."""
         for _ in range(self.iterations_per_block):
-            self.ops.advance(slots.x, self.prox(slots.x), slots.residual, slots.status)
-            self.ops.judge(
-                **judged(slots),
-                tolerance=self.tolerance,
-                patience=1,
-                limit=self.max_iterations,
-                first_comparison=1,
+            self.ops.admm.advance(slots, self.prox(slots.x))
+            self.ops.admm.stop(
+                slots, tolerance=self.tolerance, patience=1, limit=self.max_iterations, first_comparison=1
             )
 
-    def results(self, slots: IterationSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
+    def results(self, slots: IterationState, indices: Tensor, samples: Sequence[Sample]) -> Batch:
         """The images, and masks that are all True: the degraded images are taken as they are."""
-        of = rows_at(indices)
-        images = of(slots.x)
+        rows = slots.at(indices)
+        images = rows("x")
         return Batch(
             samples=samples,
             images=images,
             masks=torch.ones_like(images, dtype=torch.bool),
-            observed=of(slots.y),
-            outer_iterations=of(slots.iterations),
-            evaluations=of(slots.blocks),
-            status=of(slots.status),
-            residual=of(slots.residual),
+            observed=rows("y"),
+            outer_iterations=rows("iterations"),
+            evaluations=rows("blocks"),
+            status=rows("status"),
+            residual=rows("residual"),
         )
 
 
@@ -101,4 +85,4 @@ def prepare(
     """The solver, before any work; raises as `recover`. `backend` is one that is available on the device."""
     prox = make_prox(autoencoder, image_shape, device)
     per_block = ITERATIONS_PER_BLOCK_ON_GPU if device.type == "cuda" else 1
-    return IterationSolver(prox, operations.load(backend), backend, max_iterations, tolerance, per_block)
+    return IterationSolver(prox, load(backend), max_iterations, tolerance, per_block)

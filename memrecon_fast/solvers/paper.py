@@ -8,12 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memrecon_fast import ops as operations
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, make_prox
 from memrecon_fast.engine.samples import Batch, Sample, Staged
-from memrecon_fast.engine.slots import JudgedSlots, clear, judged, judged_buffers, rows_at
-from memrecon_fast.ops import Ops
+from memrecon_fast.ops import Operations, load
+from memrecon_fast.ops.admm import AdmmState
 from memrecon_fast.settings import Settings, SolverRecord
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 
@@ -21,24 +20,6 @@ EARLY_OUTER_ITERATIONS = 8
 """Progressive precision: at most this many outer iterations in bfloat16 ..."""
 MIN_OUTER_ITERATIONS = 3 * EARLY_OUTER_ITERATIONS
 """... and none where fewer than this are allowed in all."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PaperSlots(JudgedSlots):
-    """The state of Algorithm 1 beside the estimate; v = f(s) lives within one block only."""
-
-    s: Tensor
-    """float32 [S, d]: ξ + u, what enters the autoencoder next."""
-    y: Tensor
-    """float32 [S, d]: the degraded image."""
-    mask: Tensor
-    """bool [S, d]: Θ, True = kept."""
-    anchor: Tensor
-    """bool [S, d]: Θ as it was estimated some time ago."""
-    coefficients: Tensor
-    """float32 [S, 3]: what the operations need of γ."""
-    gamma: Tensor
-    """float64 [S]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +35,12 @@ class PaperSolver:
     """Advances slots by outer iterations of inner_iterations − 1 applications of f each: the last one's is not used.
 
     An outer iteration restarts from zero, so its result depends on the mask alone. Once a mask has been estimated
-    twice, all further outer iterations repeat what came in between: they are counted, not computed (`judge`). That
+    twice, all further outer iterations repeat what came in between: they are counted, not computed (`stop`). That
     takes f to be a function: the same image in, the same image out.
     """
 
     prox: Prox
-    ops: Ops
-    backend: str
-    """The name of `ops`."""
+    ops: Operations
     settings: Settings
     known_masks: bool
     first_iteration: FirstIteration | None
@@ -84,44 +63,34 @@ class PaperSolver:
         """Whether an image may be done once it is loaded."""
         return self.first_iteration is not None
 
-    def allocate(self, slots: int) -> PaperSlots:
+    def allocate(self, slots: int) -> AdmmState:
         """Empty slots."""
-        pixels, device = self.prox.pixels, self.prox.device
-        return PaperSlots(
-            **judged_buffers(slots, pixels, device),
-            s=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
-            y=torch.zeros(slots, pixels, dtype=torch.float32, device=device),
-            mask=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
-            anchor=torch.zeros(slots, pixels, dtype=torch.bool, device=device),
-            coefficients=torch.zeros(slots, 3, dtype=torch.float32, device=device),
-            gamma=torch.zeros(slots, dtype=torch.float64, device=device),
-        )
+        return AdmmState.allocate(slots, self.prox.pixels, self.prox.device)
 
     def stage(self, sample: Sample) -> Staged:
         """What `load` needs of a sample."""
         return stage(sample, self.settings, self.prox, self.known_masks)
 
-    def load(self, slots: PaperSlots, staged: Sequence[Staged]) -> None:
+    def load(self, slots: AdmmState, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
-        clear(slots)
-        load_staged(staged, self.prox, slots.y, slots.mask, slots.gamma, slots.coefficients)
+        slots.begin()
+        load_staged(staged, self.prox, slots)
         if self.first_iteration is None:
-            self.ops.start(slots.s, slots.y, slots.mask, slots.coefficients)
+            self.ops.admm.start(slots)
         else:
             slots.s.copy_(self.first_iteration.s.expand_as(slots.s))
             self._close(slots, self.first_iteration.v.expand_as(slots.s).contiguous())
 
-    def advance(self, slots: PaperSlots) -> None:
+    def advance(self, slots: AdmmState) -> None:
         """One outer iteration."""
         for _ in range(self.settings.inner_iterations - 2):
-            v = self.prox(slots.s)
-            self.ops.step(slots.s, v, slots.y, slots.mask, slots.coefficients)
+            self.ops.admm.step(slots, self.prox(slots.s))
         self._close(slots, self.prox(slots.s))
 
-    def results(self, slots: PaperSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
+    def results(self, slots: AdmmState, indices: Tensor, samples: Sequence[Sample]) -> Batch:
         """The estimates, with known masks after (31)."""
-        of = rows_at(indices)
-        x, y, mask = of(slots.x), of(slots.y), of(slots.mask)
+        rows = slots.at(indices)
+        x, y, mask = rows("x"), rows("y"), rows("mask")
         restores = self.known_masks and self.settings.restore_known_pixels
         shared = 0 if self.first_iteration is None else 1
         return Batch(
@@ -129,31 +98,17 @@ class PaperSolver:
             images=torch.where(mask, y, x) if restores else x,
             masks=mask,
             observed=y.masked_fill(~mask, 0.0) if self.known_masks else y,
-            outer_iterations=of(slots.iterations),
-            evaluations=(of(slots.blocks) - shared) * (self.settings.inner_iterations - 1),
-            status=of(slots.status),
-            residual=of(slots.residual),
-            gamma=of(slots.gamma),
+            outer_iterations=rows("iterations"),
+            evaluations=(rows("blocks") - shared) * (self.settings.inner_iterations - 1),
+            status=rows("status"),
+            residual=rows("residual"),
+            gamma=rows("gamma"),
         )
 
-    def _close(self, slots: PaperSlots, v: Tensor) -> None:
-        self.ops.close(
-            slots.s,
-            v,
-            slots.y,
-            slots.mask,
-            slots.anchor,
-            slots.x,
-            slots.residual,
-            slots.settled,
-            slots.recurs,
-            slots.renew,
-            slots.status,
-            slots.coefficients,
-            estimate_mask=not self.known_masks,
-        )
-        self.ops.judge(
-            **judged(slots),
+    def _close(self, slots: AdmmState, v: Tensor) -> None:
+        self.ops.admm.close(slots, v, estimate_mask=not self.known_masks)
+        self.ops.admm.stop(
+            slots,
             tolerance=self.settings.tolerance,
             patience=self.settings.patience,
             limit=1 if self.known_masks else self.settings.max_outer_iterations,
@@ -161,7 +116,7 @@ class PaperSolver:
         )
 
 
-def make_paper_solver(prox: Prox, ops: Ops, backend: str, settings: Settings, known_masks: bool) -> PaperSolver:
+def make_paper_solver(prox: Prox, ops: Operations, settings: Settings, known_masks: bool) -> PaperSolver:
     """The solver for this autoencoder; computes the shared first iteration where there is one."""
     shared = None
     if settings.initial_mask == "zeros" and settings.starts == 1 and not known_masks:
@@ -170,7 +125,7 @@ def make_paper_solver(prox: Prox, ops: Ops, backend: str, settings: Settings, kn
             for _ in range(settings.inner_iterations - 2):
                 s.copy_(prox(s))  # the step with Θ = 0
             shared = FirstIteration(s[0].clone(), prox(s)[0].clone())  # f may answer in memory that it uses again
-    return PaperSolver(prox, ops, backend, settings, known_masks, shared)
+    return PaperSolver(prox, ops, settings, known_masks, shared)
 
 
 def prepare(
@@ -183,24 +138,23 @@ def prepare(
     device: torch.device,
 ) -> PaperSolver:
     """See `SolverRecord.prepare`."""
-    functions = operations.load(backend)
+    ops = load(backend)
     if settings.precision != "progressive":
         prox = make_prox(autoencoder, image_shape, device, settings.precision)
-        return make_paper_solver(prox, functions, backend, settings, known_masks)
+        return make_paper_solver(prox, ops, settings, known_masks)
     prox = make_prox(autoencoder, image_shape, device)
     if known_masks or settings.max_outer_iterations < MIN_OUTER_ITERATIONS:
-        return make_paper_solver(prox, functions, backend, settings, known_masks)
+        return make_paper_solver(prox, ops, settings, known_masks)
     early_prox = make_prox(autoencoder, image_shape, device, "bfloat16")
     early = dataclasses.replace(settings, max_outer_iterations=EARLY_OUTER_ITERATIONS)
     late = dataclasses.replace(settings, max_outer_iterations=settings.max_outer_iterations - EARLY_OUTER_ITERATIONS)
     return PaperSolver(
         prox,
-        functions,
-        backend,
+        ops,
         late,
         known_masks=False,
         first_iteration=None,
-        early=make_paper_solver(early_prox, functions, backend, early, known_masks=False),
+        early=make_paper_solver(early_prox, ops, early, known_masks=False),
     )
 
 

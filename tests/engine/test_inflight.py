@@ -17,7 +17,6 @@ from memrecon_fast.engine.cuda_graph import Capture
 from memrecon_fast.engine.inflight import InFlight, Schedule
 from memrecon_fast.engine.prox import TRIAL_ROWS, Prox, vector_entries
 from memrecon_fast.engine.samples import Batch, Finished, Sample
-from memrecon_fast.engine.slots import tensors
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.results import RUNNING
 from tests.helpers.memorised import Memorised
@@ -216,7 +215,7 @@ def test_a_slot_whose_image_is_done_stays_as_it_is(memorised: Memorised) -> None
             for _ in range(30):
                 solver.advance(slots)
                 for slot in (slots.status != RUNNING).nonzero().flatten().tolist():
-                    now = {n: t[slot].clone() for n, t in tensors(slots).items() if n not in ("s", "coefficients")}
+                    now = {n: t[slot].clone() for n, t in slots.tensors().items() if n not in ("s", "coefficients")}
                     before = done.setdefault(slot, now)
                     assert all(torch.equal(before[n], now[n]) or now[n].isnan().all() for n in now)
         assert len(done) > 8

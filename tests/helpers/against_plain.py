@@ -13,28 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops.admm import plain
+from memrecon_fast.ops.admm import ADVANCE, CLOSE, START, STEP, STOP, AdmmState, plain
+from memrecon_fast.ops.state import Buffer, SomeState
 from memrecon_fast.results import RUNNING, Status
 
 Buffers = dict[str, Tensor]
 
-ARGUMENTS = {
-    "start": ["s", "y", "mask", "coefficients"],
-    "step": ["s", "v", "y", "mask", "coefficients"],
-    "close": [
-        *("s", "v", "y", "mask", "anchor", "x"),
-        *("residual", "settled", "recurs", "renew", "status", "coefficients"),
-    ],
-    "advance": ["x", "v", "residual", "status"],
-    "judge": [
-        *("residual", "settled", "recurs", "renew"),
-        *("iterations", "blocks", "below", "anchored", "period", "status"),
-    ],
-}
-OF_PIXELS = ("s", "v", "y", "mask", "anchor", "x")
-# Operations with their further arguments.
-CLOSE, CLOSE_ESTIMATING_MASK = ("close", False), ("close", True)
-OF_IMAGES: list[tuple[Any, ...]] = [("start",), ("step",), CLOSE, CLOSE_ESTIMATING_MASK, ("advance",)]
+ORDERS = {"start": START, "step": STEP, "close": CLOSE, "advance": ADVANCE, "stop": STOP}
+NUMBERS = {"close": ("estimate_mask",), "stop": ("tolerance", "patience", "limit", "first_comparison")}
+# Operations with their numbers.
+CLOSE_AS_IT_IS, CLOSE_ESTIMATING_MASK, MEAN_SQUARES = ("close", False), ("close", True), ("mean_squares",)
+OF_STATE: list[tuple[Any, ...]] = [("start",), ("step",), CLOSE_AS_IT_IS, CLOSE_ESTIMATING_MASK, ("advance",)]
+OF_IMAGES: list[tuple[Any, ...]] = [*OF_STATE, MEAN_SQUARES]
 GAMMAS = [0.5, 1e-12, 0.1, 1.0, 2.0, 2.2, 30.0, 1e6]  # at 2 the factor g - 1 of v is zero
 STATUSES = [RUNNING, *(int(status) for status in Status), 77]  # the last is nothing but not RUNNING
 GUARD = 16384  # bytes on both sides of a buffer: more than a block of any kernel, and a multiple of any alignment
@@ -121,7 +111,7 @@ class AgainstPlain:
         assert torch.equal(actual["recurs"][9:], actual["settled"][9:])
         assert torch.equal(actual["anchor"][9:], buffers["mask"][9:])
 
-    @pytest.mark.parametrize("operation", [CLOSE, CLOSE_ESTIMATING_MASK, ("advance",)])
+    @pytest.mark.parametrize("operation", [CLOSE_AS_IT_IS, CLOSE_ESTIMATING_MASK, ("advance",)])
     def test_only_running_rows_are_touched(self, operation: tuple[Any, ...]) -> None:
         buffers = random_buffers(2 * len(STATUSES), 600)
         buffers["status"] = torch.tensor(STATUSES * 2, dtype=torch.int8)
@@ -132,7 +122,7 @@ class AgainstPlain:
             assert torch.equal(bits(actual[name][frozen]), bits(before[name][frozen])), name
 
     def test_any_nonzero_byte_of_a_mask_means_kept(self) -> None:
-        for operation in OF_IMAGES[:-1]:  # torch itself writes 0 and 1; a mask viewed from bytes can hold others
+        for operation in OF_STATE[:-1]:  # torch itself writes 0 and 1; a mask viewed from bytes can hold others
             buffers = random_buffers(5, 97)
             usual = self.run(self.ops, operation, self.here(buffers))
             other = self.here(buffers)
@@ -157,7 +147,7 @@ class AgainstPlain:
         buffers["v"][1, :20] = 1e20  # the squares alone are too large for float32
         assert self.check(("advance",), buffers)["residual"].isfinite().all()
 
-    @pytest.mark.parametrize("operation", [CLOSE, CLOSE_ESTIMATING_MASK, ("advance",)])
+    @pytest.mark.parametrize("operation", [CLOSE_AS_IT_IS, CLOSE_ESTIMATING_MASK, ("advance",)])
     def test_the_residual_of_a_row_is_the_same_in_every_batch(self, operation: tuple[Any, ...]) -> None:
         buffers = random_buffers(9, 2309)
         buffers["status"].fill_(RUNNING)
@@ -169,16 +159,16 @@ class AgainstPlain:
     def test_vectors_may_begin_anywhere(self) -> None:
         for operation in OF_IMAGES:
             self.check(operation, random_buffers(5, 97), shift_vectors=True)
-        self.check(("judge", 1e-9, 3, 200, 2), random_buffers(5, 97), shift_vectors=True)
+        self.check(("stop", 1e-9, 3, 200, 2), random_buffers(5, 97), shift_vectors=True)
 
     @pytest.mark.parametrize("rows", [0, 1, 2, 31, 32, 33, 129])
-    def test_judge_on_random_counters(self, rows: int) -> None:
+    def test_stop_on_random_counters(self, rows: int) -> None:
         for seed, (patience, limit, first) in enumerate(itertools.product((1, 3), (1, 7, 200), (1, 2, 5))):
-            self.check(("judge", 0.3, patience, limit, first), random_buffers(rows, 1, seed))
+            self.check(("stop", 0.3, patience, limit, first), random_buffers(rows, 1, seed))
 
     @pytest.mark.parametrize("numbers", [(1, 1, 1), (3, 200, 2), (16, 17, 32), (2**31 - 1,) * 3, (5, 2**31 - 1, 2)])
     @pytest.mark.parametrize("tolerance", [1e-9, 0.0, 1e-50, 3.5e38, torch.inf])
-    def test_judge_on_extremes(self, tolerance: float, numbers: tuple[int, int, int]) -> None:
+    def test_stop_on_extremes(self, tolerance: float, numbers: tuple[int, int, int]) -> None:
         patience, limit, _ = numbers
         below_tolerance = torch.nextafter(torch.tensor(tolerance), torch.tensor(0.0)).item()
         residuals = [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1e-45, 3e38, 1.0, 1e-9, below_tolerance]
@@ -196,7 +186,7 @@ class AgainstPlain:
             **cycles(len(table), torch.tensor(iterations, dtype=torch.int32)),
             "status": torch.tensor(status, dtype=torch.int8),
         }
-        self.check(("judge", tolerance, *numbers), buffers)
+        self.check(("stop", tolerance, *numbers), buffers)
 
     def check(self, operation: tuple[Any, ...], buffers: Buffers, shift_vectors: bool = False) -> Buffers:
         """Run both on copies, `ops` between guards; what `ops` made, on the CPU."""
@@ -226,9 +216,27 @@ class AgainstPlain:
 
 
 def launch(ops: Any, operation: tuple[Any, ...], buffers: Buffers) -> None:
-    """Run an operation of `ops` in place."""
-    name, *rest = operation
-    getattr(ops, name)(*(buffers[argument] for argument in ARGUMENTS[name]), *rest)
+    """Run an operation of `ops` in place; `mean_squares` compares v with x."""
+    if operation == MEAN_SQUARES:
+        ops.mean_squares(buffers["v"], buffers["x"], buffers["residual"])
+        return
+    name, *numbers = operation
+    v = [buffers["v"]] if "v" in ORDERS[name].names else []
+    getattr(ops, name)(state_of(AdmmState, buffers), *v, **dict(zip(NUMBERS.get(name, ()), numbers, strict=True)))
+
+
+def state_of(kind: type[SomeState], buffers: Buffers) -> SomeState:
+    """A state of these buffers; what it has besides is 0."""
+    given = {name: buffers[name] for name in kind.buffers() if name in buffers}
+    sizes: dict[int | str, int] = {"d": 1, "q": 1}
+    for name, tensor in given.items():
+        sizes |= dict(zip(kind.buffers()[name].axes, tensor.shape, strict=False))
+
+    def zeros(buffer: Buffer) -> Tensor:
+        shape = [sizes.get(axis, axis) for axis in buffer.axes]
+        return torch.zeros(shape, dtype=buffer.dtype, device=next(iter(given.values())).device)  # type: ignore[arg-type]
+
+    return kind(**{name: given[name] if name in given else zeros(one) for name, one in kind.buffers().items()})
 
 
 def random_buffers(rows: int, d: int, seed: int = 0) -> Buffers:
@@ -279,6 +287,8 @@ def poison(operation: tuple[Any, ...], buffers: Buffers) -> None:
     """Fill what the operation writes without reading it with NaN."""
     if operation[0] == "start":
         buffers["s"].fill_(torch.nan)
+    elif operation == MEAN_SQUARES:
+        buffers["residual"].fill_(torch.nan)
     elif operation[0] in ("close", "advance"):
         buffers["residual"].masked_fill_(buffers["status"] == RUNNING, torch.nan)
 

@@ -17,35 +17,31 @@ import pytest
 import torch
 from torch import Tensor
 
+from memrecon_fast.ops import anderson
 from memrecon_fast.ops.admm.plain import coefficients
-from memrecon_fast.ops.anderson import plain
+from memrecon_fast.ops.anderson import AndersonState, plain
 from memrecon_fast.results import RUNNING
 from memrecon_fast.settings import PROGRESS
-from tests.helpers.against_plain import GAMMAS, GUARD, SHAPES, STATUSES, Buffers, clone, guarded
+from tests.helpers.against_plain import GAMMAS, GUARD, SHAPES, STATUSES, Buffers, clone, guarded, state_of
 
-ARGUMENTS = {
-    "measure": [*("s", "v", "y", "mask", "steps", "residuals", "gram", "head", "filled", "status", "coefficients")],
-    "estimate": [
-        *("s", "v", "y", "mask", "x", "best", "best_mask"),
-        *("residual", "score", "best_score", "changed", "status", "coefficients"),
-    ],
-    "assess": [
-        *("residual", "score", "milestone", "changed", "gram", "head", "filled", "extrapolated", "held"),
-        *("stalled", "mask_changes", "iterations", "below", "status"),
-    ],
-    "weigh": [
-        *("gram", "head", "filled", "extrapolated", "base"),
-        *("weights", "held", "accepted", "rejected", "status"),
-    ],
-    "mix": ["s", "steps", "base", "weights", "status"],
+ORDERS = {
+    "measure": anderson.MEASURE,
+    "estimate": anderson.ESTIMATE,
+    "stop": anderson.STOP,
+    "weigh": anderson.WEIGH,
+    "mix": anderson.MIX,
 }
-OF_PIXELS = ("s", "v", "y", "mask", "x", "best", "best_mask", "steps", "residuals")
-# Operations with their further arguments.
+NUMBERS_OF = {
+    "estimate": ("estimate_mask",),
+    "stop": ("tolerance", "patience", "stall", "limit"),
+    "weigh": ("settle",),
+}
+# Operations with their numbers.
 MEASURE, MIX, WEIGH = ("measure",), ("mix",), ("weigh", 2)
 ESTIMATE, ESTIMATE_MASK = ("estimate", False), ("estimate", True)
-ASSESS = ("assess", 0.3, 3, 4, 7, 5)
+STOP = ("stop", 0.3, 3, 4, 7)
 OF_IMAGES: list[tuple[Any, ...]] = [MEASURE, ESTIMATE, ESTIMATE_MASK, MIX]
-ALL: list[tuple[Any, ...]] = [*OF_IMAGES, WEIGH, ASSESS]
+ALL: list[tuple[Any, ...]] = [*OF_IMAGES, WEIGH, STOP]
 NUMBERS = torch.finfo(torch.float32)
 SPECIAL = [torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1e-45, -3e-40, NUMBERS.tiny, 3e38]
 SPECIAL += [NUMBERS.max, -NUMBERS.max, 1.0, -0.5, 1e-3]
@@ -316,13 +312,13 @@ class AndersonAgainstPlain:
             self.check(operation, random_buffers(5, 97, 3), shift_vectors=True)
 
     @pytest.mark.parametrize("rows", [0, 1, 33, 129])
-    def test_assess_on_random_counters(self, rows: int) -> None:
+    def test_stop_on_random_counters(self, rows: int) -> None:
         for seed, (patience, stall, limit) in enumerate(itertools.product((1, 3), (1, 4, 100), (1, 7, 200))):
-            self.check(("assess", 0.3, patience, stall, limit, 5), random_buffers(rows, 1, 3, seed))
+            self.check(("stop", 0.3, patience, stall, limit), random_buffers(rows, 1, 3, seed))
 
     @pytest.mark.parametrize("places", [1, 2, 4])
     def test_evaluations_one_after_the_other(self, places: int) -> None:
-        # f(s) = A s + b in every row, so that extrapolations are made, gone on from and rejected as they come; the mask
+        # f(s) = A s + b in every row, so that extrapolations are made, accepted and rejected as they come; the mask
         # changes once. Both implementations work on from what `ops` made.
         rows, d = 6, 40
         generator = torch.Generator().manual_seed(3)
@@ -336,7 +332,7 @@ class AndersonAgainstPlain:
             buffers = self.check(MEASURE, buffers)
             if turn % 3 == 0:
                 buffers = self.check(("estimate", turn == 12), buffers)
-                buffers = self.check(("assess", 0.0, 1, 1000, 1000, d), buffers)
+                buffers = self.check(("stop", 0.0, 1, 1000, 1000), buffers)
             buffers = self.check(("weigh", 1), buffers)
             buffers = self.check(MIX, buffers)
         assert (buffers["mask_changes"] > 0).any()
@@ -369,8 +365,10 @@ class AndersonAgainstPlain:
 
 def launch(ops: Any, operation: tuple[Any, ...], buffers: Buffers) -> None:
     """Run an operation of `ops` in place."""
-    name, *rest = operation
-    getattr(ops, name)(*(buffers[argument] for argument in ARGUMENTS[name]), *rest)
+    name, *numbers = operation
+    v = [buffers["v"]] if "v" in ORDERS[name].names else []
+    keywords = dict(zip(NUMBERS_OF.get(name, ()), numbers, strict=True))
+    getattr(ops, name)(state_of(AndersonState, buffers), *v, **keywords)
 
 
 def random_buffers(rows: int, d: int, places: int, seed: int = 0) -> Buffers:
@@ -442,7 +440,10 @@ def poison(operation: tuple[Any, ...], buffers: Buffers) -> None:
             buffers[name].masked_fill_(works, torch.nan)
     elif operation[0] == "weigh":
         buffers["weights"][works] = torch.nan
-        buffers["base"].masked_fill_(works, -1)
+        other = (buffers["head"] + 1) % buffers["gram"].shape[
+            1
+        ]  # a place, but none that the base may become, if it can
+        buffers["base"].copy_(torch.where(works, other, buffers["base"]))
         # of residuals that are not known of
         known = torch.where(buffers["extrapolated"], 1, 0).maximum(buffers["filled"])[:, None]
         unknown = works[:, None] & (ages(buffers) > known)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from memrecon_fast.ops.admm.triton import INTERPRETED
 from memrecon_fast.ops.anderson import triton as ops
+from memrecon_fast.ops.launch import INTERPRETED
 from tests.helpers.against_plain import SHAPES, clone
 from tests.helpers.against_plain_anderson import (
     ALL,
-    ARGUMENTS,
+    ESTIMATE_MASK,
+    MEASURE,
     OF_IMAGES,
-    OF_PIXELS,
     WEIGH,
     AndersonAgainstPlain,
     bits,
@@ -23,18 +22,6 @@ from tests.helpers.against_plain_anderson import (
     random_buffers,
     running,
 )
-
-OPERATIONS: dict[str, tuple[Any, ...]] = {str(operation[0]): operation for operation in ALL}
-WRITTEN = {
-    "measure": {"steps", "residuals", "gram"},
-    "estimate": {"mask", "x", "best", "best_mask", "residual", "score", "best_score", "changed"},
-    "assess": {
-        *("residual", "milestone", "filled", "extrapolated", "held", "stalled", "mask_changes", "iterations"),
-        *("below", "status"),
-    },
-    "weigh": {"head", "filled", "extrapolated", "base", "weights", "accepted", "rejected"},
-    "mix": {"s"},
-}
 
 
 def test_this_is_the_interpreter() -> None:
@@ -92,33 +79,13 @@ class TestInterpreted(AndersonAgainstPlain):
         super().test_evaluations_one_after_the_other(places)
 
 
-@pytest.mark.parametrize(
-    ("operation", "name"), [pair for key, names in ARGUMENTS.items() for pair in itertools.product([key], names)]
-)
-def test_what_is_refused(operation: str, name: str) -> None:
-    # tests/ops/anderson/test_cpp.py has all else that the shared validation refuses.
+@pytest.mark.parametrize("operation", [MEASURE, ESTIMATE_MASK])
+def test_a_wrong_v_is_refused_before_anything_is_written(operation: tuple[Any, ...]) -> None:
+    """tests/ops/test_state.py has what is refused."""
     good = random_buffers(4, 6, 3)
-    tensor = good[name]
-    faults: list[tuple[Any, type[Exception], str]] = [
-        (tensor.numpy(), TypeError, f"^{name} must be a tensor, not ndarray"),
-        (tensor.to("meta"), ValueError, f"^{name} must be a dense tensor on cpu, not torch.strided on meta"),
-        (tensor[..., None], ValueError, f"^{name} must have the shape "),
-    ]
-    if name in OF_PIXELS:
-        memory = tensor.new_empty(tensor.numel() + 1)[1:]
-        faults.append((memory.view(tensor.shape), ValueError, f"^{name} must begin at a multiple of 16 bytes"))
-    for fault, error, message in faults:
-        buffers: dict[str, Any] = clone(good) | {name: fault}
-        with pytest.raises(error, match=message):
-            launch(ops, OPERATIONS[operation], buffers)
-        for other in set(good) - {name}:
+    for v in (good["v"].double(), good["v"][:3], good["v"].to("meta"), torch.rand(25)[1:].view(4, 6)):
+        buffers = clone(good) | {"v": v}
+        with pytest.raises((TypeError, ValueError), match=r"^v must "):
+            launch(ops, operation, buffers)
+        for other in set(good) - {"v"}:
             assert bits(buffers[other]).equal(bits(good[other])), f"{other} changed"
-
-
-@pytest.mark.parametrize(("operation", "name"), [(key, name) for key, names in WRITTEN.items() for name in names])
-def test_what_is_written_shares_no_memory(operation: str, name: str) -> None:
-    good = random_buffers(4, 6, 3)
-    for other in set(ARGUMENTS[operation]) - {name}:
-        if good[other].dtype == good[name].dtype and good[other].shape == good[name].shape:
-            with pytest.raises(ValueError, match=rf"^({name}|{other}) must share no memory with ({name}|{other})"):
-                launch(ops, OPERATIONS[operation], good | {other: good[name]})

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from memrecon_fast.ops.admm import AdmmState
 from memrecon_fast.ops.admm import triton as ops
-from tests.helpers.against_plain import ARGUMENTS, OF_PIXELS, AgainstPlain, bits, clone, launch, random_buffers
-
-FURTHER: dict[str, tuple[Any, ...]] = {"close": (True,), "judge": (1e-9, 3, 200, 2)}
+from memrecon_fast.ops.launch import INTERPRETED, MAX_PIXELS
+from tests.helpers.against_plain import (
+    CLOSE_ESTIMATING_MASK,
+    AgainstPlain,
+    bits,
+    clone,
+    launch,
+    random_buffers,
+    state_of,
+)
 
 
 def test_this_is_the_interpreter() -> None:
-    assert ops.INTERPRETED
+    assert INTERPRETED
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of overflow and NaN
@@ -26,38 +33,33 @@ class TestInterpreted(AgainstPlain):
     most_rows: ClassVar[int] = 400
 
 
-@pytest.mark.parametrize(
-    ("operation", "name"), [pair for key, names in ARGUMENTS.items() for pair in itertools.product([key], names)]
-)
-def test_what_is_refused(operation: str, name: str) -> None:
+@pytest.mark.parametrize("operation", [("step",), CLOSE_ESTIMATING_MASK, ("advance",)])
+def test_a_wrong_v_is_refused_before_anything_is_written(operation: tuple[Any, ...]) -> None:
+    """tests/ops/test_state.py has what is refused."""
     good = random_buffers(4, 6)
-    tensor = good[name]
-    wrong = torch.float64 if tensor.dtype == torch.float32 else torch.uint8
-    first = name == ARGUMENTS[operation][0]
-    strided = torch.stack([tensor, tensor], dim=-1)[..., 0]
-    faults: list[tuple[Any, type[Exception], str]] = [
-        (tensor.numpy(), TypeError, f"^{name} must be a tensor, not ndarray"),
-        (tensor.to(wrong), TypeError, f"^{name} must be of {tensor.dtype}, not {wrong}"),
-        (tensor.to("meta"), ValueError, f"^{name} must be a dense tensor on cpu, not torch.strided on meta"),
-        (tensor.to_sparse(), ValueError, f"^{name} must be a dense tensor on cpu, not torch.sparse_coo"),
-        (tensor[..., None], ValueError, f"^{name} must have the shape "),
-        (strided, ValueError, f"^{name} must be contiguous, but its strides are "),
-    ]
-    if not first:
-        faults.append((tensor[:3], ValueError, rf"^{name} must have the shape \[4.*, not \[3"))
-    if name in OF_PIXELS:
-        shifted = torch.cat([tensor.reshape(-1)[:1], tensor.reshape(-1)])[1:].view(4, 6)
-        faults.append((shifted, ValueError, f"^{name} must begin at a multiple of 16 bytes"))
-    for fault, error, message in faults:
-        buffers: dict[str, Any] = clone(good) | {name: fault}
-        with pytest.raises(error, match=message):
-            launch(ops, (operation, *FURTHER.get(operation, ())), buffers)
-        for other in set(good) - {name}:
+    shifted = torch.rand(25)[1:].view(4, 6)
+    for v in (good["v"].double(), good["v"][:3], good["v"].to("meta"), torch.rand(6, 4).T, shifted):
+        buffers = clone(good) | {"v": v}
+        with pytest.raises((TypeError, ValueError), match=r"^v must "):
+            launch(ops, operation, buffers)
+        for other in set(good) - {"v"}:
             assert torch.equal(bits(buffers[other]), bits(good[other])), f"{other} changed"
 
 
+def test_what_cannot_be_compared_is_refused() -> None:
+    a, out = torch.rand(4, 6), torch.zeros(4)
+    with pytest.raises(ValueError, match=r"^b must begin at a multiple of 16 bytes"):
+        ops.mean_squares(a, torch.rand(25)[1:].view(4, 6), out)
+
+
+def test_slots_elsewhere_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_of(AdmmState, random_buffers(4, 6))
+    monkeypatch.setattr("memrecon_fast.ops.launch.DEVICE_TYPE", "cuda")
+    with pytest.raises(ValueError, match=r"^the slots must be on cuda, not on cpu$"):
+        ops.start(state)
+
+
 def test_rows_that_are_too_long_are_refused() -> None:
-    # No rows: no memory is behind them, and none may be asked for.
-    pixels = torch.zeros(0, ops.MAX_PIXELS + 1)
+    state = AdmmState.allocate(0, MAX_PIXELS + 1, torch.device("cpu"))  # no rows: no memory is behind them
     with pytest.raises(ValueError, match=r"^there must be at most 1073741824 rows, and pixels in a row; not 0 of"):
-        ops.start(pixels, pixels.clone(), pixels > 0, torch.zeros(0, 3))
+        ops.start(state)

@@ -14,15 +14,14 @@ from memrecon_fast import Recovery, Settings, Status, degradation, metrics, refe
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Finished, Sample
-from memrecon_fast.engine.slots import tensors
-from memrecon_fast.ops.anderson import plain
+from memrecon_fast.ops.anderson import AndersonState, plain
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import AcceleratedSolver
 from tests.helpers.memorised import Memorised
 
 SHAPE = (3, 8, 8)
 BACKENDS = [name for name, state in mf.backends().items() if state == "available"]
-FUNCTIONS = ("measure", "estimate", "assess", "weigh", "mix")
+FUNCTIONS = ("measure", "estimate", "stop", "weigh", "mix")
 
 
 def accelerated(**changes: Any) -> Settings:
@@ -38,7 +37,7 @@ def prepare(autoencoder: Autoencoder, shape: tuple[int, ...], settings: Settings
 def with_functions(solver: AcceleratedSolver, **changed: Any) -> AcceleratedSolver:
     """The solver with some functions of ops/anderson replaced."""
     functions: Any = SimpleNamespace(**{name: getattr(plain, name) for name in FUNCTIONS} | changed)
-    return dataclasses.replace(solver, anderson=functions)
+    return dataclasses.replace(solver, ops=dataclasses.replace(solver.ops, anderson=functions))
 
 
 def run(solver: AcceleratedSolver, samples: list[Sample], slots: int = 16) -> dict[int, Finished]:
@@ -178,12 +177,10 @@ def slowly_then_away(x: Tensor) -> Tensor:
     return x + torch.where(x < 3, slow, 1.0 + 0 * x)
 
 
-def never_rejecting(
-    gram: Tensor, head: Tensor, filled: Tensor, extrapolated: Tensor, *others: Tensor, **how: int
-) -> None:
+def never_rejecting(state: AndersonState, **how: int) -> None:
     """`weigh` without its safeguard."""
-    extrapolated.zero_()
-    plain.weigh(gram, head, filled, extrapolated, *others, **how)  # type: ignore[arg-type]
+    state.extrapolated.zero_()
+    plain.weigh(state, **how)
 
 
 def test_the_safeguard_brings_back_what_extrapolation_carries_away() -> None:
@@ -234,8 +231,9 @@ def test_of_an_image_that_does_not_converge_the_estimate_with_the_lowest_score_i
     settings = accelerated(gamma=0.1, max_outer_iterations=25, tolerance=tolerance, restore_known_pixels=False)
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def recording(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, x: Tensor, *others: Tensor, **how: bool) -> None:
-        plain.estimate(s, v, y, mask, x, *others, **how)  # type: ignore[arg-type]
+    def recording(state: AndersonState, v: Tensor, **how: bool) -> None:
+        plain.estimate(state, v, **how)
+        x, y, mask = state.x, state.y, state.mask
         misfit = torch.where(mask, y - x, y)
         score = ((v - x).double().square() + misfit.double().square()).mean(dim=1)
         seen.append((score, x.clone(), mask.clone()))
@@ -298,8 +296,7 @@ def test_an_image_goes_on_from_the_state_that_another_solver_left(memorised: Mem
     samples = [Sample(0, state * 0.5), Sample(1, state * 0.5, initial_mask=mask, initial_state=state)]
     slots = solver.allocate(4)
     with torch.inference_mode():
-        two = type(slots)(**{name: tensor[:2] for name, tensor in tensors(slots).items()})
-        solver.load(two, [solver.stage(sample) for sample in samples])
+        solver.load(slots.narrow(2), [solver.stage(sample) for sample in samples])
     assert torch.equal(slots.s[1].view(SHAPE), state)
     assert torch.equal(slots.mask[1].view(SHAPE), mask)
     torch.testing.assert_close(slots.s[0], torch.where(slots.mask[0], slots.y[0] / 1.25, 0.0), rtol=1e-6, atol=0)
@@ -311,7 +308,7 @@ def test_what_was_in_a_slot_before_is_forgotten(memorised: Memorised, known: boo
     degraded = degradation.erase(memorised.members[:4], mask := degradation.make_mask("center", SHAPE))
     staged = [solver.stage(Sample(i, y, mask if known else None)) for i, y in enumerate(degraded)]
     tables = [solver.allocate(4), solver.allocate(4)]
-    for tensor in tensors(tables[1]).values():
+    for tensor in tables[1].tensors().values():
         tensor.fill_(torch.nan if tensor.is_floating_point() else 1)
     with torch.inference_mode():
         for slots in tables:
@@ -329,7 +326,7 @@ def test_the_memory_of_a_slot_is_what_is_documented(memorised: Memorised) -> Non
     for memory in (0, 3, 5):
         slots = prepare(memorised.autoencoder, SHAPE, accelerated(memory=memory)).allocate(1)
         pixels = math.prod(SHAPE)
-        per_pixel = sum(tensor.nbytes for tensor in tensors(slots).values() if tensor.shape[-1] == pixels) / pixels
+        per_pixel = sum(tensor.nbytes for tensor in slots.tensors().values() if tensor.shape[-1] == pixels) / pixels
         assert per_pixel == 18 + 8 * (memory + 1)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from memrecon_fast import Settings
 from memrecon_fast.engine.prox import make_prox
 from memrecon_fast.engine.samples import Sample, Staged
+from memrecon_fast.ops.admm import SplitState
 from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
 
 SHAPE = (3, 4, 4)
@@ -59,21 +60,20 @@ def test_what_was_staged_is_loaded_and_what_the_operations_need_of_gamma_rounded
     images, masks = torch.rand(3, *shape), torch.rand(3, *shape) < 0.5
     samples = [Sample(i, y, initial_mask=mask) for i, (y, mask) in enumerate(zip(images, masks, strict=True))]
     staged = [stage(one, Settings(gamma=gammas[i]), prox, known_masks=False) for i, one in enumerate(samples)]
-    y, mask = torch.full((3, prox.pixels), torch.nan), torch.zeros(3, prox.pixels, dtype=torch.bool)
-    gamma, coefficients = torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3)
-    load_staged(staged, prox, y, mask, gamma, coefficients)
-    assert torch.equal(y, images.flatten(1))
-    assert torch.equal(mask, masks.flatten(1))
-    assert gamma.tolist() == list(gammas)
+    slots = SplitState.allocate(3, prox.pixels, prox.device)
+    load_staged(staged, prox, slots)
+    assert torch.equal(slots.y, images.flatten(1))
+    assert torch.equal(slots.mask, masks.flatten(1))
+    assert slots.gamma.tolist() == list(gammas)
     expected = [[gamma / 2, gamma / 2 - 1, 1 / (1 + gamma / 2)] for gamma in gammas]
-    assert torch.equal(coefficients, torch.tensor(expected))
+    assert torch.equal(slots.coefficients, torch.tensor(expected))
 
 
 def test_pixels_are_loaded_in_the_order_that_suits_the_autoencoder() -> None:
     prox = make_prox(nn.Conv2d(3, 3, 1).eval(), SHAPE, torch.device("cpu"))
     images = torch.rand(2, *SHAPE)
     staged = [stage(Sample(i, y), SETTINGS, prox, known_masks=False) for i, y in enumerate(images)]
-    y, mask = torch.zeros(2, prox.pixels), torch.zeros(2, prox.pixels, dtype=torch.bool)
-    load_staged(staged, prox, y, mask, torch.zeros(2, dtype=torch.float64), torch.zeros(2, 3))
-    assert torch.equal(y, images.permute(0, 2, 3, 1).flatten(1))
-    assert torch.equal(prox.to_images(y), images)
+    slots = SplitState.allocate(2, prox.pixels, prox.device)
+    load_staged(staged, prox, slots)
+    assert torch.equal(slots.y, images.permute(0, 2, 3, 1).flatten(1))
+    assert torch.equal(prox.to_images(slots.y), images)

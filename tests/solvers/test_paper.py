@@ -12,7 +12,7 @@ import memrecon_fast as mf
 from memrecon_fast import Settings, Status, degradation, reference
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Sample
-from memrecon_fast.ops.admm import plain
+from memrecon_fast.ops.admm import AdmmState, plain
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.paper import PaperSolver
 from tests.helpers.memorised import Memorised
@@ -72,8 +72,10 @@ def test_a_sample_without_its_mask_is_named(memorised: Memorised) -> None:
 class AllComputed(SimpleNamespace):
     """The operations, but for the knowledge that a mask was estimated before."""
 
-    def judge(self, settled: Tensor, recurs: Tensor, **others: Any) -> None:
-        plain.judge(settled=torch.zeros_like(settled), recurs=torch.zeros_like(recurs), **others)
+    def stop(self, state: AdmmState, **rule: Any) -> None:
+        for flags in (state.settled, state.recurs):
+            flags.zero_()
+        plain.stop(state, **rule)
 
 
 @pytest.mark.parametrize("initial_mask", ["random", "zeros"])
@@ -95,7 +97,8 @@ def test_what_is_not_computed_is_what_would_have_come(
     images = torch.cat([memorised.members, memorised.controls])
     degraded = degradation.erase(images, degradation.make_mask("random-80", SHAPE))
     solver = prepare(memorised, settings)
-    operations: Any = AllComputed(start=plain.start, step=plain.step, close=plain.close, advance=plain.advance)
+    functions: Any = AllComputed(start=plain.start, step=plain.step, close=plain.close, mean_squares=plain.mean_squares)
+    operations = dataclasses.replace(solver.ops, admm=functions)
     results = []
     for ops in (solver.ops, operations):
         stream = InFlight(dataclasses.replace(solver, ops=ops), 32).stream(Sample(i, y) for i, y in enumerate(degraded))

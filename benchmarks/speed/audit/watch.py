@@ -27,7 +27,7 @@ from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.methods import METHODS, Open
-from memrecon_fast.ops import Ops
+from memrecon_fast.ops.admm import Admm
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.paper import PaperSolver
 
@@ -102,7 +102,8 @@ class Watch:
 
         def prepare(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str) -> Open:
             solver = prepare_recover(autoencoder, shape, settings.with_solver("paper"), backend=backend)
-            timed = dataclasses.replace(cast(Any, solver), ops=cast(Ops, _TimedOps(solver.ops, self)))
+            operations = dataclasses.replace(solver.ops, admm=cast(Admm, _TimedOps(solver.ops.admm, self)))
+            timed = dataclasses.replace(cast(Any, solver), ops=operations)
             return functools.partial(InFlight, timed)
 
         with mock.patch.dict(METHODS, {"paper": dataclasses.replace(METHODS["paper"], prepare=prepare)}):
@@ -216,7 +217,7 @@ class Watch:
 class _TimedOps:
     """The operations between the forward passes."""
 
-    def __init__(self, ops: Ops, watch: Watch) -> None:
+    def __init__(self, ops: Admm, watch: Watch) -> None:
         self._ops, self._watch = ops, watch
 
     def __getattr__(self, name: str) -> Any:

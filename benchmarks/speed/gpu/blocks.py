@@ -19,11 +19,12 @@ from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.engine.cuda_graph import Work
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.ops.admm import AdmmState
+from memrecon_fast.ops.anderson import Anderson, AndersonState
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.results import RUNNING
 from memrecon_fast.settings import MAX_ITERATIONS
-from memrecon_fast.solvers.accelerated import AcceleratedSlots, AcceleratedSolver
-from memrecon_fast.solvers.paper import PaperSlots
+from memrecon_fast.solvers.accelerated import AcceleratedSolver
 
 ENDLESS = Settings(
     tolerance=0.0, max_outer_iterations=MAX_ITERATIONS, stall=MAX_ITERATIONS, settle=0, solver="accelerated"
@@ -188,7 +189,7 @@ class _Cell:
 class _PaperBlock:
     """A block in which every image takes part: one that is done would be passed over."""
 
-    def __init__(self, solver: AnySolver, slots: PaperSlots) -> None:
+    def __init__(self, solver: AnySolver, slots: AdmmState) -> None:
         self.solver = solver
         self.slots = slots
 
@@ -206,8 +207,10 @@ class _PaperBlock:
 class _AcceleratedBlock:
     """A block in which every image is extrapolated from a full ring, in each evaluation."""
 
-    def __init__(self, solver: Any, slots: AcceleratedSlots) -> None:
-        self.solver: AcceleratedSolver = dataclasses.replace(solver, anderson=_FullRing(solver.anderson, slots))
+    def __init__(self, solver: Any, slots: AndersonState) -> None:
+        self.solver: AcceleratedSolver = dataclasses.replace(
+            solver, ops=dataclasses.replace(solver.ops, anderson=_FullRing(solver.ops.anderson, slots))
+        )
         self.slots = slots
 
     def run(self) -> None:
@@ -215,7 +218,7 @@ class _AcceleratedBlock:
         self.solver.advance(self.slots)
 
     def done(self) -> Tensor:
-        """How many blocks each image was extrapolated in; the first extrapolation is gone on from in the second
+        """How many blocks each image was extrapolated in; the first extrapolation is accepted in the second
         evaluation."""
         return (self.slots.accepted + 1) / self.solver.settings.mask_period
 
@@ -228,25 +231,24 @@ class _FullRing:
     still.
     """
 
-    def __init__(self, anderson: Any, slots: AcceleratedSlots) -> None:
+    def __init__(self, anderson: Anderson, slots: AndersonState) -> None:
         self.anderson = anderson
-        self.gram = torch.eye(slots.gram.shape[1], dtype=torch.float64, device=slots.gram.device)
-        self.gram = self.gram.expand_as(slots.gram).contiguous()
-        self.filled = torch.full_like(slots.filled, slots.gram.shape[1] - 1)
-        self.extrapolated = torch.zeros_like(slots.extrapolated)
+        gram = torch.eye(slots.places, dtype=torch.float64, device=slots.device).expand_as(slots.gram).contiguous()
+        filled = torch.full_like(slots.filled, slots.places - 1)
+        self.measured = dataclasses.replace(slots, filled=filled)
+        extrapolated = torch.zeros_like(slots.extrapolated)
+        self.weighed = dataclasses.replace(slots, gram=gram, filled=filled, extrapolated=extrapolated)
         self.estimate = anderson.estimate
-        self.assess = anderson.assess
+        self.stop = anderson.stop
         self.mix = anderson.mix
 
-    def measure(self, *arguments: Any) -> None:
+    def measure(self, _: AndersonState, v: Tensor) -> None:
         """As it is, but for `filled`."""
-        *before, _, status, coefficients = arguments
-        self.anderson.measure(*before, self.filled, status, coefficients)
+        self.anderson.measure(self.measured, v)
 
-    def weigh(self, *arguments: Any, settle: int) -> None:
+    def weigh(self, _: AndersonState, *, settle: int) -> None:
         """As it is, but for `gram`, `filled` and `extrapolated`."""
-        _, head, _, _, *rest = arguments
-        self.anderson.weigh(self.gram, head, self.filled, self.extrapolated, *rest, settle=settle)
+        self.anderson.weigh(self.weighed, settle=settle)
 
 
 class _Counted:

@@ -24,7 +24,6 @@ from memrecon_fast import Settings, autoencoders, degradation, metrics
 from memrecon_fast.engine.cuda_graph import Graphs
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Finished, Sample
-from memrecon_fast.engine.slots import narrow, tensors
 from memrecon_fast.recovery import prepare_recover
 
 
@@ -95,7 +94,7 @@ def run_checks(device: Device, share: Share) -> dict[str, Any]:
     for solver, operations in OPERATIONS.items():
         for operation in operations:
             what = f"{operation[0]}{operation[1:] or ''} as {FILES[solver]}, bit for bit"
-            check(what, compare_operation, device, operation, sizes.shapes[solver])
+            check(what, compare_operation, device, solver, operation, sizes.shapes[solver])
     images, source = make_images(2 * sizes.members, sizes.side)
     task = _Task(device, sizes, images)
     check("the network memorised", task.train)
@@ -173,7 +172,7 @@ class _Task:
         with torch.inference_mode():
             for slots in (eager, again, captured):
                 prepared.load(slots, [prepared.stage(sample) for sample in samples])
-            graphs = Graphs(lambda count: prepared.advance(narrow(captured, 0, count)), device.capture_function())
+            graphs = Graphs(lambda count: prepared.advance(captured.narrow(count)), device.capture_function())
             for _ in range(4):
                 prepared.advance(eager)
                 prepared.advance(again)
@@ -181,11 +180,11 @@ class _Task:
         device.synchronize()
         if not graphs.captured:
             raise Failed(f"nothing was captured: {graphs.why_not}")
-        for name, tensor in tensors(eager).items():
-            if not torch.equal(bits(tensor), bits(tensors(again)[name])):
+        for name, tensor in eager.tensors().items():
+            if not torch.equal(bits(tensor), bits(again.tensors()[name])):
                 return f"not decided: {name} of two eager runs differs, the autoencoder is not the same in every call"
-            must_equal(name, tensors(captured)[name], tensor)
-        return f"{rows} images, {len(tensors(eager))} buffers after 4 blocks"
+            must_equal(name, captured.tensors()[name], tensor)
+        return f"{rows} images, {len(eager.tensors())} buffers after 4 blocks"
 
     def any_order(self, solver: str) -> str:
         """Forwards, backwards, and at random."""

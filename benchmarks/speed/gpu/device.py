@@ -114,7 +114,7 @@ class Gpu(Device):
     activity = ProfilerActivity.CUDA
     kernel_type = "CUDA"
     first_kernel = "_step"
-    last_kernel = "_judge"
+    last_kernel = "_stop"
 
     def __init__(self) -> None:
         self.torch = torch.device("cuda", torch.cuda.current_device())

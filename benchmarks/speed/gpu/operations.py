@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -13,54 +14,91 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.gpu.device import Device
-from memrecon_fast.ops.admm import plain, triton
+from memrecon_fast.ops import admm, anderson
+from memrecon_fast.ops.admm import AdmmState, plain, triton
+from memrecon_fast.ops.anderson import AndersonState
 from memrecon_fast.ops.anderson import plain as anderson_plain
 from memrecon_fast.ops.anderson import triton as anderson_triton
+from memrecon_fast.ops.state import Order, State
 from memrecon_fast.results import RUNNING, Status
 from memrecon_fast.settings import PROGRESS
 
 Buffers = dict[str, Tensor]
-Functions = dict[str, Callable[..., None]]
+Functions = dict[str, ModuleType]
+"""By solver, what has its operations."""
 OPERATIONS: dict[str, list[tuple[Any, ...]]] = {
     "paper": [
-        *[("start",), ("step",), ("close", False), ("close", True), ("advance",)],
-        *[("judge", tolerance, patience, 7, first) for tolerance, patience, first in ((0.3, 3, 2), (0.0, 1, 1))],
+        *[("start",), ("step",), ("close", False), ("close", True), ("advance",), ("mean_squares",)],
+        *[("stop", tolerance, patience, 7, first) for tolerance, patience, first in ((0.3, 3, 2), (0.0, 1, 1))],
     ],
     "accelerated": [
         *[("measure",), ("estimate", False), ("estimate", True)],
-        *[("assess", 0.3, 3, 4, 7, 5), ("weigh", 2), ("mix",)],
+        *[("stop", 0.3, 3, 4, 7), ("weigh", 2), ("mix",)],
     ],
 }
-"""By solver, with their further arguments."""
+"""By solver, with their numbers."""
 FILES = {"paper": "ops/admm/plain.py", "accelerated": "ops/anderson/plain.py"}
 OF_PIXELS = ("s", "v", "y", "x", "best", "mask", "anchor", "best_mask", "steps", "residuals")
 """The buffers with an entry for each pixel; the others have one for each row, or a few."""
-_SUMS = {"close": ("residual",), "advance": ("residual",), "estimate": ("residual", "score", "best_score")}
+_SUMS = {
+    **dict.fromkeys(("close", "advance", "mean_squares"), ("residual",)),
+    "estimate": ("residual", "score", "best_score"),
+}
 """What an operation sums over pixels, but for `gram`."""
 
 
-def _functions(paper: ModuleType, accelerated: ModuleType) -> Functions:
-    modules = {"paper": paper, "accelerated": accelerated}
-    return {name: getattr(modules[solver], name) for solver in OPERATIONS for name, *_ in OPERATIONS[solver]}
-
-
-PLAIN = _functions(plain, anderson_plain)
-KERNELS = _functions(triton, anderson_triton)
-ARGUMENTS = {
-    name: [p.name for p in inspect.signature(function).parameters.values() if p.annotation == "Tensor"]
-    for name, function in PLAIN.items()
+PLAIN: Functions = {"paper": plain, "accelerated": anderson_plain}
+KERNELS: Functions = {"paper": triton, "accelerated": anderson_triton}
+STATES: dict[str, type[State]] = {"paper": AdmmState, "accelerated": AndersonState}
+ORDERS = {
+    "paper": {
+        "start": admm.START,
+        "step": admm.STEP,
+        "close": admm.CLOSE,
+        "advance": admm.ADVANCE,
+        "stop": admm.STOP,
+        "mean_squares": Order("v x residual!"),  # v is compared with x
+    },
+    "accelerated": {
+        "measure": anderson.MEASURE,
+        "estimate": anderson.ESTIMATE,
+        "stop": anderson.STOP,
+        "weigh": anderson.WEIGH,
+        "mix": anderson.MIX,
+    },
 }
-"""The buffers of each operation, in the order of its arguments; the numbers come after them."""
+_NUMBERS = {
+    ("paper", "close"): ("estimate_mask",),
+    ("paper", "stop"): ("tolerance", "patience", "limit", "first_comparison"),
+    ("accelerated", "estimate"): ("estimate_mask",),
+    ("accelerated", "stop"): ("tolerance", "patience", "stall", "limit"),
+    ("accelerated", "weigh"): ("settle",),
+}
 
 
 class Failed(Exception):
     """A check that was not passed: how."""
 
 
-def launch(functions: Functions, operation: tuple[Any, ...], buffers: Buffers) -> None:
-    """Run an operation in place."""
-    name, *rest = operation
-    functions[name](*(buffers[argument] for argument in ARGUMENTS[name]), *rest)
+def prepare(functions: Functions, solver: str, operation: tuple[Any, ...], buffers: Buffers) -> Callable[[], None]:
+    """What runs an operation in place; the buffers that it does not name are 0."""
+    name, *numbers = operation
+    function, names = getattr(functions[solver], name), ORDERS[solver][name].names
+    if name == "mean_squares":
+        return functools.partial(function, *(buffers[argument] for argument in names))
+    given = {argument: buffers[argument] for argument in names if argument != "v"}
+    v = [buffers["v"]] if "v" in names else []
+    keywords = dict(zip(_NUMBERS.get((solver, name), ()), numbers, strict=True))
+    return functools.partial(function, _state(STATES[solver], given), *v, **keywords)
+
+
+def _state(kind: type[State], given: Buffers) -> State:
+    sizes = {"d": 1, "q": 1}
+    for name, tensor in given.items():
+        axes = kind.buffers()[name].axes
+        sizes |= {axis: size for axis, size in zip(axes, tensor.shape, strict=True) if isinstance(axis, str)}
+    empty = kind.allocate(sizes["rows"], sizes["d"], next(iter(given.values())).device, sizes["q"])
+    return dataclasses.replace(empty, **given)
 
 
 def random_buffers(rows: int, d: int, places: int = 0) -> Buffers:
@@ -102,18 +140,20 @@ def random_buffers(rows: int, d: int, places: int = 0) -> Buffers:
     return buffers
 
 
-def compare_operation(device: Device, operation: tuple[Any, ...], shapes: tuple[tuple[int, ...], ...]) -> str:
+def compare_operation(
+    device: Device, solver: str, operation: tuple[Any, ...], shapes: tuple[tuple[int, ...], ...]
+) -> str:
     """A kernel against plain torch on the device, and on the CPU; raises `Failed`, or says what was compared."""
     name = operation[0]
     for shape in shapes:
         random = random_buffers(*shape)
-        before = {argument: random[argument] for argument in ARGUMENTS[name]}
+        before = {argument: random[argument] for argument in ORDERS[solver][name].names}
         got = {argument: tensor.to(device.torch, copy=True) for argument, tensor in before.items()}
-        launch(KERNELS, operation, got)
+        prepare(KERNELS, solver, operation, got)()
         for where in (device.torch, torch.device("cpu")):
             expected = {argument: tensor.to(where, copy=True) for argument, tensor in before.items()}
             with mock.patch.object(Tensor, "sqrt", _root):
-                launch(PLAIN, operation, expected)
+                prepare(PLAIN, solver, operation, expected)()
             for argument, tensor in expected.items():
                 what = f"{argument} {list(shape)} against {where}"
                 if name == "measure" and argument == "gram":

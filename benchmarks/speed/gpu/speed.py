@@ -12,16 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.gpu.device import Device, Share, Times, compare
-from benchmarks.speed.gpu.operations import (
-    ARGUMENTS,
-    KERNELS,
-    OF_PIXELS,
-    PLAIN,
-    Buffers,
-    Functions,
-    launch,
-    random_buffers,
-)
+from benchmarks.speed.gpu.operations import KERNELS, OF_PIXELS, ORDERS, PLAIN, Buffers, prepare, random_buffers
 from memrecon_fast import Settings
 from memrecon_fast.engine.cuda_graph import Work
 from memrecon_fast.engine.precision import in_format
@@ -174,7 +165,9 @@ def _measure_shape(device: Device, solver: str, images: int, d: int, sets: int, 
         smaller = [(source[: moved // 8], target[: moved // 8]) for source, target in pairs]
         variants = _copies(device, smaller, calls)
         for key, functions in (("kernel", KERNELS), ("plain torch", PLAIN)):
-            variants[key] = device.captured(functools.partial(_launch_all, functions, operation, buffers, calls))
+            variants[key] = device.captured(
+                functools.partial(_run_all, [prepare(functions, solver, operation, one) for one in buffers], calls)
+            )
         times = compare(device, variants, seconds / len(table) / 2)  # half goes into captures
         for one in buffers:
             if not all(tensor.isfinite().all() for tensor in one.values()):
@@ -202,7 +195,9 @@ def _running_buffers(device: Device, solver: str, rows: int, d: int) -> Buffers:
     """What the operations of a solver take: random images, and all that makes them do their work in full."""
     small = random_buffers(rows, 1, PLACES)
     buffers: Buffers = {}
-    for name in sorted({argument for operation in BYTES_PER_PIXEL[solver] for argument in ARGUMENTS[operation]}):
+    for name in sorted(
+        {argument for operation in BYTES_PER_PIXEL[solver] for argument in ORDERS[solver][operation].names}
+    ):
         if name in OF_PIXELS:
             images = torch.rand(*small[name].shape[:-1], d, device=device.torch)
             buffers[name] = images < 0.5 if small[name].dtype == torch.bool else images
@@ -215,9 +210,9 @@ def _running_buffers(device: Device, solver: str, rows: int, d: int) -> Buffers:
     return buffers
 
 
-def _launch_all(functions: Functions, operation: tuple[Any, ...], buffers: list[Buffers], calls: int) -> None:
+def _run_all(prepared: list[Callable[[], None]], calls: int) -> None:
     for i in range(calls):
-        launch(functions, operation, buffers[i % len(buffers)])
+        prepared[i % len(prepared)]()
 
 
 def _scaled(times: Times, factor: float) -> dict[str, float]:

@@ -1,32 +1,20 @@
 """The per-pixel mathematics in plain torch: the truth for one step, and the backend "torch".
 
-State of a slot is one row of buffers [rows, d]. With g = γ/2, s what enters the autoencoder f, v = f(s), y the degraded
-image and Θ the mask, the inner loop of Algorithm 1 is, after eliminating ξ and u (u = s − v):
+State of a slot is one row of the buffers of `AdmmState`, which says what they are. With g = γ/2, s what enters the
+autoencoder f, v = f(s), y the degraded image and Θ the mask, the inner loop of Algorithm 1 is, after eliminating ξ and
+u (u = s − v):
 
     start      s ← Θ ? y/(1+g) : 0
     step       s ← Θ ? (y + s + (g−1)v)/(1+g) : v
     output     ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s
 
-All functions work in place, allocate nothing that outlives them and never ask the device for an answer. All buffers are
-contiguous and on one device:
-
-    s, v, y, x             float32 [rows, d]
-    mask                   bool    [rows, d], True = kept
-    anchor                 bool    [rows, d]: the mask as it was estimated some time ago
-    coefficients           float32 [rows, 3], see `coefficients`: γ may differ from row to row
-    residual               float32 [rows]: the MSE between the last two estimates
-    settled                bool    [rows]: the mask was estimated as it was before
-    recurs                 bool    [rows]: the mask was estimated as the anchor is
-    renew                  bool    [rows]: the anchor is to become the present mask before that is estimated again
-    iterations, below      int32   [rows]: estimates counted; comparisons running below the tolerance
-    blocks                 int32   [rows]: estimates computed
-    anchored, period       int32   [rows]: the estimate that the anchor was made by; after how many it last recurred
-    status                 int8    [rows]: RUNNING or a `Status`
+All functions work in place, allocate nothing that outlives them and never ask the device for an answer. v is float32
+[rows, d], as the pixels of the state are.
 
 An outer iteration restarts from zero: what it gives depends on its mask alone. So once a mask has been estimated twice,
 all that follows repeats what came in between, and need not be computed.
 
-`close`, `advance` and `judge` leave rows that are not RUNNING as they are. Divisions by 1+g are multiplications by its
+`close`, `advance` and `stop` leave rows that are not RUNNING as they are. Divisions by 1+g are multiplications by its
 rounded reciprocal, products and sums are rounded one by one (no fused multiply-add): the compiled kernels do the same,
 bit for bit. No number of Python's goes into `torch.where`: on a GPU that would wait for the device.
 """
@@ -36,6 +24,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memrecon_fast.ops.admm import AdmmState, IterationState, SplitState
 from memrecon_fast.results import RUNNING, Status
 
 
@@ -45,74 +34,46 @@ def coefficients(gamma: Tensor) -> Tensor:
     return torch.stack([g, g - 1, 1 / (1 + g)], dim=1).float()
 
 
-def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
+def start(state: SplitState) -> None:
     """Begin an inner loop: s ← the first input of f, from v⁰ = 0 and u¹ = 0."""
-    s.copy_(_first_input(y, mask, coefficients))
+    state.s.copy_(_first_input(state))
 
 
-def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
+def step(state: SplitState, v: Tensor) -> None:
     """One ADMM iteration, (17), (16) and (14): s ← the next input of f, from v = f(s)."""
-    s.copy_(next_input(s, v, y, mask, coefficients))
+    state.s.copy_(next_input(state, v))
 
 
-def close(
-    s: Tensor,
-    v: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    anchor: Tensor,
-    x: Tensor,
-    residual: Tensor,
-    settled: Tensor,
-    recurs: Tensor,
-    renew: Tensor,
-    status: Tensor,
-    coefficients: Tensor,
-    estimate_mask: bool,
-) -> None:
+def close(state: AdmmState, v: Tensor, *, estimate_mask: bool) -> None:
     """End an outer iteration and begin the next one.
 
     residual ← mean((ξ − x)²) per row, x ← ξ, s ← start. The squares are summed in float64. If `estimate_mask`:
     anchor ← mask where it is to be renewed, mask ← (20) of x, settled and recurs ← whether that is the mask before and
     the anchor. A NaN in x counts as kept, as in (20). Else settled ← True, recurs ← False.
     """
-    advance(x, output(s, v, y, mask, coefficients), residual, status)
-    running = status == RUNNING
+    advance(state, output(state, v))
+    running = state.status == RUNNING
     if estimate_mask:
-        anchor.copy_(torch.where((running & renew)[:, None], mask, anchor))
-        kept = torch.where(running[:, None], kept_entries(x, y), mask)
-        settled.copy_(torch.where(running, (kept == mask).all(dim=1), settled))
-        recurs.copy_(torch.where(running, (kept == anchor).all(dim=1), recurs))
-        mask.copy_(kept)
+        _replace_mask(state, running)
     else:
-        settled.masked_fill_(running, True)
-        recurs.masked_fill_(running, False)
-    s.copy_(torch.where(running[:, None], _first_input(y, mask, coefficients), s))
+        state.settled.masked_fill_(running, True)
+        state.recurs.masked_fill_(running, False)
+    state.s.copy_(torch.where(running[:, None], _first_input(state), state.s))
 
 
-def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
+def advance(state: IterationState, v: Tensor) -> None:
     """One iteration of f alone: residual ← mean((v − x)²) per row, summed in float64; x ← v."""
-    running = status == RUNNING
-    residual.copy_(torch.where(running, (v - x).double().square().mean(dim=1), residual))
-    x.copy_(torch.where(running[:, None], v, x))
+    running = state.status == RUNNING
+    state.residual.copy_(torch.where(running, (v - state.x).double().square().mean(dim=1), state.residual))
+    state.x.copy_(torch.where(running[:, None], v, state.x))
 
 
-def judge(
-    residual: Tensor,
-    settled: Tensor,
-    recurs: Tensor,
-    renew: Tensor,
-    iterations: Tensor,
-    blocks: Tensor,
-    below: Tensor,
-    anchored: Tensor,
-    period: Tensor,
-    status: Tensor,
-    tolerance: float,
-    patience: int,
-    limit: int,
-    first_comparison: int,
-) -> None:
+def mean_squares(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out ← mean((a − b)²) per row, float32 [rows], summed in float64 as in `advance`; a, b: float32 [rows, d]."""
+    out.copy_((a - b).double().square().mean(dim=1))
+
+
+def stop(state: IterationState, *, tolerance: float, patience: int, limit: int, first_comparison: int) -> None:
     """Count one more estimate, whose MSE to the one before is in `residual`, and say which images are done.
 
     Comparisons count from estimate number `first_comparison`, 1 or 2, on; before it, `residual` becomes NaN.
@@ -123,57 +84,66 @@ def judge(
     `limit`: as many whole periods as fit before that are counted without being computed. The anchor is renewed at every
     power of two, as in Brent's search for cycles, and counts as renewed when it recurs.
     """
-    running = status == RUNNING
-    finite = residual.isfinite()
-    count = iterations + 1
-    mse = residual.masked_fill(count < first_comparison, torch.nan)
-    run = (below + 1).masked_fill(~(mse < tolerance), 0)
-    known = settled & finite & (torch.zeros_like(residual) < tolerance)
+    running = state.status == RUNNING
+    finite = state.residual.isfinite()
+    count = state.iterations + 1
+    mse = state.residual.masked_fill(count < first_comparison, torch.nan)
+    run = (state.below + 1).masked_fill(~(mse < tolerance), 0)
+    known = state.settled & finite & (torch.zeros_like(state.residual) < tolerance)
     ahead = torch.minimum(patience - run, limit - count).masked_fill(~known, 0).clamp(min=0)
-    length = (count - anchored).clamp(min=1)
-    came_back = recurs & (anchored > 0)
-    again = came_back & (length == period) & finite & (run < length) & (run < patience) & (ahead == 0)
+    length = (count - state.anchored).clamp(min=1)
+    came_back = state.recurs & (state.anchored > 0)
+    again = came_back & (length == state.period) & finite & (run < length) & (run < patience) & (ahead == 0)
     left = (limit - count).clamp(min=0)
     skipped = (left - left % length).masked_fill(~again, 0)
-    verdict = torch.full_like(status, RUNNING)
+    verdict = torch.full_like(state.status, RUNNING)
     verdict.masked_fill_(count + ahead + skipped >= limit, int(Status.MAX_ITERATIONS))
     verdict.masked_fill_(run + ahead >= patience, int(Status.CONVERGED))
     verdict.masked_fill_(~finite, int(Status.DIVERGED))
     power_of_two = (count & (count - 1)) == 0
-    residual.copy_(torch.where(running, mse.masked_fill(ahead > 0, 0.0), residual))
-    below.copy_(torch.where(running, run + ahead, below))
-    iterations.copy_(torch.where(running, count + ahead + skipped, iterations))
-    blocks.add_(running)
-    period.copy_(torch.where(running & came_back, length, period))
-    renew.copy_(torch.where(running, power_of_two, renew))
-    anchored.copy_(torch.where(running & (power_of_two | came_back), count, anchored))
-    status.copy_(torch.where(running, verdict, status))
+    state.residual.copy_(torch.where(running, mse.masked_fill(ahead > 0, 0.0), state.residual))
+    state.below.copy_(torch.where(running, run + ahead, state.below))
+    state.iterations.copy_(torch.where(running, count + ahead + skipped, state.iterations))
+    state.blocks.add_(running)
+    state.period.copy_(torch.where(running & came_back, length, state.period))
+    state.renew.copy_(torch.where(running, power_of_two, state.renew))
+    state.anchored.copy_(torch.where(running & (power_of_two | came_back), count, state.anchored))
+    state.status.copy_(torch.where(running, verdict, state.status))
 
 
-def next_input(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+def next_input(state: SplitState, v: Tensor) -> Tensor:
     """Θ ? (y + s + (g−1)v)/(1+g) : v, of an ADMM iteration."""
-    _, c, weight = _columns(coefficients)
-    return torch.where(mask, (y + s + c * v) * weight, v)
+    _, c, weight = _columns(state)
+    return torch.where(state.mask, (state.y + state.s + c * v) * weight, v)
 
 
-def output(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
+def output(state: SplitState, v: Tensor) -> Tensor:
     """ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s, the estimate of the image."""
-    g, _, weight = _columns(coefficients)
-    w = 2 * v - s
-    return torch.where(mask, (y + g * w) * weight, w)
+    g, _, weight = _columns(state)
+    w = 2 * v - state.s
+    return torch.where(state.mask, (state.y + g * w) * weight, w)
 
 
-def kept_entries(x: Tensor, y: Tensor) -> Tensor:
+def estimate_mask(x: Tensor, y: Tensor) -> Tensor:
     """The mask estimated from x: (20), and its mirror image where y < 0; a NaN counts as kept."""
     return ~((x > (2 * y).clamp(min=0)) | (x < (2 * y).clamp(max=0)))
 
 
-def _first_input(y: Tensor, mask: Tensor, coefficients: Tensor) -> Tensor:
-    _, _, weight = _columns(coefficients)
-    return (y * weight).masked_fill_(~mask, 0.0)
+def _replace_mask(state: AdmmState, running: Tensor) -> None:
+    mask, anchor = state.mask, state.anchor
+    anchor.copy_(torch.where((running & state.renew)[:, None], mask, anchor))
+    kept = torch.where(running[:, None], estimate_mask(state.x, state.y), mask)
+    state.settled.copy_(torch.where(running, (kept == mask).all(dim=1), state.settled))
+    state.recurs.copy_(torch.where(running, (kept == anchor).all(dim=1), state.recurs))
+    mask.copy_(kept)
 
 
-def _columns(coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _first_input(state: SplitState) -> Tensor:
+    _, _, weight = _columns(state)
+    return (state.y * weight).masked_fill_(~state.mask, 0.0)
+
+
+def _columns(state: SplitState) -> tuple[Tensor, Tensor, Tensor]:
     """g, g − 1 and 1/(1+g), each [rows, 1]."""
-    g, c, weight = coefficients.split(1, dim=1)
+    g, c, weight = state.coefficients.split(1, dim=1)
     return g, c, weight

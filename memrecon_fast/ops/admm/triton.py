@@ -11,44 +11,30 @@ same in every run and every batch, within one unit in the last place of `plain`.
 Kernels are compiled when they are first used: `start` and `step` for each d, and for rows · d a multiple of 4, of 2 or
 of 1; `close` and `advance` for d a multiple of 4, of 2 or of 1, for each size of a row's block of threads, and for each
 value of `estimate_mask`. Nothing else makes a new one: what ran once can be captured in a CUDA graph.
-
-If the environment variable TRITON_INTERPRET is 1 when this module is imported, Triton's interpreter runs the kernels on
-the CPU instead.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import math
-from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from memrecon_fast import results
-from memrecon_fast.ops.checks import check_buffers
-
-MAX_PIXELS = 2**30
-"""In a row: a pixel's position in its row is a 32-bit integer."""
-INTERPRETED = bool(triton.knobs.runtime.interpret)
-DEVICE_TYPE = "cpu" if INTERPRETED else "cuda"
-ALIGNMENT = 16
-"""Of the buffers with pixels, in bytes: what is moved at once."""
-
-# Each thread has four neighbouring pixels: 128 bits of float32 and 32 of the mask. With more, Triton would give the
-# mask to other threads than the images, and shuffle it through shared memory. Latency is hidden by many threads
-# instead: the kernels take few enough registers to fill a multiprocessor with them.
-PIXELS_PER_WARP = 4 * 32
-FLAT_WARPS = 4
-MAX_ROW_WARPS = 16  # of the one block of threads that a row has: a few rows, too, should keep the memory busy
-_MAX_ROW_REGISTERS = {4: 64, 2: 80, 1: 80}  # of a thread: two blocks of 64 fill a multiprocessor; with more, one fits
-JUDGE_ROWS = 32  # to one warp
-
-OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
-"""Of every kernel. Without the first a product and a sum may become one fused operation, which rounds once."""
+from memrecon_fast.ops.admm import (
+    ADVANCE,
+    CLOSE,
+    MEAN_SQUARES,
+    START,
+    STEP,
+    STOP,
+    AdmmState,
+    IterationState,
+    Pairs,
+    SplitState,
+)
+from memrecon_fast.ops.launch import ROWS_PER_WARP, arguments, launch, launch_flat, launch_rows, not_aligned, share_of
 
 RUNNING = tl.constexpr(results.RUNNING)
 CONVERGED = tl.constexpr(int(results.Status.CONVERGED))
@@ -56,103 +42,45 @@ MAX_ITERATIONS = tl.constexpr(int(results.Status.MAX_ITERATIONS))
 STALLED = tl.constexpr(int(results.Status.STALLED))
 DIVERGED = tl.constexpr(int(results.Status.DIVERGED))
 
-PER_ROW = [
-    *("coefficients", "residual", "settled", "recurs", "renew", "status"),
-    *("iterations", "blocks", "below", "anchored", "period"),
-]
-"""These are read number by number: how they are aligned must not make a new kernel. All others are [rows, d]."""
+_PER_ROW = not_aligned(AdmmState)
 
 
-def start(s: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
+def start(state: SplitState) -> None:
     """`plain.start`."""
-    _, d = check("s", s=s, y=y, mask=mask, coefficients=coefficients)
-    _launch_flat(_start, d, s, y, mask, coefficients)
+    launch_flat(_start, state.rows, state.d, arguments(state, START))
 
 
-def step(s: Tensor, v: Tensor, y: Tensor, mask: Tensor, coefficients: Tensor) -> None:
+def step(state: SplitState, v: Tensor) -> None:
     """`plain.step`."""
-    _, d = check("s", s=s, v=v, y=y, mask=mask, coefficients=coefficients)
-    _launch_flat(_step, d, s, v, y, mask, coefficients)
+    launch_flat(_step, state.rows, state.d, arguments(state, STEP, v))
 
 
-def close(
-    s: Tensor,
-    v: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    anchor: Tensor,
-    x: Tensor,
-    residual: Tensor,
-    settled: Tensor,
-    recurs: Tensor,
-    renew: Tensor,
-    status: Tensor,
-    coefficients: Tensor,
-    estimate_mask: bool,
-) -> None:
+def close(state: AdmmState, v: Tensor, *, estimate_mask: bool) -> None:
     """`plain.close`."""
-    rows, d = check(
-        *("s", "mask", "anchor", "x", "residual", "settled", "recurs"),
-        s=s,
-        v=v,
-        y=y,
-        mask=mask,
-        anchor=anchor,
-        x=x,
-        residual=residual,
-        settled=settled,
-        recurs=recurs,
-        renew=renew,
-        status=status,
-        coefficients=coefficients,
-    )
-    buffers = (s, v, y, mask, anchor, x, residual, settled, recurs, renew, status, coefficients)
-    launch_rows(_close, rows, d, *buffers, share_of(d), ESTIMATE_MASK=bool(estimate_mask))
+    buffers = arguments(state, CLOSE, v)
+    launch_rows(_close, state.rows, state.d, *buffers, share_of(state.d), ESTIMATE_MASK=bool(estimate_mask))
 
 
-def advance(x: Tensor, v: Tensor, residual: Tensor, status: Tensor) -> None:
+def advance(state: IterationState, v: Tensor) -> None:
     """`plain.advance`."""
-    rows, d = check("x", "residual", x=x, v=v, residual=residual, status=status)
-    launch_rows(_advance, rows, d, x, v, residual, status, share_of(d))
+    launch_rows(_advance, state.rows, state.d, *arguments(state, ADVANCE, v), share_of(state.d))
 
 
-def judge(
-    residual: Tensor,
-    settled: Tensor,
-    recurs: Tensor,
-    renew: Tensor,
-    iterations: Tensor,
-    blocks: Tensor,
-    below: Tensor,
-    anchored: Tensor,
-    period: Tensor,
-    status: Tensor,
-    tolerance: float,
-    patience: int,
-    limit: int,
-    first_comparison: int,
-) -> None:
-    """`plain.judge`."""
-    rows, _ = check(
-        *("residual", "renew", "iterations", "blocks", "below", "anchored", "period", "status"),
-        residual=residual,
-        settled=settled,
-        recurs=recurs,
-        renew=renew,
-        iterations=iterations,
-        blocks=blocks,
-        below=below,
-        anchored=anchored,
-        period=period,
-        status=status,
-    )
-    buffers = (residual, settled, recurs, renew, iterations, blocks, below, anchored, period, status)
+def mean_squares(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """`plain.mean_squares`."""
+    pairs = Pairs(a, b, out)
+    launch_rows(_mean_squares, pairs.rows, pairs.d, *arguments(pairs, MEAN_SQUARES), share_of(pairs.d))
+
+
+def stop(state: IterationState, *, tolerance: float, patience: int, limit: int, first_comparison: int) -> None:
+    """`plain.stop`."""
     # As torch rounds it to compare it with a float32: the interpreter would not.
-    numbers = (ctypes.c_float(tolerance).value, patience, limit, first_comparison)
-    launch(_judge, triton.cdiv(rows, JUDGE_ROWS), *buffers, *numbers, rows, BLOCK=JUDGE_ROWS, num_warps=1)
+    numbers = (ctypes.c_float(tolerance).value, patience, limit, first_comparison, state.rows)
+    programs = triton.cdiv(state.rows, ROWS_PER_WARP)
+    launch(_stop, programs, *arguments(state, STOP), *numbers, BLOCK=ROWS_PER_WARP, num_warps=1)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _start(
     s: tl.tensor,
     y: tl.tensor,
@@ -172,7 +100,7 @@ def _start(
     tl.store(s + first + lane, tl.where(kept, image * weight, 0.0), mask=inside)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _step(
     s: tl.tensor,
     v: tl.tensor,
@@ -197,7 +125,7 @@ def _step(
     tl.store(s + first + lane, next_input(entered, left, image, kept, c, weight), mask=inside)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _close(
     s: tl.tensor,
     v: tl.tensor,
@@ -241,14 +169,14 @@ def _close(
         total += difference * difference
         tl.store(x + here + lane, xi, mask=inside)
         if ESTIMATE_MASK:
-            erased = is_erased(xi, image)
+            erased = ~estimate_mask(xi, image)
             then = kept
             if renewed:
                 tl.store(anchor + here + lane, kept, mask=inside)
             else:
                 then = tl.load(anchor + here + lane, mask=inside, other=False)
             differs |= tl.where(inside & (erased == kept), 1, 0) | tl.where(inside & (erased == then), 2, 0)
-            kept = ~erased
+            kept = estimate_mask(xi, image)
             tl.store(mask + here + lane, kept, mask=inside)
         tl.store(s + here + lane, tl.where(kept, image * weight, 0.0), mask=inside)
     tl.store(residual + row, (tl.sum(total, axis=0) * share).to(tl.float32))
@@ -256,7 +184,7 @@ def _close(
     tl.store(recurs + row, (tl.sum(differs & 2, axis=0) == 0) if ESTIMATE_MASK else False)
 
 
-@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=PER_ROW)
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
 def _advance(
     x: tl.tensor,
     v: tl.tensor,
@@ -283,11 +211,34 @@ def _advance(
     tl.store(residual + row, (tl.sum(total, axis=0) * share).to(tl.float32))
 
 
+@triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=["out"])
+def _mean_squares(
+    a: tl.tensor,
+    b: tl.tensor,
+    out: tl.tensor,
+    share: tl.float64,
+    units: tl.int32,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
+    d = units * UNIT
+    lane = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, d, BLOCK):
+        here = row * d + first
+        inside = lane < d - first
+        left = tl.load(a + here + lane, mask=inside, other=0.0)
+        difference = (left - tl.load(b + here + lane, mask=inside, other=0.0)).to(tl.float64)
+        total += difference * difference
+    tl.store(out + row, (tl.sum(total, axis=0) * share).to(tl.float32))
+
+
 @triton.jit(
     do_not_specialize=["tolerance", "patience", "limit", "first_comparison", "rows"],
-    do_not_specialize_on_alignment=PER_ROW,
+    do_not_specialize_on_alignment=_PER_ROW,
 )
-def _judge(
+def _stop(
     residual: tl.tensor,
     settled: tl.tensor,
     recurs: tl.tensor,
@@ -350,10 +301,10 @@ def output(s: tl.tensor, v: tl.tensor, y: tl.tensor, kept: tl.tensor, g: tl.tens
 
 
 @triton.jit
-def is_erased(x: tl.tensor, y: tl.tensor) -> tl.tensor:
-    """Not `plain.kept_entries`. Comparisons and selections, no maximum: a NaN makes them all false."""
+def estimate_mask(x: tl.tensor, y: tl.tensor) -> tl.tensor:
+    """`plain.estimate_mask`. Comparisons and selections, no maximum: a NaN makes them all false, and counts as kept."""
     double = 2.0 * y
-    return (x > tl.where(double < 0.0, 0.0, double)) | (x < tl.where(double > 0.0, 0.0, double))
+    return ~((x > tl.where(double < 0.0, 0.0, double)) | (x < tl.where(double > 0.0, 0.0, double)))
 
 
 @triton.jit
@@ -362,58 +313,3 @@ def _coefficients_of_pixels(coefficients: tl.tensor, first: tl.tensor, lane: tl.
     row = first // D
     rows_on = ((first - row * D).to(tl.int32) + lane) // D
     return coefficients + 3 * row + 3 * rows_on
-
-
-def check(*written: str, **buffers: Tensor) -> tuple[int, int]:
-    """Rows and d, if the kernels may have these buffers; raises as `check_buffers`."""
-    _, rows, d = check_buffers(written, DEVICE_TYPE, ALIGNMENT, **buffers)
-    if max(rows, d) > MAX_PIXELS:
-        raise ValueError(f"there must be at most {MAX_PIXELS} rows, and pixels in a row; not {rows} of {d}")
-    return rows, d
-
-
-def _launch_flat(kernel: Any, d: int, *buffers: Tensor) -> None:
-    n = buffers[0].numel()
-    unit = unit_of(n)
-    block = FLAT_WARPS * PIXELS_PER_WARP
-    launch(kernel, triton.cdiv(n, block), *buffers, n // unit, UNIT=unit, D=d, BLOCK=block, num_warps=FLAT_WARPS)
-
-
-def launch_rows(
-    kernel: Any,
-    rows: int,
-    d: int,
-    *arguments: Any,
-    most_warps: int = MAX_ROW_WARPS,
-    registers: int | None = None,
-    **constants: int,
-) -> None:
-    """Run `kernel` with a block of threads for each row; a thread may have so many `registers`."""
-    unit = unit_of(d)
-    warps = min(triton.next_power_of_2(max(triton.cdiv(d, PIXELS_PER_WARP), 1)), most_warps)
-    block = warps * PIXELS_PER_WARP
-    constants |= {"UNIT": unit, "BLOCK": block, "num_warps": warps, "maxnreg": registers or _MAX_ROW_REGISTERS[unit]}
-    launch(kernel, rows, *arguments, d // unit, **constants)
-
-
-def share_of(d: int) -> float:
-    """That of a pixel in a mean."""
-    return 1 / d if d else math.nan
-
-
-def unit_of(pixels: int) -> int:
-    """What the compiler is told `pixels` to be a multiple of, for it to move so many pixels at once."""
-    return 4 if pixels % 4 == 0 else 2 if pixels % 2 == 0 else 1
-
-
-def launch(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
-    """Run so many programs of `kernel` on the device of its first argument."""
-    if programs == 0:
-        return
-    device = arguments[0].device
-    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        _run(kernel, programs, *arguments, **configuration, **OPTIONS)
-
-
-def _run(kernel: Any, programs: int, *arguments: Any, **configuration: Any) -> None:
-    kernel[(programs,)](*arguments, **configuration)  # tests put here what compiles and does not run

@@ -1,101 +1,88 @@
-"""The functions of the accelerated solver: `plain` (torch, any device), `cpu` (C++) and `triton` (GPUs)."""
+"""The operations of the accelerated solver: `plain` (torch, any device), C++ (`ops/cpp.py`) and `triton`.
+
+What the slots hold beside ADMM's own is described here.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import Protocol, cast
+import dataclasses
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
-_MODULES = {
-    "torch": "memrecon_fast.ops.anderson.plain",
-    "cpp": "memrecon_fast.ops.anderson.cpp",
-    "triton": "memrecon_fast.ops.anderson.triton",
-}
+from memrecon_fast.ops.admm import SplitState
+from memrecon_fast.ops.state import Order, per_row, pixels, place
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AndersonState(SplitState):
+    """18 + 8q bytes per pixel. The last q = memory + 1 evaluations are kept in a ring."""
+
+    steps: Tensor = per_row(torch.float32, "q", "d")
+    """G(s_i), where ADMM would go on from evaluation i."""
+    residuals: Tensor = per_row(torch.float32, "q", "d")
+    """r_i = G(s_i) − s_i."""
+    gram: Tensor = per_row(torch.float64, "q", "q")
+    """The dot products of the residuals."""
+    weights: Tensor = per_row(torch.float32, "q")
+    """Of the differences of the steps to that at `base`."""
+    head: Tensor = place()
+    """Of the newest evaluation, or of the next one."""
+    filled: Tensor = per_row(torch.int32)
+    """How many evaluations before that one the extrapolation may use, in [0, q)."""
+    base: Tensor = place()
+    """Of the evaluation whose step is the next s, but for the weights."""
+    extrapolated: Tensor = per_row(torch.bool)
+    """s is no plain step."""
+    accepted: Tensor = per_row(torch.int32)
+    """Accepted extrapolations: the residual did not grow."""
+    rejected: Tensor = per_row(torch.int32)
+    """Rejected extrapolations."""
+    best: Tensor = pixels()
+    """The estimate with the lowest score so far."""
+    best_mask: Tensor = pixels(torch.bool)
+    """The mask that was estimated from it."""
+    best_score: Tensor = per_row()
+    """Its score."""
+    score: Tensor = per_row()
+    """Of the last estimate: ‖v − x‖²/d, which is the primal residual of ADMM, and the misfit to the degraded image."""
+    milestone: Tensor = per_row()
+    """The score of the last estimate that was progress, infinite before."""
+    stalled: Tensor = per_row(torch.int32)
+    """Estimates running that were no progress."""
+    changed: Tensor = per_row(torch.bool)
+    """The last estimate of the mask differs from the one before."""
+    held: Tensor = per_row(torch.int32)
+    """Estimates of the mask running that changed nothing."""
+    mask_changes: Tensor = per_row(torch.int32)
+    """Estimates of the mask that changed it."""
+
+
+MEASURE = Order("s v y mask steps! residuals! gram! head filled status coefficients")
+ESTIMATE = Order("s v y mask! x! best! best_mask! residual! score! best_score! changed! status coefficients")
+STOP = Order(
+    "residual! score milestone! changed gram head filled! extrapolated! "
+    "held! stalled! mask_changes! iterations! below! status!"
+)
+WEIGH = Order("gram head! filled! extrapolated! base! weights! held accepted! rejected! status")
+MIX = Order("s! steps base weights status")
 
 
 class Anderson(Protocol):
-    """What every implementation offers; `plain` says what each function does, and what the buffers are."""
+    """What every implementation offers; `plain` says what each function does."""
 
-    def measure(
-        self,
-        s: Tensor,
-        v: Tensor,
-        y: Tensor,
-        mask: Tensor,
-        steps: Tensor,
-        residuals: Tensor,
-        gram: Tensor,
-        head: Tensor,
-        filled: Tensor,
-        status: Tensor,
-        coefficients: Tensor,
-    ) -> None:
+    def measure(self, state: AndersonState, v: Tensor) -> None:
         """One more evaluation into the ring."""
 
-    def estimate(
-        self,
-        s: Tensor,
-        v: Tensor,
-        y: Tensor,
-        mask: Tensor,
-        x: Tensor,
-        best: Tensor,
-        best_mask: Tensor,
-        residual: Tensor,
-        score: Tensor,
-        best_score: Tensor,
-        changed: Tensor,
-        status: Tensor,
-        coefficients: Tensor,
-        estimate_mask: bool,
-    ) -> None:
+    def estimate(self, state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
         """Estimates of the image and the mask."""
 
-    def assess(
-        self,
-        residual: Tensor,
-        score: Tensor,
-        milestone: Tensor,
-        changed: Tensor,
-        gram: Tensor,
-        head: Tensor,
-        filled: Tensor,
-        extrapolated: Tensor,
-        held: Tensor,
-        stalled: Tensor,
-        mask_changes: Tensor,
-        iterations: Tensor,
-        below: Tensor,
-        status: Tensor,
-        tolerance: float,
-        patience: int,
-        stall: int,
-        limit: int,
-        size: int,
-    ) -> None:
+    def stop(self, state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
         """Count one more estimate, and say which images are done."""
 
-    def weigh(
-        self,
-        gram: Tensor,
-        head: Tensor,
-        filled: Tensor,
-        extrapolated: Tensor,
-        base: Tensor,
-        weights: Tensor,
-        held: Tensor,
-        accepted: Tensor,
-        rejected: Tensor,
-        status: Tensor,
-        settle: int,
-    ) -> None:
+    def weigh(self, state: AndersonState, *, settle: int) -> None:
         """Decide how the image goes on."""
 
-    def mix(self, s: Tensor, steps: Tensor, base: Tensor, weights: Tensor, status: Tensor) -> None:
+    def mix(self, state: AndersonState) -> None:
         """The next input of f."""
-
-
-def load(backend: str) -> Anderson:
-    """The functions of a backend that `ops.choose` found to be available."""
-    return cast(Anderson, importlib.import_module(_MODULES[backend]))

@@ -1,7 +1,7 @@
 """Anderson-accelerated ADMM, state kept while the mask is re-estimated, in plain torch: the truth for one step.
 
-`ops/admm/plain.py` says what s, v, y, mask and the coefficients are, and what one ADMM iteration makes of them: G(s). A
-solution is a fixed point of G. Type-II Anderson acceleration looks for it in the affine span of the last evaluations:
+`ops/admm/plain.py` says what one ADMM iteration makes of s and v = f(s): G(s). A solution is a fixed point of G.
+Type-II Anderson acceleration looks for it in the affine span of the last evaluations:
 
     r_i = G(s_i) − s_i                                   the residual of evaluation i
     s ← G(s_k) − Σ_j α_j (G(s_j+1) − G(s_j)),            with the α that minimise ‖r_k − Σ_j α_j (r_j+1 − r_j)‖²
@@ -10,30 +10,9 @@ The sums run over the last evaluations that are known of, at most q − 1 differ
 are kept in a ring, with the dot products of all residuals: nothing is copied when a new one comes. The system of
 normal equations is solved in float64 by a Cholesky decomposition, with a ridge relative to its trace.
 
-One evaluation is `measure`, `weigh`, `mix`. When the mask is to be estimated, `estimate` and `assess` come between the
-first two. State of a slot is one row of each buffer, beside those of `ops/admm/plain.py`:
-
-    steps, residuals       float32 [rows, q, d]: G(s_i) and r_i of the last q evaluations, in a ring
-    gram                   float64 [rows, q, q]: the dot products of the residuals
-    head                   int32   [rows]: the place in the ring of the newest evaluation, or of the next one, in [0, q)
-    filled                 int32   [rows]: how many evaluations before that one the extrapolation may use, in [0, q)
-    extrapolated           bool    [rows]: s is no plain step
-    base                   int32   [rows]: the evaluation whose step is the next s, but for the weights, in [0, q)
-    weights                float32 [rows, q]: of the differences to that step
-    best                   float32 [rows, d]: the estimate with the lowest score so far
-    best_mask              bool    [rows, d]: the mask that was estimated from it
-    score, best_score      float32 [rows]: of the last estimate, and of the best one: ‖v − x‖²/d, which is the primal
-                           residual of ADMM, and the misfit to the degraded image
-    changed                bool    [rows]: the last estimate of the mask differs from the one before
-    milestone              float32 [rows]: the score of the last estimate that was progress, infinite before
-    stalled                int32   [rows]: estimates running that were none
-    held                   int32   [rows]: estimates of the mask running that changed nothing
-    accepted, rejected     int32   [rows]: extrapolations that were gone on from, and that were not
-    mask_changes           int32   [rows]: estimates of the mask that changed it
-    below, iterations      int32   [rows]: comparisons running that were passed; estimates made
-    status                 int8    [rows]: RUNNING or a `Status`
-
-Rows that are not RUNNING stay as they are.
+One evaluation is `measure`, `weigh`, `mix`. When the mask is to be estimated, `estimate` and `stop` come between the
+first two. State of a slot is one row of the buffers of `AndersonState`, which says what they are. Rows that are not
+RUNNING stay as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +20,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops.admm.plain import kept_entries, next_input, output
+from memrecon_fast.ops.admm import plain as admm
+from memrecon_fast.ops.anderson import AndersonState
 from memrecon_fast.results import RUNNING, Status
 from memrecon_fast.settings import PROGRESS
 
@@ -49,148 +29,89 @@ RIDGE = 1e-8
 """Relative to the trace of the Gram matrix of the differences; an absolute one would break near the solution."""
 
 
-def measure(
-    s: Tensor,
-    v: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    steps: Tensor,
-    residuals: Tensor,
-    gram: Tensor,
-    head: Tensor,
-    filled: Tensor,
-    status: Tensor,
-    coefficients: Tensor,
-) -> None:
+def measure(state: AndersonState, v: Tensor) -> None:
     """One more evaluation, v = f(s), into the ring at `head`: its step, its residual, and the dot products of that.
 
     The products are summed in float64; those with residuals that are not among the last `filled` ones become 0.
     """
-    step = next_input(s, v, y, mask, coefficients)
-    residual = step - s
-    running = status == RUNNING
-    here = _one_hot(head, gram.shape[1]) & running[:, None]
-    steps.copy_(torch.where(here[:, :, None], step[:, None], steps))
-    residuals.copy_(torch.where(here[:, :, None], residual[:, None], residuals))
-    products = (residuals.double() * residual.double()[:, None]).sum(dim=2)
-    age = _ages(head, gram.shape[1])
-    products = products.masked_fill(age > filled[:, None], 0.0)
-    gram.copy_(torch.where(here[:, :, None], products[:, None], gram))
-    gram.copy_(torch.where(here[:, None, :], products[:, :, None], gram))
+    step = admm.next_input(state, v)
+    residual = step - state.s
+    running = state.status == RUNNING
+    here = _one_hot(state.head, state.gram.shape[1]) & running[:, None]
+    state.steps.copy_(torch.where(here[:, :, None], step[:, None], state.steps))
+    state.residuals.copy_(torch.where(here[:, :, None], residual[:, None], state.residuals))
+    products = (state.residuals.double() * residual.double()[:, None]).sum(dim=2)
+    age = _ages(state.head, state.gram.shape[1])
+    products = products.masked_fill(age > state.filled[:, None], 0.0)
+    state.gram.copy_(torch.where(here[:, :, None], products[:, None], state.gram))
+    state.gram.copy_(torch.where(here[:, None, :], products[:, :, None], state.gram))
 
 
-def estimate(
-    s: Tensor,
-    v: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    x: Tensor,
-    best: Tensor,
-    best_mask: Tensor,
-    residual: Tensor,
-    score: Tensor,
-    best_score: Tensor,
-    changed: Tensor,
-    status: Tensor,
-    coefficients: Tensor,
-    estimate_mask: bool,
-) -> None:
+def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     """The estimate ξ of the image and, if `estimate_mask`, that of the mask, (20).
 
     residual ← mean((ξ − x)²) per row, x ← ξ. score ← mean((v − ξ)²) + misfit, where the misfit is the mean of (y − ξ)²
     over the kept entries and, where the mask is estimated, of y² over the erased ones: the data term of (5). Squares
     are summed in float64. Where the score is below the best one, best, best_mask and best_score become these.
     """
-    running = status == RUNNING
-    xi = output(s, v, y, mask, coefficients)
+    running = state.status == RUNNING
+    xi = admm.output(state, v)
     if estimate_mask:
-        kept = torch.where(running[:, None], kept_entries(xi, y), mask)
-        changed.copy_(torch.where(running, (kept != mask).any(dim=1), changed))
-        mask.copy_(kept)
-        misfit = torch.where(mask, y - xi, y)
+        kept = torch.where(running[:, None], admm.estimate_mask(xi, state.y), state.mask)
+        state.changed.copy_(torch.where(running, (kept != state.mask).any(dim=1), state.changed))
+        state.mask.copy_(kept)
+        misfit = torch.where(state.mask, state.y - xi, state.y)
     else:
-        changed.masked_fill_(running, False)
-        misfit = (y - xi).masked_fill(~mask, 0.0)
+        state.changed.masked_fill_(running, False)
+        misfit = (state.y - xi).masked_fill(~state.mask, 0.0)
     size = xi.shape[1]
-    squares = (xi - x).double().square().sum(dim=1)
-    residual.copy_(torch.where(running, squares / size, residual))
+    squares = (xi - state.x).double().square().sum(dim=1)
+    state.residual.copy_(torch.where(running, squares / size, state.residual))
     total = ((v - xi).double().square() + misfit.double().square()).sum(dim=1)
-    score.copy_(torch.where(running, total / size, score))
-    x.copy_(torch.where(running[:, None], xi, x))
-    better = running & (score < best_score)
-    best.copy_(torch.where(better[:, None], x, best))
-    best_mask.copy_(torch.where(better[:, None], mask, best_mask))
-    best_score.copy_(torch.where(better, score, best_score))
+    state.score.copy_(torch.where(running, total / size, state.score))
+    state.x.copy_(torch.where(running[:, None], xi, state.x))
+    better = running & (state.score < state.best_score)
+    state.best.copy_(torch.where(better[:, None], state.x, state.best))
+    state.best_mask.copy_(torch.where(better[:, None], state.mask, state.best_mask))
+    state.best_score.copy_(torch.where(better, state.score, state.best_score))
 
 
-def assess(
-    residual: Tensor,
-    score: Tensor,
-    milestone: Tensor,
-    changed: Tensor,
-    gram: Tensor,
-    head: Tensor,
-    filled: Tensor,
-    extrapolated: Tensor,
-    held: Tensor,
-    stalled: Tensor,
-    mask_changes: Tensor,
-    iterations: Tensor,
-    below: Tensor,
-    status: Tensor,
-    tolerance: float,
-    patience: int,
-    stall: int,
-    limit: int,
-    size: int,
-) -> None:
+def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
     """Count one more estimate, and say which images are done.
 
     A comparison is passed where the MSE to the estimate before (`residual`), and the fixed-point residual ‖r‖²/d of the
-    evaluation at `head` (d = `size`), are below the tolerance. The first estimate has none before it: its `residual`
+    evaluation at `head`, are below the tolerance. The first estimate has none before it: its `residual`
     becomes NaN. `PROGRESS` says what progress is; after `stall` estimates without it the image is given up. Where the
-    mask changed, what was evaluated before is forgotten; the step of this evaluation, made under the mask before, is
-    gone on from.
+    mask changed, what was evaluated before is forgotten; the image goes on with the step of this evaluation, which was
+    made under the mask before.
     """
-    running = status == RUNNING
-    finite = residual.isfinite()
-    count = iterations + 1
-    mse = residual.masked_fill(count < 2, torch.nan)
-    newest = _at(torch.diagonal(gram, dim1=1, dim2=2), head)
-    run = (below + 1).masked_fill(~((mse < tolerance) & (newest < tolerance * size)), 0)
-    progress = score < PROGRESS * milestone
-    without = (stalled + 1).masked_fill(progress, 0)
-    verdict = torch.full_like(status, RUNNING)
+    running = state.status == RUNNING
+    finite = state.residual.isfinite()
+    count = state.iterations + 1
+    mse = state.residual.masked_fill(count < 2, torch.nan)
+    newest = _at(torch.diagonal(state.gram, dim1=1, dim2=2), state.head)
+    run = (state.below + 1).masked_fill(~((mse < tolerance) & (newest < tolerance * state.d)), 0)
+    progress = state.score < PROGRESS * state.milestone
+    without = (state.stalled + 1).masked_fill(progress, 0)
+    verdict = torch.full_like(state.status, RUNNING)
     verdict.masked_fill_(without >= stall, int(Status.STALLED))
     verdict.masked_fill_(count >= limit, int(Status.MAX_ITERATIONS))
     verdict.masked_fill_(run >= patience, int(Status.CONVERGED))
     verdict.masked_fill_(~finite, int(Status.DIVERGED))
-    lost = running & changed
-    residual.copy_(torch.where(running, mse, residual))
-    milestone.copy_(torch.where(running & progress, score, milestone))
-    stalled.copy_(torch.where(running, without, stalled))
-    filled.masked_fill_(lost, 0)
-    extrapolated.masked_fill_(lost, False)
-    held.copy_(torch.where(running, (held + 1).masked_fill(changed, 0), held))
-    mask_changes.add_(lost)
-    iterations.add_(running)
-    below.copy_(torch.where(running, run, below))
-    status.copy_(torch.where(running, verdict, status))
+    lost = running & state.changed
+    state.residual.copy_(torch.where(running, mse, state.residual))
+    state.milestone.copy_(torch.where(running & progress, state.score, state.milestone))
+    state.stalled.copy_(torch.where(running, without, state.stalled))
+    state.filled.masked_fill_(lost, 0)
+    state.extrapolated.masked_fill_(lost, False)
+    state.held.copy_(torch.where(running, (state.held + 1).masked_fill(state.changed, 0), state.held))
+    state.mask_changes.add_(lost)
+    state.iterations.add_(running)
+    state.below.copy_(torch.where(running, run, state.below))
+    state.status.copy_(torch.where(running, verdict, state.status))
 
 
-def weigh(
-    gram: Tensor,
-    head: Tensor,
-    filled: Tensor,
-    extrapolated: Tensor,
-    base: Tensor,
-    weights: Tensor,
-    held: Tensor,
-    accepted: Tensor,
-    rejected: Tensor,
-    status: Tensor,
-    settle: int,
-) -> None:
+def weigh(state: AndersonState, *, settle: int) -> None:
     """Decide how the image goes on from the evaluation at `head`, and move on to the next place in the ring.
 
     rejected    the residual of an extrapolation is NaN, or larger than that of the evaluation before: go on with the
@@ -198,22 +119,24 @@ def weigh(
     extrapolate where the mask has held for `settle` estimates, and the system can be solved
     plain       elsewhere; what is evaluated before the mask has held is not remembered
     """
-    rows, places = gram.shape[:2]
-    running = status == RUNNING
-    squares = torch.diagonal(gram, dim1=1, dim2=2)
-    before = (head - 1) % places
-    newest = _at(squares, head)
-    grew = extrapolated & ~(newest <= _at(squares, before))
-    settled = held >= settle
-    count = (filled + 1).clamp(max=places).masked_fill(~settled, 1).masked_fill(grew, 0)
+    rows, places = state.gram.shape[:2]
+    running = state.status == RUNNING
+    squares = torch.diagonal(state.gram, dim1=1, dim2=2)
+    before = (state.head - 1) % places
+    newest = _at(squares, state.head)
+    grew = state.extrapolated & ~(newest <= _at(squares, before))
+    settled = state.held >= settle
+    count = (state.filled + 1).clamp(max=places).masked_fill(~settled, 1).masked_fill(grew, 0)
 
-    order = (head[:, None] - torch.arange(places, device=head.device)) % places  # from the newest to the oldest
-    ordered = gram.gather(1, order[:, :, None].expand(rows, places, places).long())
+    order = (
+        state.head[:, None] - torch.arange(places, device=state.head.device)
+    ) % places  # from the newest to the oldest
+    ordered = state.gram.gather(1, order[:, :, None].expand(rows, places, places).long())
     ordered = ordered.gather(2, order[:, None, :].expand(rows, places, places).long())
     alphas, solved = _solve(ordered, count)
     solved &= settled & ~grew & (count >= 2)
     # s = G_0 − Σ α_j (G_j − G_j+1), written with the differences to G_0
-    shifts = torch.zeros(rows, places, dtype=torch.float64, device=gram.device)
+    shifts = torch.zeros(rows, places, dtype=torch.float64, device=state.gram.device)
     shifts[:, :-1] -= alphas
     shifts[:, 1:] += alphas
     shifts[:, 0] = 0.0
@@ -221,29 +144,29 @@ def weigh(
     placed = torch.zeros_like(shifts).scatter_(1, order.long(), shifts).float()
 
     moved = running[:, None]
-    weights.copy_(torch.where(moved, placed, weights))
-    base.copy_(torch.where(running, torch.where(grew, before, head), base))
-    rejected.add_(running & grew)
-    accepted.add_(running & extrapolated & ~grew)
-    extrapolated.copy_(torch.where(running, solved, extrapolated))
+    state.weights.copy_(torch.where(moved, placed, state.weights))
+    state.base.copy_(torch.where(running, torch.where(grew, before, state.head), state.base))
+    state.rejected.add_(running & grew)
+    state.accepted.add_(running & state.extrapolated & ~grew)
+    state.extrapolated.copy_(torch.where(running, solved, state.extrapolated))
     # the newest evaluation, too, is among those before the next one, which has the place after it
-    filled.copy_(torch.where(running, count.clamp(max=places - 1), filled))
-    head.copy_(torch.where(running, (head + 1) % places, head))
+    state.filled.copy_(torch.where(running, count.clamp(max=places - 1), state.filled))
+    state.head.copy_(torch.where(running, (state.head + 1) % places, state.head))
 
 
-def mix(s: Tensor, steps: Tensor, base: Tensor, weights: Tensor, status: Tensor) -> None:
+def mix(state: AndersonState) -> None:
     """The next input of f: s ← G_b + Σ_i w_i (G_i − G_b), in the order of the places in the ring, b = base.
 
     What has the weight 0 is not read: it may be anything.
     """
-    running = (status == RUNNING)[:, None]
-    places = steps.shape[1]
-    start = steps.gather(1, base.long()[:, None, None].expand(-1, 1, steps.shape[2]))[:, 0]
+    running = (state.status == RUNNING)[:, None]
+    places = state.steps.shape[1]
+    start = state.steps.gather(1, state.base.long()[:, None, None].expand(-1, 1, state.steps.shape[2]))[:, 0]
     total = start
     for place in range(places):
-        weight = weights[:, place, None]
-        total = torch.where(weight == 0, total, total + weight * (steps[:, place] - start))
-    s.copy_(torch.where(running, total, s))
+        weight = state.weights[:, place, None]
+        total = torch.where(weight == 0, total, total + weight * (state.steps[:, place] - start))
+    state.s.copy_(torch.where(running, total, state.s))
 
 
 def _solve(gram: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:

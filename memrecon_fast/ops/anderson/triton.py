@@ -2,7 +2,7 @@
 
 `measure` and `estimate` give each row a block of threads, `mix` gives it many, and all of them move 128 bits at once
 where d is a multiple of 4; elsewhere it is 64 bits for a multiple of 2, and 32. `weigh` gives each row a warp, or four
-for more than 17 places, and `assess` a thread. Of the ring, only the places that count are read. Where the score is a
+for more than 17 places, and `stop` a thread. Of the ring, only the places that count are read. Where the score is a
 new best, `estimate` reads x and the mask once more, to copy them.
 
 All is that of `plain`, bit for bit, given the same dot products: sums and products are rounded one by one
@@ -28,24 +28,26 @@ from torch import Tensor
 from memrecon_fast.ops.admm.triton import (
     CONVERGED,
     DIVERGED,
-    FLAT_WARPS,
-    JUDGE_ROWS,
     MAX_ITERATIONS,
-    MAX_ROW_WARPS,
-    PER_ROW,
-    PIXELS_PER_WARP,
     RUNNING,
     STALLED,
-    check,
-    is_erased,
-    launch,
-    launch_rows,
+    estimate_mask,
     next_input,
     output,
+)
+from memrecon_fast.ops.anderson import ESTIMATE, MEASURE, MIX, STOP, WEIGH, AndersonState, plain
+from memrecon_fast.ops.launch import (
+    FLAT_WARPS,
+    MAX_ROW_WARPS,
+    PIXELS_PER_WARP,
+    ROWS_PER_WARP,
+    arguments,
+    launch,
+    launch_rows,
+    not_aligned,
     share_of,
     unit_of,
 )
-from memrecon_fast.ops.anderson import plain
 from memrecon_fast.settings import PROGRESS
 
 # `measure` has one block to a multiprocessor, and all of its 65,536 registers: a thread has a load under way and a sum
@@ -58,174 +60,44 @@ _MEASURE = {
 _ENTRIES_PER_WARP = 8 * 32  # of the matrix in `weigh`
 _RIDGE = tl.constexpr(plain.RIDGE)
 _PROGRESS = tl.constexpr(PROGRESS)
-_PER_ROW = [
-    *PER_ROW,
-    *("gram", "head", "filled", "extrapolated", "base", "weights", "held", "accepted", "rejected", "mask_changes"),
-    *("changed", "score", "best_score", "milestone", "stalled"),
-]
+_PER_ROW = not_aligned(AndersonState)
 
 
-def measure(
-    s: Tensor,
-    v: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    steps: Tensor,
-    residuals: Tensor,
-    gram: Tensor,
-    head: Tensor,
-    filled: Tensor,
-    status: Tensor,
-    coefficients: Tensor,
-) -> None:
+def measure(state: AndersonState, v: Tensor) -> None:
     """`plain.measure`."""
-    rows, d = check(
-        *("steps", "residuals", "gram"),
-        s=s,
-        v=v,
-        y=y,
-        mask=mask,
-        steps=steps,
-        residuals=residuals,
-        gram=gram,
-        head=head,
-        filled=filled,
-        status=status,
-        coefficients=coefficients,
-    )
-    buffers = (s, v, y, mask, steps, residuals, gram, head, filled, status, coefficients)
-    places = gram.shape[1]
-    launch_rows(_measure, rows, d, *buffers, PLACES=places, **_MEASURE[places <= _FEW_PLACES])
+    buffers = arguments(state, MEASURE, v)
+    launch_rows(_measure, state.rows, state.d, *buffers, PLACES=state.places, **_MEASURE[state.places <= _FEW_PLACES])
 
 
-def estimate(
-    s: Tensor,
-    v: Tensor,
-    y: Tensor,
-    mask: Tensor,
-    x: Tensor,
-    best: Tensor,
-    best_mask: Tensor,
-    residual: Tensor,
-    score: Tensor,
-    best_score: Tensor,
-    changed: Tensor,
-    status: Tensor,
-    coefficients: Tensor,
-    estimate_mask: bool,
-) -> None:
+def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     """`plain.estimate`."""
-    rows, d = check(
-        *("mask", "x", "best", "best_mask", "residual", "score", "best_score", "changed"),
-        s=s,
-        v=v,
-        y=y,
-        mask=mask,
-        x=x,
-        best=best,
-        best_mask=best_mask,
-        residual=residual,
-        score=score,
-        best_score=best_score,
-        changed=changed,
-        status=status,
-        coefficients=coefficients,
-    )
-    buffers = (s, v, y, mask, x, best, best_mask, residual, score, best_score, changed, status, coefficients)
-    launch_rows(_estimate, rows, d, *buffers, share_of(d), ESTIMATE_MASK=bool(estimate_mask))
+    buffers = arguments(state, ESTIMATE, v)
+    launch_rows(_estimate, state.rows, state.d, *buffers, share_of(state.d), ESTIMATE_MASK=bool(estimate_mask))
 
 
-def assess(
-    residual: Tensor,
-    score: Tensor,
-    milestone: Tensor,
-    changed: Tensor,
-    gram: Tensor,
-    head: Tensor,
-    filled: Tensor,
-    extrapolated: Tensor,
-    held: Tensor,
-    stalled: Tensor,
-    mask_changes: Tensor,
-    iterations: Tensor,
-    below: Tensor,
-    status: Tensor,
-    tolerance: float,
-    patience: int,
-    stall: int,
-    limit: int,
-    size: int,
-) -> None:
-    """`plain.assess`."""
-    rows, _ = check(
-        *("residual", "milestone", "filled", "extrapolated", "held", "stalled", "mask_changes", "iterations"),
-        *("below", "status"),
-        residual=residual,
-        score=score,
-        milestone=milestone,
-        changed=changed,
-        gram=gram,
-        head=head,
-        filled=filled,
-        extrapolated=extrapolated,
-        held=held,
-        stalled=stalled,
-        mask_changes=mask_changes,
-        iterations=iterations,
-        below=below,
-        status=status,
-    )
-    buffers = (
-        *(residual, score, milestone, changed, gram, head, filled, extrapolated, held),
-        *(stalled, mask_changes, iterations, below, status),
-    )
+def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
+    """`plain.stop`."""
     # The first as torch rounds it to compare it with a float32: the interpreter would not.
-    numbers = (ctypes.c_float(tolerance).value, tolerance * size, patience, stall, limit, gram.shape[1], rows)
-    launch(_assess, triton.cdiv(rows, JUDGE_ROWS), *buffers, *numbers, BLOCK=JUDGE_ROWS, num_warps=1)
+    tolerances = (ctypes.c_float(tolerance).value, tolerance * state.d)
+    numbers = (*tolerances, patience, stall, limit, state.places, state.rows)
+    programs = triton.cdiv(state.rows, ROWS_PER_WARP)
+    launch(_stop, programs, *arguments(state, STOP), *numbers, BLOCK=ROWS_PER_WARP, num_warps=1)
 
 
-def weigh(
-    gram: Tensor,
-    head: Tensor,
-    filled: Tensor,
-    extrapolated: Tensor,
-    base: Tensor,
-    weights: Tensor,
-    held: Tensor,
-    accepted: Tensor,
-    rejected: Tensor,
-    status: Tensor,
-    settle: int,
-) -> None:
+def weigh(state: AndersonState, *, settle: int) -> None:
     """`plain.weigh`."""
-    rows, _ = check(
-        *("head", "filled", "extrapolated", "base", "weights", "accepted", "rejected"),
-        head=head,
-        gram=gram,
-        filled=filled,
-        extrapolated=extrapolated,
-        base=base,
-        weights=weights,
-        held=held,
-        accepted=accepted,
-        rejected=rejected,
-        status=status,
-    )
-    places = gram.shape[1]
-    buffers = (gram, head, filled, extrapolated, base, weights, held, accepted, rejected, status)
-    side = triton.next_power_of_2(max(places - 1, 1))
-    warps = max(side * side // _ENTRIES_PER_WARP, 1)
-    launch(_weigh, rows, *buffers, settle, PLACES=places, SIDE=side, num_warps=warps)
+    side = triton.next_power_of_2(max(state.places - 1, 1))
+    constants = {"PLACES": state.places, "SIDE": side, "num_warps": max(side * side // _ENTRIES_PER_WARP, 1)}
+    launch(_weigh, state.rows, *arguments(state, WEIGH), settle, **constants)
 
 
-def mix(s: Tensor, steps: Tensor, base: Tensor, weights: Tensor, status: Tensor) -> None:
+def mix(state: AndersonState) -> None:
     """`plain.mix`."""
-    rows, d = check("s", s=s, steps=steps, base=base, weights=weights, status=status)
-    unit = unit_of(d)
+    unit = unit_of(state.d)
     block = FLAT_WARPS * PIXELS_PER_WARP
-    blocks = triton.cdiv(d, block)
-    constants = {"UNIT": unit, "PLACES": steps.shape[1], "BLOCK": block, "num_warps": FLAT_WARPS}
-    launch(_mix, rows * blocks, s, steps, base, weights, status, blocks, d // unit, **constants)
+    blocks = triton.cdiv(state.d, block)
+    constants = {"UNIT": unit, "PLACES": state.places, "BLOCK": block, "num_warps": FLAT_WARPS}
+    launch(_mix, state.rows * blocks, *arguments(state, MIX), blocks, state.d // unit, **constants)
 
 
 @triton.jit(do_not_specialize=["units"], do_not_specialize_on_alignment=_PER_ROW)
@@ -327,9 +199,9 @@ def _estimate(
         xi = output(entered, left, image, kept, g, weight)
         tl.store(x + here + lane, xi, mask=inside)
         if ESTIMATE_MASK:
-            erased = is_erased(xi, image)
+            erased = ~estimate_mask(xi, image)
             differs |= tl.where(inside & (erased == kept), 1, 0)
-            kept = ~erased
+            kept = estimate_mask(xi, image)
             tl.store(mask + here + lane, kept, mask=inside)
             misfit = tl.where(kept, image - xi, image).to(tl.float64)
         else:
@@ -358,7 +230,7 @@ def _estimate(
     do_not_specialize=["tolerance", "squares", "patience", "stall", "limit", "places", "rows"],
     do_not_specialize_on_alignment=_PER_ROW,
 )
-def _assess(
+def _stop(
     residual: tl.tensor,
     score: tl.tensor,
     milestone: tl.tensor,

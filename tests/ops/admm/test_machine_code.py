@@ -12,21 +12,30 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.against_plain import CLOSE, CLOSE_ESTIMATING_MASK, OF_IMAGES, Buffers, launch, random_buffers
+from tests.helpers.against_plain import (
+    CLOSE_AS_IT_IS,
+    CLOSE_ESTIMATING_MASK,
+    MEAN_SQUARES,
+    OF_IMAGES,
+    Buffers,
+    launch,
+    random_buffers,
+)
 
 triton: Any = pytest.importorskip("triton", reason="Triton is not installed")
 if triton.knobs.runtime.interpret:
     pytest.skip("the interpreter makes no machine code", allow_module_level=True)
 ops: Any = pytest.importorskip("memrecon_fast.ops.admm.triton")
+OPTIONS: Any = pytest.importorskip("memrecon_fast.ops.launch").OPTIONS
 machine_code: Any = pytest.importorskip("tests.helpers.machine_code")
 
 WIDE = [(64, 784), (60, 3072), (2, 12288), (1, 196608), (3, 12)]
 ODD = [(16, 769), (8, 12289), (2, 70)]  # d is no multiple of 4, rows · d is
 NARROW = [(3, 769), (1, 12289), (5, 70), (1, 1)]
-JUDGE = ("judge", 1e-9, 3, 200, 2)
+STOP = ("stop", 1e-9, 3, 200, 2)
 # A multiprocessor has 65,536 registers and room for 2048 threads. With 32, `start` and `step` fill it: they are all
 # latency. With 64, it holds two rows of `close` or `advance`, each of 512 threads and some 34 KB on the way to them.
-MAX_REGISTERS = {"start": 32, "step": 32, "close": 64, "advance": 64, "judge": 64}
+MAX_REGISTERS = {"start": 32, "step": 32, "close": 64, "advance": 64, "mean_squares": 64, "stop": 64}
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +76,7 @@ def test_start_and_step_move_128_bits_at_once(rows: int, d: int, code_of: Any) -
 
 @pytest.mark.parametrize(("rows", "d"), WIDE)
 def test_close_and_advance_move_128_bits_at_once(rows: int, d: int, code_of: Any) -> None:
-    for operation, read, written in ((CLOSE, 4, 2), (CLOSE_ESTIMATING_MASK, 4, 2), (("advance",), 2, 1)):
+    for operation, read, written in ((CLOSE_AS_IT_IS, 4, 2), (CLOSE_ESTIMATING_MASK, 4, 2), (("advance",), 2, 1)):
         code = code_of(operation, rows, d)
         loads, stores = code.accesses("LDG"), code.accesses("STG")
         copies = stores[128] // written  # of the loop's body, unrolled
@@ -79,6 +88,15 @@ def test_close_and_advance_move_128_bits_at_once(rows: int, d: int, code_of: Any
         # The rest: the residual, 32 bits; settled and recurs, 8 bits each; the mask, and the anchor if renewed.
         masks = 2 * copies if estimating else 0
         assert stores == {128: written * copies, 32: 1 + masks} | ({8: 2} if close else {})
+
+
+@pytest.mark.parametrize(("rows", "d"), WIDE)
+def test_mean_squares_moves_128_bits_at_once(rows: int, d: int, code_of: Any) -> None:
+    code = code_of(MEAN_SQUARES, rows, d)
+    loads = code.accesses("LDG")
+    assert loads == {128: loads[128]}
+    assert loads[128] % 2 == 0
+    assert code.accesses("STG") == {32: 1}
 
 
 @pytest.mark.parametrize(("rows", "d"), [*WIDE, *ODD, *NARROW])
@@ -94,18 +112,18 @@ def test_every_operation_is_rounded(operation: tuple[Any, ...], rows: int, d: in
 
 
 def test_without_the_option_it_would_not_be(monkeypatch: pytest.MonkeyPatch, code_of: Any) -> None:
-    monkeypatch.setitem(ops.OPTIONS, "enable_fp_fusion", True)
+    monkeypatch.setitem(OPTIONS, "enable_fp_fusion", True)
     assert code_of(("step",), 64, 3072).instructions["FFMA"] == 4
 
 
 @pytest.mark.parametrize(("rows", "d"), [*WIDE, *ODD, *NARROW])
 def test_registers(rows: int, d: int, code_of: Any) -> None:
-    for operation in [*OF_IMAGES, JUDGE]:
+    for operation in [*OF_IMAGES, STOP]:
         code = code_of(operation, rows, d)
         print(f"{operation[0]:8}{rows:4} x {d:<7}{code.resources['REG']:3} registers")
         assert code.resources["STACK"] == code.resources["LOCAL"] == 0
         assert code.instructions["STL"] == code.instructions["LDL"] == 0
-        narrow = d % 4 and operation[0] in ("close", "advance")
+        narrow = d % 4 and operation[0] in ("close", "advance", "mean_squares")
         assert code.resources["REG"] <= (80 if narrow else MAX_REGISTERS[operation[0]])
 
 
@@ -136,11 +154,11 @@ def test_no_more_kernels_than_documented(compiled: list[Any]) -> None:
             assert len(set(map(id, compiled))) == 2  # the first takes half as many threads as the rest
 
 
-def test_one_judge_for_all_counters_and_alignments(compiled: list[Any]) -> None:
+def test_one_stop_for_all_counters_and_alignments(compiled: list[Any]) -> None:
     for rows in (1, 2, 16, 600):
         buffers = random_buffers(rows, 1)
         for shift in (0, 1):
             shifted = {name: torch.cat([one[:shift], one])[shift:] for name, one in buffers.items() if one.dim() == 1}
             for number in (1, 2, 16, 2**31 - 1):
-                call(("judge", float(number), number, number, number), shifted)
+                call(("stop", float(number), number, number, number), shifted)
     assert len(set(map(id, compiled))) == 1

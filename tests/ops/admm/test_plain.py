@@ -1,4 +1,4 @@
-"""plain.py against float64, against the literal ADMM, its mask rule against exact minimisation, `judge` by rows."""
+"""plain.py against float64, against the literal ADMM, its mask rule against exact minimisation, `stop` by rows."""
 
 from __future__ import annotations
 
@@ -9,35 +9,33 @@ import random
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops.admm import plain
+from memrecon_fast.ops.admm import AdmmState, plain
+from memrecon_fast.ops.state import State
 from memrecon_fast.results import RUNNING, Status
 from memrecon_fast.settings import MAX_ITERATIONS
+from tests.helpers.against_plain import Buffers, clone, state_of
 
 GAMMAS = [1e-6, 0.1, 0.5, 1.0, 2.0, 7.0]
 EPSILON = torch.finfo(torch.float32).eps
 
 
-def random_state(
-    rows: int, d: int, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """s, v, y, mask and x; some pixels of y are negative, as with noise."""
+def random_images(rows: int, d: int, dtype: torch.dtype = torch.float32) -> Buffers:
+    """s, v, y, x and the mask; some pixels of y are negative, as with noise."""
     generator = torch.Generator().manual_seed(7)
-    s, v, y, x = (torch.randn(rows, d, generator=generator, dtype=dtype) for _ in range(4))
-    mask = torch.rand(rows, d, generator=generator) < 0.5
-    return s, v, y, mask, x
+    images = {name: torch.randn(rows, d, generator=generator, dtype=dtype) for name in ("s", "v", "y", "x")}
+    return images | {"mask": torch.rand(rows, d, generator=generator) < 0.5}
 
 
-def running(rows: int) -> Tensor:
-    return torch.full((rows,), RUNNING, dtype=torch.int8)
-
-
-def flags(rows: int, value: bool = False) -> Tensor:
-    return torch.full((rows,), value)
+def running(buffers: Buffers) -> AdmmState:
+    """A state of copies of these, all rows running."""
+    rows = len(buffers["y"])
+    return state_of(AdmmState, {"status": torch.full((rows,), RUNNING, dtype=torch.int8), **clone(buffers)})
 
 
 def coefficients_of(gammas: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -67,74 +65,76 @@ GAMMAS_OF_ROWS = [*([gamma] * 6 for gamma in GAMMAS), GAMMAS]
 @pytest.mark.parametrize("gammas", GAMMAS_OF_ROWS)
 def test_one_call_against_float64(gammas: list[float]) -> None:
     # Every product, sum and rounded constant adds at most half an ulp of the largest term: five of them at most.
-    s, v, y, mask, x = random_state(6, 97)
+    images = random_images(6, 97)
+    mask, v = images["mask"], images["v"]
     gamma = torch.tensor(gammas, dtype=torch.float64)
-    s64, v64, y64, x64, g = s.double(), v.double(), y.double(), x.double(), gamma[:, None] / 2
+    s64, v64, y64, x64, g = *(images[name].double() for name in "svyx"), gamma[:, None] / 2
     terms = y64.abs() + (1 + g) * (2 * v64.abs() + s64.abs())
     restart = torch.where(mask, y64 / (1 + g), 0.0)
-    coefficients = plain.coefficients(gamma)
+    buffers = images | {"coefficients": plain.coefficients(gamma), "residual": torch.full((6,), torch.nan)}
 
-    stepped = s.clone()
-    plain.step(stepped, v, y, mask, coefficients)
-    assert_within_ulps(stepped, torch.where(mask, (y64 + s64 + (g - 1) * v64) / (1 + g), v64), terms, 2.5)
+    stepped = running(buffers)
+    plain.step(stepped, v)
+    assert_within_ulps(stepped.s, torch.where(mask, (y64 + s64 + (g - 1) * v64) / (1 + g), v64), terms, 2.5)
 
-    started = torch.full_like(s, torch.nan)
-    plain.start(started, y, mask, coefficients)
-    assert_within_ulps(started, restart, terms, 1)
+    started = running(buffers | {"s": torch.full((6, 97), torch.nan)})
+    plain.start(started)
+    assert_within_ulps(started.s, restart, terms, 1)
 
-    closed, output, residual, kept = s.clone(), x.clone(), torch.empty(6), mask.clone()
-    anchor, settled, recurs = ~mask, flags(6), flags(6, True)
-    vectors = (residual, settled, recurs, flags(6, True), running(6), coefficients)
-    plain.close(closed, v, y, kept, anchor, output, *vectors, estimate_mask=False)
+    flags = {"recurs": torch.full((6,), True), "renew": torch.full((6,), True)}
+    closed = running(buffers | {"anchor": ~mask} | flags)
+    plain.close(closed, v, estimate_mask=False)
     w = 2 * v64 - s64
     xi = torch.where(mask, (y64 + g * w) / (1 + g), w)
-    assert_within_ulps(output, xi, terms, 2.5)
-    assert_within_ulps(closed, restart, terms, 1)
-    assert torch.equal(kept, mask)
-    assert torch.equal(anchor, ~mask)
-    assert settled.all()
-    assert not recurs.any()
-    torch.testing.assert_close(residual.double(), (xi - x64).square().mean(dim=1), rtol=1e-6, atol=0)
+    assert_within_ulps(closed.x, xi, terms, 2.5)
+    assert_within_ulps(closed.s, restart, terms, 1)
+    assert torch.equal(closed.mask, mask)
+    assert torch.equal(closed.anchor, ~mask)
+    assert closed.settled.all()
+    assert not closed.recurs.any()
+    torch.testing.assert_close(closed.residual.double(), (xi - x64).square().mean(dim=1), rtol=1e-6, atol=0)
 
-    advanced, residual = x.clone(), torch.empty(6)
-    plain.advance(advanced, v, residual, running(6))
-    assert torch.equal(advanced, v)
-    torch.testing.assert_close(residual.double(), (v64 - x64).square().mean(dim=1), rtol=1e-6, atol=0)
+    advanced, out = running(buffers), torch.full((6,), torch.nan)
+    plain.advance(advanced, v)
+    assert torch.equal(advanced.x, v)
+    torch.testing.assert_close(advanced.residual.double(), (v64 - x64).square().mean(dim=1), rtol=1e-6, atol=0)
+    plain.mean_squares(images["x"], v, out)
+    assert torch.equal(out, advanced.residual)
 
 
 @pytest.mark.parametrize("estimate_mask", [False, True])
 def test_rows_that_do_not_run_are_left_as_they_are(estimate_mask: bool) -> None:
     status = torch.tensor([RUNNING, 0, RUNNING, 1, 2, RUNNING], dtype=torch.int8)
     frozen = status != RUNNING
-    s, v, y, mask, x = random_state(6, 33)
-    x[frozen, ::2] = torch.nan
-    v[frozen] = torch.inf
-    residual, settled, recurs = torch.full((6,), 7.0), torch.arange(6) % 2 == 0, torch.arange(6) % 4 == 3
-    anchor, renew = mask.roll(1), torch.arange(6) < 4
-    coefficients = coefficients_of(torch.tensor(GAMMAS))
-    arguments = (s, v, y, mask, anchor, x, residual, settled, recurs, renew, status, coefficients)
-    before = [tensor.clone() for tensor in arguments]
+    buffers = random_images(6, 33) | {"status": status}
+    buffers["x"][frozen, ::2] = torch.nan
+    buffers["v"][frozen] = torch.inf
+    buffers |= {"residual": torch.full((6,), 7.0), "settled": torch.arange(6) % 2 == 0}
+    buffers |= {"recurs": torch.arange(6) % 4 == 3, "anchor": buffers["mask"].roll(1), "renew": torch.arange(6) < 4}
+    buffers["coefficients"] = coefficients_of(torch.tensor(GAMMAS))
 
-    alone = [tensor[~frozen] for tensor in arguments]
-    plain.close(*alone, estimate_mask)  # type: ignore[call-arg, arg-type]
-    plain.close(*arguments, estimate_mask)
-    for tensor, was, expected in zip(arguments, before, alone, strict=True):
-        assert torch.equal(tensor[frozen].view(torch.uint8), was[frozen].view(torch.uint8))
-        assert torch.equal(tensor[~frozen], expected)
+    together, alone = running(buffers), running({name: tensor[~frozen] for name, tensor in buffers.items()})
+    plain.close(together, buffers["v"], estimate_mask=estimate_mask)
+    plain.close(alone, buffers["v"][~frozen], estimate_mask=estimate_mask)
+    expected = alone.tensors()
+    for name, tensor in together.tensors().items():
+        was = buffers.get(name, torch.zeros_like(tensor))
+        assert torch.equal(tensor[frozen].view(torch.uint8), was[frozen].view(torch.uint8)), name
+        assert torch.equal(tensor[~frozen], expected[name]), name
 
-    was = x.clone()
-    plain.advance(x, v, residual, status)
-    assert torch.equal(x[frozen].view(torch.uint8), was[frozen].view(torch.uint8))
-    assert torch.equal(x[~frozen], v[~frozen])
-    assert torch.all(residual[frozen] == 7)
+    advanced = running(buffers)
+    plain.advance(advanced, buffers["v"])
+    assert torch.equal(advanced.x[frozen].view(torch.uint8), buffers["x"][frozen].view(torch.uint8))
+    assert torch.equal(advanced.x[~frozen], buffers["v"][~frozen])
+    assert torch.all(advanced.residual[frozen] == 7)
 
 
 @pytest.mark.parametrize("pixel", [0, 16, 32])
 def test_one_pixel_decides_whether_the_mask_settled_or_recurs(pixel: int) -> None:
     # With g = 1 and 0 < y, the output is (y + w)/2 where kept, w where erased: w = 3y is found erased where it was. The
     # anchor is the new mask but for one pixel in the last row; once it is renewed, it is the mask before.
-    _, _, y, mask, x = random_state(3, 33)
-    y = 1 + y.abs()
+    images = random_images(3, 33)
+    mask, y = images["mask"], 1 + images["y"].abs()
     mask[:, pixel] = torch.tensor([True, True, False])
     w = torch.where(mask, y, 3 * y)
     w[1:, pixel] = torch.stack([9 * y[1, pixel], y[2, pixel]])  # from kept to erased, and the other way
@@ -142,16 +142,15 @@ def test_one_pixel_decides_whether_the_mask_settled_or_recurs(pixel: int) -> Non
     expected[1:, pixel] ^= True
     anchor = expected.clone()
     anchor[2, pixel] ^= True
-    coefficients = coefficients_of(torch.full((3,), 2.0))
+    buffers = {"s": w, "y": y, "mask": mask, "anchor": anchor, "coefficients": coefficients_of(torch.full((3,), 2.0))}
+    buffers |= {"settled": torch.tensor([False, True, True]), "recurs": torch.tensor([False, False, True])}
     for renew in itertools.product((False, True), repeat=3):
-        kept, kept_anchor = mask.clone(), anchor.clone()
-        settled, recurs = torch.tensor([False, True, True]), torch.tensor([False, False, True])
-        vectors = (torch.empty(3), settled, recurs, torch.tensor(renew), running(3), coefficients)
-        plain.close(w.clone(), w, y, kept, kept_anchor, x.clone(), *vectors, estimate_mask=True)
-        assert torch.equal(kept, expected)
-        assert torch.equal(kept_anchor, torch.where(torch.tensor(renew)[:, None], mask, anchor))
-        assert settled.tolist() == [True, False, False]
-        assert recurs.tolist() == [True, not renew[1], False]
+        state = running(buffers | {"renew": torch.tensor(renew)})
+        plain.close(state, w, estimate_mask=True)
+        assert torch.equal(state.mask, expected)
+        assert torch.equal(state.anchor, torch.where(torch.tensor(renew)[:, None], mask, anchor))
+        assert state.settled.tolist() == [True, False, False]
+        assert state.recurs.tolist() == [True, not renew[1], False]
 
 
 def literal_inner_loop(
@@ -179,48 +178,48 @@ def literal_mask(x: Tensor, y: Tensor) -> Tensor:
 def test_literal_admm(gammas: list[float], estimate_mask: bool) -> None:
     # In float64, where the two forms differ by rounding alone: any slip in the algebra would be seen at once.
     d, iterations = 48, 40
-    _, _, y, mask, _ = random_state(6, d, torch.float64)
+    images = random_images(6, d, torch.float64)
+    y, mask = images["y"], images["mask"]
     weights = torch.randn(d, d, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / (2 * d**0.5)
 
     def f(images: Tensor) -> Tensor:
         return torch.tanh(images @ weights.T) + 0.1
 
-    estimate = mask.clone()
-    previous = torch.zeros_like(y)
-    s, x, residual = torch.empty_like(y), torch.zeros_like(y), torch.empty(6, dtype=torch.float64)
-    anchor, settled, recurs = mask.clone(), flags(6), flags(6)
     gamma = torch.tensor(gammas, dtype=torch.float64)
-    coefficients = coefficients_of(gamma, torch.float64)
-    plain.start(s, y, mask, coefficients)
+    buffers: Buffers = {"s": torch.empty_like(y), "y": y, "x": torch.zeros_like(y), "mask": mask.clone()}
+    buffers |= {"residual": torch.empty(6, dtype=torch.float64), "anchor": mask.clone()}
+    buffers |= {"coefficients": coefficients_of(gamma, torch.float64)}
+    with mock.patch.object(State, "__post_init__", return_value=None):  # which would refuse float64
+        state = running(buffers)
+    plain.start(state)
+    estimate, previous = mask.clone(), torch.zeros_like(y)
     anchored = estimate
     for outer in range(4):
         for _ in range(iterations - 2):  # the output of K iterations is made of K - 1 applications of f
-            plain.step(s, f(s), y, mask, coefficients)
+            plain.step(state, f(state.s))
         renew = (torch.arange(6) + outer) % 3 == 0
-        vectors = (residual, settled, recurs, renew, running(6), coefficients)
-        plain.close(s, f(s), y, mask, anchor, x, *vectors, estimate_mask)
+        state.renew.copy_(renew)
+        plain.close(state, f(state.s), estimate_mask=estimate_mask)
         literal = literal_inner_loop(f, y, estimate, gamma, iterations)
-        torch.testing.assert_close(x, literal, rtol=0, atol=1e-11)
-        torch.testing.assert_close(residual, (literal - previous).square().mean(dim=1), rtol=1e-8, atol=1e-20)
+        torch.testing.assert_close(state.x, literal, rtol=0, atol=1e-11)
+        torch.testing.assert_close(state.residual, (literal - previous).square().mean(dim=1), rtol=1e-8, atol=1e-20)
         previous = literal
         before = estimate
         if estimate_mask:
             estimate = literal_mask(literal, y)
             anchored = torch.where(renew[:, None], before, anchored)
-        assert torch.equal(settled, (estimate == before).all(dim=1))
-        assert torch.equal(recurs, (estimate == anchored).all(dim=1) & estimate_mask)
-        assert torch.equal(mask, estimate)
-        assert torch.equal(anchor, anchored)
+        assert torch.equal(state.settled, (estimate == before).all(dim=1))
+        assert torch.equal(state.recurs, (estimate == anchored).all(dim=1) & estimate_mask)
+        assert torch.equal(state.mask, estimate)
+        assert torch.equal(state.anchor, anchored)
 
 
 def mask_of(x: Tensor, y: Tensor) -> Tensor:
     """The mask that `close` estimates where the output is x."""
-    s, mask, output = x.clone(), torch.zeros_like(x, dtype=torch.bool), torch.empty_like(x)
-    rows = len(x)
-    vectors = (torch.empty(rows), flags(rows), flags(rows), flags(rows), running(rows), torch.rand(rows, 3))
-    plain.close(s, x, y, mask, mask.clone(), output, *vectors, estimate_mask=True)
-    assert torch.equal(output, x) or x.isnan().any()  # erased before: the output is 2v - s = x
-    return mask
+    state = running({"s": x, "y": y, "coefficients": torch.rand(len(x), 3)})
+    plain.close(state, x, estimate_mask=True)
+    assert torch.equal(state.x, x) or x.isnan().any()  # erased before: the output is 2v - s = x
+    return state.mask
 
 
 def minimiser(x: float, y: float) -> bool:
@@ -253,21 +252,26 @@ def test_a_nan_counts_as_kept() -> None:
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0), (1, 1)])
 def test_small_shapes(shape: tuple[int, int]) -> None:
-    s, v, y, mask, x = random_state(*shape)
-    rows = shape[0]
-    residual, settled, recurs, coefficients = torch.empty(rows), flags(rows), flags(rows), torch.rand(rows, 3)
-    plain.start(s, y, mask, coefficients)
-    plain.step(s, v, y, mask, coefficients)
-    vectors = (residual, settled, recurs, flags(rows), running(rows), coefficients)
-    plain.close(s, v, y, mask, mask.clone(), x, *vectors, estimate_mask=True)
-    assert shape[1] > 0 or (settled.all() and recurs.all())  # nothing changed
-    plain.advance(x, v, residual, running(rows))
-    assert residual.isnan().all() if shape[1] == 0 else residual.isfinite().all()
+    images = random_images(*shape)
+    rows, v = shape[0], images["v"]
+    buffers = images | {"coefficients": torch.rand(rows, 3), "anchor": images["mask"]}
+    state = running(buffers)
+    plain.start(state)
+    plain.step(state, v)
+    plain.close(state, v, estimate_mask=True)
+    assert shape[1] > 0 or (state.settled.all() and state.recurs.all())  # nothing changed
+    for advanced in (state, running(buffers)):
+        x = advanced.x.clone()
+        plain.advance(advanced, v)
+        out = torch.zeros(rows)
+        plain.mean_squares(x, v, out)
+        for residual in (advanced.residual, out):
+            assert residual.isnan().all() if shape[1] == 0 else residual.isfinite().all()
 
 
 @dataclasses.dataclass
 class Counters:
-    """What `judge` has of one image."""
+    """What `stop` has of one image."""
 
     residual: float = 0.0
     settled: bool = False
@@ -282,7 +286,7 @@ class Counters:
 
 
 def count_one(row: Counters, tolerance: float, patience: int, limit: int, first_comparison: int) -> Counters:
-    """The rule of `judge` for one image, where no mask settles or recurs."""
+    """The rule of `stop` for one image, where no mask settles or recurs."""
     if row.status != RUNNING:
         return row
     count = row.iterations + 1
@@ -309,7 +313,7 @@ def count_one(row: Counters, tolerance: float, patience: int, limit: int, first_
     )
 
 
-def judge_one(row: Counters, tolerance: float, patience: int, limit: int, first_comparison: int) -> Counters:
+def stop_one(row: Counters, tolerance: float, patience: int, limit: int, first_comparison: int) -> Counters:
     """The same, where an image whose mask has settled is counted on with its estimates to come, all alike, and one
     whose mask recurs by whole periods.
     """
@@ -333,20 +337,23 @@ def judge_one(row: Counters, tolerance: float, patience: int, limit: int, first_
     )
 
 
-def judge_rows(rows: list[Counters], *rule: float) -> list[Counters]:
-    """`plain.judge` of the rows."""
-    dtypes = [torch.float32, *[torch.bool] * 3, *[torch.int32] * 5, torch.int8]
-    columns = zip(*map(dataclasses.astuple, rows), strict=True)
-    buffers = [torch.tensor(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)]
-    plain.judge(*buffers, *rule)  # type: ignore[arg-type]
-    return [Counters(*values) for values in zip(*(buffer.tolist() for buffer in buffers), strict=True)]
+def stop_rows(rows: list[Counters], *rule: Any) -> list[Counters]:
+    """`plain.stop` of the rows."""
+    state = AdmmState.allocate(len(rows), 1, torch.device("cpu"))
+    names = [field.name for field in dataclasses.fields(Counters)]
+    for name in names:
+        buffer = getattr(state, name)
+        buffer.copy_(torch.tensor([getattr(row, name) for row in rows], dtype=buffer.dtype))
+    tolerance, patience, limit, first_comparison = rule
+    plain.stop(state, tolerance=tolerance, patience=patience, limit=limit, first_comparison=first_comparison)
+    return [Counters(*values) for values in zip(*(getattr(state, name).tolist() for name in names), strict=True)]
 
 
 def as_float32(value: float) -> float:
     return torch.tensor(value, dtype=torch.float32).item()
 
 
-def assert_judged(actual: list[Counters], expected: list[Counters]) -> None:
+def assert_stopped(actual: list[Counters], expected: list[Counters]) -> None:
     for one, other in zip(actual, expected, strict=True):
         assert repr(one) == repr(other)  # so that NaN is equal to NaN
 
@@ -358,7 +365,7 @@ TOLERANCES = [0.0, 1e-50, 1e-45, 0.5, 1e30]  # in float32 1e-50 is 0, below whic
 @pytest.mark.parametrize("first_comparison", [1, 2])
 @pytest.mark.parametrize("patience", [1, 2, 3])
 @pytest.mark.parametrize("tolerance", TOLERANCES)
-def test_judge_by_rows(tolerance: float, patience: int, first_comparison: int) -> None:
+def test_stop_by_rows(tolerance: float, patience: int, first_comparison: int) -> None:
     choose = random.Random(1)
     for limit in (1, 2, 3, 4, 9):
         rows = [
@@ -379,13 +386,13 @@ def test_judge_by_rows(tolerance: float, patience: int, first_comparison: int) -
             )
         ]
         rule = (as_float32(tolerance), patience, limit, first_comparison)
-        expected = [judge_one(row, *rule) for row in rows]
-        assert_judged(judge_rows(rows, tolerance, *rule[1:]), expected)
+        expected = [stop_one(row, *rule) for row in rows]
+        assert_stopped(stop_rows(rows, tolerance, *rule[1:]), expected)
 
 
 @pytest.mark.parametrize("patience", [1, 3, 8])
 @pytest.mark.parametrize("limit", [1, 7, 60, 1000])
-def test_judge_where_masks_recur(limit: int, patience: int) -> None:
+def test_stop_where_masks_recur(limit: int, patience: int) -> None:
     choose = random.Random(limit + patience)
     rows = []
     for _ in range(2000):
@@ -400,11 +407,11 @@ def test_judge_where_masks_recur(limit: int, patience: int) -> None:
         rows.append(Counters(residual, settled, recurs, renew, *vectors))
     for tolerance, first_comparison, most in itertools.product((0.0, 0.5), (1, 2), (limit, limit // 2 + 1)):
         rule = (tolerance, patience, most, first_comparison)
-        expected = [judge_one(row, *rule) for row in rows]
-        assert_judged(judge_rows(rows, *rule), expected)
+        expected = [stop_one(row, *rule) for row in rows]
+        assert_stopped(stop_rows(rows, *rule), expected)
 
 
-def test_judge_with_random_residuals_until_the_end() -> None:
+def test_stop_with_random_residuals_until_the_end() -> None:
     choose = random.Random(11)
     for patience, limit, first_comparison in itertools.product((1, 2, 3), (1, 5, 12, 40), (1, 2)):
         rule = (0.5, patience, limit, first_comparison)
@@ -414,13 +421,13 @@ def test_judge_with_random_residuals_until_the_end() -> None:
                 if row.status == RUNNING:
                     row.residual = as_float32(choose.random() + (patience < 3) * 0.3)
                     row.settled, row.recurs = choose.random() < 0.1, choose.random() < 0.3
-            expected = [judge_one(row, *rule) for row in rows]
-            rows = judge_rows(rows, *rule)
-            assert_judged(rows, expected)
+            expected = [stop_one(row, *rule) for row in rows]
+            rows = stop_rows(rows, *rule)
+            assert_stopped(rows, expected)
         assert all(row.status != RUNNING for row in rows)
 
 
-def test_judge_at_the_most_iterations() -> None:
+def test_stop_at_the_most_iterations() -> None:
     most, power = MAX_ITERATIONS, 1 << MAX_ITERATIONS.bit_length() >> 1
     converged, max_iterations = int(Status.CONVERGED), int(Status.MAX_ITERATIONS)
     anchor_at: Any = {"iterations": 10, "blocks": 10, "anchored": 8, "period": 3}
@@ -435,8 +442,8 @@ def test_judge_at_the_most_iterations() -> None:
         Counters(1.0, recurs=True, iterations=most - 3, anchored=most - 3, period=1),
     ]
     left = (most - 11) % 3
-    assert_judged(
-        judge_rows(rows, 0.5, most, most, 1),
+    assert_stopped(
+        stop_rows(rows, 0.5, most, most, 1),
         [
             Counters(0.0, True, False, True, most, 1, most, 1, 0, converged),
             Counters(0.0, True, False, False, most, most - 2, 2, 0, 0, max_iterations),
@@ -459,17 +466,17 @@ def test_the_shortcut_is_counting_on(patience: int, first_comparison: int) -> No
             Counters(as_float32(residual), settled=True, iterations=iterations, below=min(below, iterations))
             for residual, iterations, below in itertools.product(RESIDUALS, range(limit), range(patience))
         ]
-        at_once = judge_rows(rows, *rule)
+        at_once = stop_rows(rows, *rule)
         assert all(row.status != RUNNING for row in at_once)
-        counted = judge_rows([dataclasses.replace(row, settled=False) for row in rows], *rule)
+        counted = stop_rows([dataclasses.replace(row, settled=False) for row in rows], *rule)
         while any(row.status == RUNNING for row in counted):
             for row in counted:
                 if row.status == RUNNING:
                     row.residual = 0.0
-            counted = judge_rows(counted, *rule)
+            counted = stop_rows(counted, *rule)
         for row, other in zip(counted, at_once, strict=True):
             row.settled, row.blocks, row.renew, row.anchored = True, 1, other.renew, other.anchored
-        assert_judged(counted, at_once)
+        assert_stopped(counted, at_once)
 
 
 class Cycle:
@@ -509,8 +516,8 @@ class Cycle:
         return row, mask
 
 
-def judged(cycles: list[Cycle], *rule: Any) -> list[tuple[Counters, int]]:
-    """What `judge` counts in the end, and the mask then; the estimates are found as `close` finds them."""
+def stopped(cycles: list[Cycle], *rule: Any) -> list[tuple[Counters, int]]:
+    """What `stop` counts in the end, and the mask then; the estimates are found as `close` finds them."""
     rows = [Counters() for _ in cycles]
     previous, masks, anchors = [-1] * len(rows), [0] * len(rows), [-1] * len(rows)
     while any(row.status == RUNNING for row in rows):
@@ -522,13 +529,13 @@ def judged(cycles: list[Cycle], *rule: Any) -> list[tuple[Counters, int]]:
             row.residual = cycle.residual(previous[i], masks[i])
             previous[i], masks[i] = masks[i], cycle.following(masks[i])
             row.settled, row.recurs = masks[i] == previous[i], masks[i] == anchors[i]
-        rows = judge_rows(rows, *rule)
+        rows = stop_rows(rows, *rule)
     return list(zip(rows, masks, strict=True))
 
 
 def assert_counted(cycles: list[Cycle], *rule: Any) -> list[Counters]:
-    """That `judge` ends as without any shortcut; returns where it ended."""
-    ends = judged(cycles, *rule)
+    """That `stop` ends as without any shortcut; returns where it ended."""
+    ends = stopped(cycles, *rule)
     for cycle, (row, mask) in zip(cycles, ends, strict=True):
         expected, expected_mask = cycle.counted(*rule)
         assert (row.iterations, row.below, row.status, mask) == (

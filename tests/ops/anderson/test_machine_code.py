@@ -15,12 +15,12 @@ import torch
 from tests.helpers.against_plain import Buffers
 from tests.helpers.against_plain_anderson import (
     ALL,
-    ASSESS,
     ESTIMATE,
     ESTIMATE_MASK,
     MEASURE,
     MIX,
     OF_IMAGES,
+    STOP,
     WEIGH,
     launch,
     random_buffers,
@@ -36,7 +36,7 @@ WIDE = [(60, 3072), (1, 196608), (3, 12)]
 NARROW = [(3, 769), (5, 770)]
 # A multiprocessor has 65,536 registers: for one row of `measure`, two of `estimate`, and as many blocks of `mix` as it
 # has room for; where d is no multiple of 4, for fewer.
-MAX_REGISTERS = {"measure": 128, "estimate": 64, "mix": 32, "weigh": 80, "assess": 64}
+MAX_REGISTERS = {"measure": 128, "estimate": 64, "mix": 32, "weigh": 80, "stop": 64}
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_no_more_kernels_than_documented(compiled: list[Any]) -> None:
             for rows in (1, 2, 3, 16, 600, 200_001):
                 launch(ops, operation, buffers_without_memory(rows, d, 6))
             assert len(set(map(id, compiled))) == 1
-    for operation in (WEIGH, ASSESS):
+    for operation in (WEIGH, STOP):
         compiled.clear()
         for rows in (1, 2, 16, 600):
             buffers = random_buffers(rows, 1, 6)

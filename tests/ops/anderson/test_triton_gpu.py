@@ -10,10 +10,10 @@ import torch
 from memrecon_fast.ops.anderson import plain
 from tests.helpers.against_plain import Buffers, clone
 from tests.helpers.against_plain_anderson import (
-    ASSESS,
     ESTIMATE_MASK,
     MEASURE,
     MIX,
+    STOP,
     WEIGH,
     AndersonAgainstPlain,
     assert_same,
@@ -28,10 +28,10 @@ pytestmark = [
     pytest.mark.skipif(torch.version.hip is not None, reason="not a CUDA device"),
 ]
 ops: Any = pytest.importorskip("memrecon_fast.ops.anderson.triton", reason="Triton is not installed")
-if pytest.importorskip("memrecon_fast.ops.admm.triton").INTERPRETED:
+if pytest.importorskip("memrecon_fast.ops.launch").INTERPRETED:
     pytest.skip("the kernels are interpreted, on the CPU", allow_module_level=True)
 
-LOOP: list[tuple[Any, ...]] = [MEASURE, ESTIMATE_MASK, ASSESS, WEIGH, MIX]
+LOOP: list[tuple[Any, ...]] = [MEASURE, ESTIMATE_MASK, STOP, WEIGH, MIX]
 
 
 class TestGPU(AndersonAgainstPlain):

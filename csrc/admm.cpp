@@ -1,6 +1,5 @@
-#include "kernels.h"
+#include "admm.h"
 
-#include "anderson.h"
 #include "pixels.h"
 
 namespace memrecon {
@@ -74,9 +73,28 @@ INLINE float advance_body(float* x, const float* v, int64_t d) {
     return mean(lanes, d);
 }
 
+INLINE void difference_block(const float* __restrict a, const float* __restrict b, float* __restrict difference,
+                             int64_t n) {
+    for (int64_t i = 0; i < n; ++i) difference[i] = a[i] - b[i];
+}
+
+INLINE float mean_squares_body(const float* a, const float* b, int64_t d) {
+    double lanes[LANES] = {};
+    float difference[BLOCK];
+    for (int64_t i = 0; i < d; i += BLOCK) {
+        const int64_t n = d - i < BLOCK ? d - i : BLOCK;
+        difference_block(a + i, b + i, difference, n);
+        add_squares(lanes, difference, n);
+    }
+    return mean(lanes, d);
+}
+
+}  // namespace
+
 // The same bodies, compiled for one instruction set each. Only these wrappers carry the target attribute, and all of
 // them have internal linkage: no code for a wide instruction set can be merged into code that a narrow one runs.
 #define DEFINE_KERNELS(NAME, TARGET)                                                                                \
+    namespace {                                                                                                     \
     TARGET void start_##NAME(float* s, const float* y, const uint8_t* mask, int64_t n, float weight) {              \
         start_body(s, y, mask, n, weight);                                                                          \
     }                                                                                                               \
@@ -94,28 +112,17 @@ INLINE float advance_body(float* x, const float* v, int64_t d) {
         return close_body<true>(s, v, y, mask, anchor, x, d, renew, g, weight);                                     \
     }                                                                                                               \
     TARGET float advance_##NAME(float* x, const float* v, int64_t d) { return advance_body(x, v, d); }              \
-    constexpr Kernels NAME = {#NAME,        start_##NAME, step_##NAME, close_##NAME, close_estimating_mask_##NAME,  \
-                              advance_##NAME, &anderson_##NAME};
+    TARGET float mean_squares_##NAME(const float* a, const float* b, int64_t d) {                                   \
+        return mean_squares_body(a, b, d);                                                                          \
+    }                                                                                                               \
+    }                                                                                                               \
+    const AdmmKernels admm_##NAME = {start_##NAME,                 step_##NAME,    close_##NAME,                    \
+                                     close_estimating_mask_##NAME, advance_##NAME, mean_squares_##NAME};
 
 DEFINE_KERNELS(baseline, )
 #if defined(__x86_64__)
 DEFINE_KERNELS(avx2, __attribute__((target("avx2"))))
 DEFINE_KERNELS(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
 #endif
-
-}  // namespace
-
-int available_kernels(const Kernels* tables[MAX_INSTRUCTION_SETS]) {
-    int count = 0;
-    tables[count++] = &baseline;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2")) tables[count++] = &avx2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        tables[count++] = &avx512;
-#endif
-    return count;
-}
 
 }  // namespace memrecon

@@ -1,22 +1,15 @@
-// What the bindings have in common: addresses, and rows and pixels shared among threads.
+// Rows and pixels shared among threads.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 
-#include "kernels.h"
-
-namespace pybind11 {
-class module_;
-}
+#include "admm.h"
 
 namespace memrecon {
 
 using std::int64_t;
-using std::int8_t;
-using std::uint8_t;
-using std::uintptr_t;
 
 // A thread is worth having for at least this many pixels. Measured with two: no gain with half as many each, a fifth of
 // the time saved with this many, half of it with sixteen times as many.
@@ -25,22 +18,6 @@ constexpr int64_t PIXELS_PER_THREAD = 32768;
 // The shares of the threads begin at multiples of this many pixels: a cache line of the mask, so that no two threads
 // write to one line of an aligned buffer.
 constexpr int64_t LINE = 64;
-
-// The status of a row that is worked on, of memrecon_fast/results.py.
-constexpr int8_t RUNNING = -1;
-
-// A row of the coefficients, of memrecon_fast/ops/admm/plain.py.
-struct Coefficients {
-    float g, c, weight;
-};
-static_assert(sizeof(Coefficients) == 3 * sizeof(float));
-
-extern const Kernels* kernels;  // those of the instruction set in use
-
-template <typename T>
-T* pointer(uintptr_t address) {
-    return reinterpret_cast<T*>(address);
-}
 
 inline int64_t useful_threads(int64_t pixels, int64_t threads) {
     return std::max<int64_t>(1, std::min(threads, pixels / PIXELS_PER_THREAD));
@@ -91,8 +68,5 @@ void share_rows(int64_t rows, int64_t d, int64_t threads, const Work& work) {
 #pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static)
     for (int64_t row = 0; row < rows; ++row) work(row);
 }
-
-// The accelerated solver's part of the module.
-void bind_anderson(pybind11::module_& module);
 
 }  // namespace memrecon

@@ -1,4 +1,4 @@
-// The per-pixel mathematics of memrecon_fast/ops/admm/plain.py for CPUs: one table of kernels per instruction set.
+// The per-pixel mathematics of memrecon_fast/ops/admm/plain.py for CPUs: one table of kernels for each instruction set.
 //
 // A kernel runs on one thread over contiguous memory, touches every byte once, and gives the same bits as plain.py
 // whatever the instruction set: products and sums are rounded one by one, in the same order.
@@ -8,6 +8,15 @@
 
 namespace memrecon {
 
+// The status of a row that is worked on: compared with that of memrecon_fast/results.py on import.
+constexpr std::int8_t RUNNING = -1;
+
+// A row of the coefficients, see memrecon_fast/ops/admm/plain.py.
+struct Coefficients {
+    float g, c, weight;
+};
+static_assert(sizeof(Coefficients) == 3 * sizeof(float));
+
 // What `close` says of a row.
 struct Closed {
     float residual;  // mean((xi - x)^2)
@@ -15,11 +24,7 @@ struct Closed {
     bool recurs;     // the mask is what the anchor is: never, where it is not estimated
 };
 
-struct AndersonKernels;
-
-struct Kernels {
-    const char* name;
-
+struct AdmmKernels {
     // n pixels: s <- mask ? y * weight : 0
     void (*start)(float* s, const float* y, const std::uint8_t* mask, std::int64_t n, float weight);
 
@@ -37,12 +42,14 @@ struct Kernels {
     // One row of d pixels: x <- v. Returns mean((v - x)^2).
     float (*advance)(float* x, const float* v, std::int64_t d);
 
-    const AndersonKernels* anderson;  // those of the accelerated solver, for the same instruction set
+    // One row of d pixels: mean((a - b)^2), summed as in `advance`.
+    float (*mean_squares)(const float* a, const float* b, std::int64_t d);
 };
 
-constexpr int MAX_INSTRUCTION_SETS = 3;
-
-// The instruction sets that this processor has, the narrowest first; writes at most MAX_INSTRUCTION_SETS pointers.
-int available_kernels(const Kernels* tables[MAX_INSTRUCTION_SETS]);
+extern const AdmmKernels admm_baseline;
+#if defined(__x86_64__)
+extern const AdmmKernels admm_avx2;
+extern const AdmmKernels admm_avx512;
+#endif
 
 }  // namespace memrecon

@@ -1,0 +1,277 @@
+"""Buffers that describe themselves: the state of the slots is a dataclass of tensors, which the operations work on.
+
+A field says once what its buffer is (`pixels`, `per_row`, `place`): its dtype and its axes. `rows` is the number of
+slots, d that of pixels, q that of places in the ring of evaluations. All buffers are checked when a state is made. An
+operation takes a state, and beside it only v, what the autoencoder answered: that alone is checked in each call. After
+these checks kernels trust the addresses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+MAX_PLACES = 33
+"""Of the ring of evaluations, q: what the kernels have room for."""
+ALIGNMENT = 16
+"""In bytes, of what has pixels: what a GPU moves at once."""
+
+SomeState = TypeVar("SomeState", bound="State")
+_Span = tuple[int, int, str]
+"""Where a buffer begins and ends in memory, and its name."""
+_STRIDED = torch.strided
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """What a buffer is."""
+
+    dtype: torch.dtype
+    axes: tuple[int | str, ...]
+    """The sizes: "rows", "d" and "q", which all buffers of a state agree on, or a number."""
+    is_place: bool = False
+    """Whether the entries are places of the ring, from 0 to q − 1."""
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether there is an entry for every pixel."""
+        return self.axes[-1] == "d"
+
+
+def per_row(dtype: torch.dtype = torch.float32, *axes: int | str) -> Any:
+    """A field of `State`: [rows, *axes]."""
+    return dataclasses.field(metadata={"buffer": Buffer(dtype, ("rows", *axes))})
+
+
+def pixels(dtype: torch.dtype = torch.float32) -> Any:
+    """A field of `State`: [rows, d]."""
+    return per_row(dtype, "d")
+
+
+def place() -> Any:
+    """A field of `State`: int32 [rows], a place of the ring."""
+    return dataclasses.field(metadata={"buffer": Buffer(torch.int32, ("rows",), is_place=True)})
+
+
+class Order:
+    """The buffers of an operation in the order in which its kernels take them, by name; `!` marks what it writes.
+
+    v is what the autoencoder answered; all others are fields of the state.
+    """
+
+    def __init__(self, names: str) -> None:
+        self.names = tuple(name.rstrip("!") for name in names.split())
+        self.written = frozenset(name[:-1] for name in names.split() if name.endswith("!"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Passed:
+    """What of a state goes to the kernel of an operation; 0 and None stand for v."""
+
+    addresses: tuple[int, ...]
+    tensors: tuple[Tensor | None, ...]
+    v_at: int | None
+    written: tuple[_Span, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """Row i of every buffer belongs to slot i.
+
+    Making one raises TypeError for a buffer that is no tensor or has another dtype than its field says, and ValueError
+    for one that has another shape, is not contiguous, is on another device than the others, or not wholly in memory,
+    shares memory with another one, or has pixels that do not begin at a multiple of 16 bytes; for a number of places
+    that is not 1 to 33, and for a place that is not one of the ring.
+    """
+
+    may_share: ClassVar[frozenset[str]] = frozenset()
+    """Buffers that may share memory with one another, since no operation writes them."""
+
+    def __post_init__(self) -> None:
+        device = next((t.device for t in self.tensors().values() if isinstance(t, Tensor)), torch.device("cpu"))
+        sizes: dict[int | str, int] = {}
+        tensors = self.tensors()
+        spans = [_check(name, tensors[name], buffer, sizes, device) for name, buffer in self.buffers().items()]
+        if not 1 <= sizes.get("q", 1) <= MAX_PLACES:
+            raise ValueError(f"there must be 1 to {MAX_PLACES} places for evaluations, not {sizes['q']}")
+        _check_sharing(spans, self.may_share)
+        for name, buffer in self.buffers().items():
+            if buffer.is_place and bool(((tensors[name] < 0) | (tensors[name] >= sizes["q"])).any()):
+                raise ValueError(f"{name} must be places of the ring, from 0 to {sizes['q'] - 1}")
+
+    @classmethod
+    def allocate(cls: type[SomeState], rows: int, d: int, device: torch.device, places: int = 1) -> SomeState:
+        """Buffers full of zeros."""
+        sizes = {"rows": rows, "d": d, "q": places}
+
+        def zeros(buffer: Buffer) -> Tensor:
+            shape = [sizes[axis] if isinstance(axis, str) else axis for axis in buffer.axes]
+            return torch.zeros(shape, dtype=buffer.dtype, device=device)
+
+        return cls(**{name: zeros(buffer) for name, buffer in cls.buffers().items()})
+
+    @classmethod
+    @functools.cache
+    def buffers(cls) -> dict[str, Buffer]:
+        """What the buffers are, by name."""
+        return {field.name: field.metadata["buffer"] for field in dataclasses.fields(cls)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All buffers, by name."""
+        return {name: getattr(self, name) for name in self.buffers()}
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """The number of slots."""
+        return self._size("rows")
+
+    @functools.cached_property
+    def d(self) -> int:
+        """The number of pixels."""
+        return self._size("d")
+
+    @functools.cached_property
+    def places(self) -> int:
+        """The number of places in the ring."""
+        return self._size("q")
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where all buffers are."""
+        return next(iter(self.tensors().values())).device
+
+    def narrow(self: SomeState, rows: int) -> SomeState:
+        """A view of the first `rows` slots."""
+        if rows == self.rows:
+            return self
+        return self._with({name: tensor[:rows] for name, tensor in self.tensors().items()})
+
+    def take(self: SomeState, indices: Tensor) -> SomeState:
+        """A copy of the slots with these indices, int64 [n]."""
+        rows = self.at(indices)
+        return self._with({name: rows(name) for name in self.buffers()})
+
+    def at(self, indices: Tensor) -> Callable[[str], Tensor]:
+        """Copies the rows with these indices, int64 [n], of a buffer by its name."""
+        return lambda name: torch.index_select(getattr(self, name), 0, indices)
+
+    def put(self: SomeState, indices: Tensor, rows: SomeState) -> None:
+        """Make the slots with these indices, int64 [n], what `rows` has."""
+        for name, tensor in rows.tensors().items():
+            getattr(self, name).index_copy_(0, indices, tensor)
+
+    def zero(self) -> None:
+        """Make all 0 that has one entry for each slot."""
+        for name, buffer in self.buffers().items():
+            if buffer.axes == ("rows",):
+                getattr(self, name).zero_()
+
+    def addresses(self, order: Order, v: Tensor | None = None) -> tuple[int, ...]:
+        """What a kernel on the CPU is given. Raises TypeError or ValueError for a v that it must not have."""
+        if self.device.type != "cpu":
+            raise ValueError(f"the slots must be on cpu, not on {self.device}")
+        passed = self._pass(order)
+        if passed.v_at is None:
+            return passed.addresses
+        begin = self._check_v(v, passed.written)
+        return (*passed.addresses[: passed.v_at], begin, *passed.addresses[passed.v_at + 1 :])
+
+    def arguments(self, order: Order, v: Tensor | None = None) -> tuple[Tensor | None, ...]:
+        """What a kernel of Triton's is given. Raises TypeError or ValueError for a v that it must not have."""
+        passed = self._pass(order)
+        if passed.v_at is None:
+            return passed.tensors
+        self._check_v(v, passed.written)
+        return (*passed.tensors[: passed.v_at], v, *passed.tensors[passed.v_at + 1 :])
+
+    def _with(self: SomeState, tensors: dict[str, Tensor]) -> SomeState:
+        """A state of views or copies of these buffers, which need no check."""
+        state = object.__new__(type(self))
+        state.__dict__.update(tensors)
+        return state
+
+    def _size(self, axis: str) -> int:
+        found = ((name, one.axes.index(axis)) for name, one in self.buffers().items() if axis in one.axes)
+        name, dimension = next(found)
+        return int(getattr(self, name).shape[dimension])
+
+    def _pass(self, order: Order) -> _Passed:
+        if order not in self._passed:
+            tensors = tuple(None if name == "v" else getattr(self, name) for name in order.names)
+            self._passed[order] = _Passed(
+                addresses=tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors),
+                tensors=tensors,
+                v_at=order.names.index("v") if "v" in order.names else None,
+                written=tuple(_span(name, getattr(self, name)) for name in sorted(order.written)),
+            )
+        return self._passed[order]
+
+    @functools.cached_property
+    def _passed(self) -> dict[Order, _Passed]:
+        return {}
+
+    @functools.cached_property
+    def _sizes(self) -> dict[int | str, int]:
+        return {"rows": self.rows, "d": self.d}
+
+    def _check_v(self, v: Tensor | None, written: Iterable[_Span]) -> int:
+        """Where it begins."""
+        begin, end, _ = _check("v", v, _V, self._sizes, self.device)
+        for other_begin, other_end, other in written:
+            if begin < other_end and other_begin < end:
+                raise ValueError(f"v must share no memory with {other}, which is written")
+        return begin
+
+
+_V = Buffer(torch.float32, ("rows", "d"))
+
+
+def _check(
+    name: str, tensor: Tensor | None, buffer: Buffer, sizes: dict[int | str, int], device: torch.device
+) -> _Span:
+    """Where the buffer is, if a kernel may have it; `sizes` has those that are known, and gets those that are not."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
+    if tensor.dtype is not buffer.dtype:
+        raise TypeError(f"{name} must be of {buffer.dtype}, not {tensor.dtype}")
+    if tensor.device != device or tensor.layout is not _STRIDED:
+        raise ValueError(f"{name} must be a dense tensor on {device}, not {tensor.layout} on {tensor.device}")
+    shape, axes = tensor.shape, buffer.axes
+    fits = len(shape) == len(axes)
+    for axis, size in zip(axes, shape, strict=False):
+        fits = fits and (sizes.setdefault(axis, size) if isinstance(axis, str) else axis) == size
+    if not fits:
+        expected = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+        raise ValueError(f"{name} must have the shape [{expected}], not {list(shape)}")
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, but its strides are {list(tensor.stride())}")
+    if tensor.is_neg():  # its memory has the numbers with another sign
+        raise ValueError(f"{name} must be no lazy view: call .resolve_neg()")
+    begin, end, _ = span = _span(name, tensor)
+    if end > begin:
+        storage = tensor.untyped_storage()
+        if tensor.storage_offset() * tensor.itemsize + end - begin > storage.nbytes() or not begin:
+            raise ValueError(
+                f"{name} must be wholly in memory, but its storage has {storage.nbytes()} bytes at {begin}"
+            )
+    if begin % (ALIGNMENT if buffer.has_pixels else tensor.itemsize):
+        unit = ALIGNMENT if buffer.has_pixels else tensor.itemsize
+        raise ValueError(f"{name} must begin at a multiple of {unit} bytes, as what torch allocates does")
+    return span
+
+
+def _span(name: str, tensor: Tensor) -> _Span:
+    begin = tensor.data_ptr()
+    return begin, begin + tensor.nbytes, name
+
+
+def _check_sharing(spans: list[_Span], may_share: frozenset[str]) -> None:
+    for (begin, end, name), (other_begin, other_end, other) in itertools.combinations(spans, 2):
+        if begin < other_end and other_begin < end and not {name, other} <= may_share:
+            raise ValueError(f"{name} must share no memory with {other}")
