@@ -16,13 +16,12 @@ from torch.overrides import TorchFunctionMode
 from memrecon_fast.common.errors import is_out_of_memory, one_line
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.precision import in_format
+from memrecon_fast.ops.state import ALIGNMENT
 
 TRIAL_ROWS = 16
 """In the batch that an autoencoder is tried on."""
 _VECTOR_ENTRIES = {"AVX512": 32}
 _FEWEST_VECTOR_ENTRIES = 16
-ALIGNMENT = 16
-"""In bytes: the kernels read so many at once."""
 MIN_ROWS_ON_GPU = 16
 """With fewer, a forward pass on a GPU takes as long."""
 

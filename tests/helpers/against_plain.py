@@ -33,6 +33,13 @@ SHAPES = [
     *[(16, 33), (32, 97), (3, 127), (2, 128), (3, 129), (1, 257), (4, 511), (2, 512), (3, 513), (13, 70)],
     *[(2, 769), (3, 1024), (2, 1031), (2, 2048), (1, 2049), (3, 4095), (2, 4097), (5, 12)],
 ]
+FEW_SHAPES = [
+    *[(0, 5), (3, 0), (1, 1), (5, 1), (2, 3), (16, 33), (3, 127), (2, 128), (3, 129)],
+    *[(2, 512), (3, 513), (13, 70), (2, 769), (1, 2049), (2, 4097), (5, 12)],
+]
+"""Of these, for the interpreter, which takes long for a row: no row, no pixel and one; d odd, even and a multiple of 4;
+less than a block of threads, just one, and a little more; one, two and three turns of the loop over a row. What is left
+out are further numbers of rows, which are programs of their own, and further sizes between these; a GPU runs all."""
 
 
 class AgainstPlain:

@@ -9,7 +9,7 @@ import torch
 
 from memrecon_fast.ops.anderson import triton as ops
 from memrecon_fast.ops.launch import INTERPRETED
-from tests.helpers.against_plain import SHAPES, clone
+from tests.helpers.against_plain import FEW_SHAPES, clone
 from tests.helpers.against_plain_anderson import (
     ALL,
     ESTIMATE_MASK,
@@ -37,7 +37,7 @@ class TestInterpreted(AndersonAgainstPlain):
 
     # The interpreter takes some 50 ms for a row: fewer of them are enough, and a GPU runs all.
 
-    @pytest.mark.parametrize("shape", [(rows, d) for rows, d in SHAPES if rows < 100])
+    @pytest.mark.parametrize("shape", FEW_SHAPES)
     @pytest.mark.parametrize("operation", OF_IMAGES)
     def test_shapes(self, operation: tuple[Any, ...], shape: tuple[int, int]) -> None:
         super().test_shapes(operation, shape)

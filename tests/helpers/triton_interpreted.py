@@ -12,6 +12,8 @@ from memrecon_fast.ops.admm import triton as ops
 from memrecon_fast.ops.launch import INTERPRETED, MAX_PIXELS
 from tests.helpers.against_plain import (
     CLOSE_ESTIMATING_MASK,
+    FEW_SHAPES,
+    OF_IMAGES,
     AgainstPlain,
     bits,
     clone,
@@ -30,7 +32,12 @@ class TestInterpreted(AgainstPlain):
     ops: ClassVar[Any] = ops
     device: ClassVar[str] = "cpu"
     large_shapes: ClassVar[list[tuple[int, int]]] = [(2, 12289), (7, 3072)]
-    most_rows: ClassVar[int] = 400
+    most_rows: ClassVar[int] = 100
+
+    @pytest.mark.parametrize("shape", FEW_SHAPES)
+    @pytest.mark.parametrize("operation", OF_IMAGES)
+    def test_shapes(self, operation: tuple[Any, ...], shape: tuple[int, int]) -> None:
+        super().test_shapes(operation, shape)
 
 
 @pytest.mark.parametrize("operation", [("step",), CLOSE_ESTIMATING_MASK, ("advance",)])
