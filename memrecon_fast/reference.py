@@ -87,9 +87,9 @@ def _attempt(
     else:
         columns = _recover_known(autoencoder, y, theta, gamma, settings)
     x, theta = columns["images"], columns["masks"]
-    given = y if known is None else torch.where(theta, y, 0)
+    observed = y if known is None else torch.where(theta, y, 0)
     fixed_point_mse = _mse(autoencoder(x), x) if len(x) else torch.zeros(0, device=y.device)
-    misfit, energy = _mse(torch.where(theta, x, 0), given), _mse(given, torch.zeros_like(given))
+    misfit, energy = _mse(torch.where(theta, x, 0), observed), _mse(observed, torch.zeros_like(observed))
     zeros = torch.zeros(len(y), dtype=torch.int32, device=y.device)
     counters = {name: columns.pop(name, zeros.clone()) for name in ("accepted", "rejected", "mask_changes")}
     return Recovery(

@@ -173,7 +173,7 @@ def test_a_score_is_the_same_however_many_are_scored_together(on_gpu: nn.Module,
     solver = prepare_recover(on_gpu, SHAPE, ACCELERATED)
     with torch.inference_mode():
         slots = solver.allocate(32)
-        solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
+        solver.admit(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
         solver.advance(slots)
 
         def measured(count: int) -> Tensor:
@@ -246,7 +246,7 @@ def test_a_block_asks_the_device_for_no_answer(on_gpu: nn.Module, images: Tensor
         solver = prepare_recover(on_gpu, SHAPE, settings)
         slots = solver.allocate(32)
         with torch.inference_mode():
-            solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
+            solver.admit(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degrade(images))])
             solver.advance(slots)  # compiles the kernels
             torch.cuda.set_sync_debug_mode("error")
             try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import memrecon_fast as mf
-from memrecon_fast.audit.plan import GIVEN, Audit
+from memrecon_fast.audit.plan import DEGRADED_MASK, Audit
 from memrecon_fast.baselines.inpainting import inpaint
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.batched import Batched
@@ -107,7 +107,7 @@ def test_inpainting_knows_nothing_of_the_model(memorised: Memorised, tmp_path: P
 
 
 def test_degraded_images_need_methods_whose_estimates_are_scored(memorised: Memorised) -> None:
-    masks = {GIVEN: torch.ones(3, 8, 8, dtype=torch.bool)}
+    masks = {DEGRADED_MASK: torch.ones(3, 8, 8, dtype=torch.bool)}
     for method in ("iterate", "inpaint"):
         with pytest.raises(ValueError, match=f"what {method} makes of degraded images cannot be judged"):
             Audit({"members": images_of(memorised.members)}, masks, (method,), degraded=True)

@@ -173,7 +173,7 @@ class Crew:
     """The workers of a run.
 
     show: called with each record once it is saved. skip: with the message for each image that could not be read.
-    remark: with what there is to say, in one line.
+    remark: with each remark, one line.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from memrecon_fast.results import noise_floor
 from memrecon_fast.settings import Settings
 
 SPLITS = ("members", "controls")
-GIVEN = "given"
+DEGRADED_MASK = "given"
 """The name of the mask of degraded images, known or not."""
 ALL_IMAGES = sys.maxsize
 """As `keep_images`: every one."""
@@ -43,9 +43,9 @@ class Audit:
         are said to carry: nothing is added.
     keep_images: of each cell, the estimates of so many images with the lowest and the highest errors are kept.
     backend, slots: as for `recover`.
-    degraded: the images are degraded already, and their originals unknown. The only mask is then `GIVEN`: the known
-        one, for methods that are given it, or all True for those that estimate it; and of each method the estimates can
-        be recognised by their score.
+    degraded: the images are degraded already, and their originals unknown. The only mask is then `DEGRADED_MASK`: the
+        known one, for methods that are given it, or all True for those that estimate it; and of each method the
+        estimates can be recognised by their score.
 
     Raises TypeError or ValueError for what does not fit together.
     """
@@ -91,8 +91,8 @@ class Audit:
                 f"what {', '.join(wrong)} makes of degraded images cannot be judged without their originals; "
                 f"expected {', '.join(name for name, method in METHODS.items() if method.scored)}"
             )
-        if list(self.masks) != [GIVEN]:
-            raise ValueError(f"degraded images are taken as they are: the only mask is {GIVEN!r}")
+        if list(self.masks) != [DEGRADED_MASK]:
+            raise ValueError(f"degraded images are taken as they are: the only mask is {DEGRADED_MASK!r}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -187,7 +187,7 @@ def begin(
 
 
 def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], list[str]]:
-    """The streams of the methods, and what there is to remark on them. Raises as `Audit.prepare`."""
+    """The streams of the methods, and remarks on them. Raises as `Audit.prepare`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         streams = plan.prepare(autoencoder)

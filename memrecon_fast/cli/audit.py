@@ -104,7 +104,7 @@ def audit(
         with checking():
             from memrecon_fast.audit import cluster
             from memrecon_fast.audit.model import open_model
-            from memrecon_fast.audit.plan import ALL_IMAGES, GIVEN, Audit, stated_shape
+            from memrecon_fast.audit.plan import ALL_IMAGES, DEGRADED_MASK, Audit, stated_shape
             from memrecon_fast.audit.progress import Output
             from memrecon_fast.audit.session import Means, begin
             from memrecon_fast.audit.store.opening import check_run_folder
@@ -137,7 +137,7 @@ def audit(
             shape = splits["members"].image_shape
             if degraded:
                 known = list(open_masks(mask or (), shape, seed).values())
-                masks = {GIVEN: known[0] if known else torch.ones(shape, dtype=torch.bool)}
+                masks = {DEGRADED_MASK: known[0] if known else torch.ones(shape, dtype=torch.bool)}
             else:
                 masks = open_masks(mask or MASKS, shape, seed)
             plan = Audit(
@@ -166,7 +166,7 @@ def _open_splits(
     console: Console,
 ) -> dict[str, Images]:
     """Members and controls, every image of which was read; says how many cannot be used. Raises ValueError where that
-    is most of them: hardly what was meant."""
+    is most of them: then the options are wrong, most likely."""
     from memrecon_fast.images.scan import open_images, typical_problem
     from memrecon_fast.images.sources import NOISY_PIXEL_RANGE, PIXEL_RANGE
 

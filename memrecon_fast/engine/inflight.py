@@ -196,7 +196,7 @@ class InFlight:
                 passing.add(group.read_flags())
                 if not self._schedule.lag:  # otherwise the next block is to be launched first
                     yield from self._hand_out(passing)
-            while (arriving := source.take(group.free)) and group.load(arriving):
+            while (arriving := source.take(group.free)) and group.admit(arriving):
                 passing.add(group.read_flags())
             if group.occupied:
                 group.launch()

@@ -46,7 +46,7 @@ class Prox:
         """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
         self.why_not_captured = ""
         """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
-        self._original = original or autoencoder
+        self._original = autoencoder if original is None else original
         """What the user gave; `autoencoder` may be that in another number format."""
         self._weights = _fingerprint(self._original)
         self._autoencoder = autoencoder

@@ -1,4 +1,4 @@
-"""What a solver offers to whoever gives it images: `InFlight`."""
+"""What a solver offers to `InFlight`, which gives it images."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Solver(Protocol[SomeSlots]):
         """The solver whose estimates of the masks the images begin with."""
 
     @property
-    def finishes_at_load(self) -> bool:
-        """Whether an image may be done once it is loaded."""
+    def finishes_at_admission(self) -> bool:
+        """Whether an image may be done once it is admitted."""
 
     def allocate(self, slots: int) -> SomeSlots:
         """Empty slots."""
 
     def stage(self, sample: Sample) -> Staged:
-        """What `load` needs of a sample; called by another thread on a GPU."""
+        """What `admit` needs of a sample; called by another thread on a GPU."""
 
-    def load(self, slots: SomeSlots, staged: Sequence[Staged]) -> None:
+    def admit(self, slots: SomeSlots, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
 
     def advance(self, slots: SomeSlots) -> None:

@@ -73,7 +73,7 @@ class Group:
         self.seats = [None] * len(self.seats)
         self.unread.clear()
 
-    def load(self, arriving: Sequence[Staged]) -> bool:
+    def admit(self, arriving: Sequence[Staged]) -> bool:
         """Give each a free slot. Says whether some of them may be done at once: then the flags are to be read."""
         free = [slot for slot, seat in enumerate(self.seats) if seat is None]
         for staged, slot in zip(arriving, free, strict=False):
@@ -82,11 +82,11 @@ class Group:
             some = arriving[begin : begin + ARRIVALS]
             arrivals = self._arrivals.narrow(len(some))
             with working_on(self._device):
-                self._solver.load(arrivals, some)
+                self._solver.admit(arrivals, some)
                 self._table.put(self._indices(free[begin : begin + len(some)]), arrivals)
-        if self._solver.finishes_at_load:
+        if self._solver.finishes_at_admission:
             self._note_flags(len(self.seats))
-        return self._solver.finishes_at_load
+        return self._solver.finishes_at_admission
 
     def launch(self) -> None:
         """Begin a block."""

@@ -1,4 +1,4 @@
-"""Copies between the host and the device that neither waits for; on a CPU, where both are the same, hardly any."""
+"""Copies between the host and the device that neither waits for; on a CPU, where both are the same, few copies."""
 
 from __future__ import annotations
 

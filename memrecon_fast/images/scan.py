@@ -62,7 +62,7 @@ class Images:
     sha256: tuple[str, ...]
     """In hexadecimal, of dtype, shape and pixels of each image as it is used; "" where it cannot be used."""
     problems: Mapping[int, str]
-    """Why an image cannot be used, by its index; a clause that begins with "it", mostly."""
+    """Why an image cannot be used, by its index; most begin with "it": "it is in colour; …"."""
     thumbnails: NDArray[np.float32]
     """(N, channels · 8 · 8): averages over cells of the image, see `average_cells`; zeros where it cannot be used."""
 

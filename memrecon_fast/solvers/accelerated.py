@@ -19,7 +19,7 @@ from memrecon_fast.ops import Operations, load
 from memrecon_fast.ops.anderson import AndersonState
 from memrecon_fast.results import Status
 from memrecon_fast.settings import Settings, SolverRecord
-from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
+from memrecon_fast.solvers.attempts import admit_staged, count_attempts, stage
 
 EARLY_ESTIMATES = 6
 """Progressive precision: so many estimates in bfloat16, before those that are allowed."""
@@ -39,7 +39,7 @@ class AcceleratedSolver:
     early: AcceleratedSolver | None = None
     """The solver that the images begin with: progressive precision."""
 
-    finishes_at_load = False
+    finishes_at_admission = False
 
     @property
     def attempts(self) -> int:
@@ -56,10 +56,10 @@ class AcceleratedSolver:
         return AndersonState.allocate(slots, self.prox.pixels, self.prox.device, places=self.settings.memory + 1)
 
     def stage(self, sample: Sample) -> Staged:
-        """What `load` needs of a sample."""
+        """What `admit` needs of a sample."""
         return stage(sample, self.settings, self.prox, self.known_masks, first_twice=self.early is not None)
 
-    def load(self, slots: AndersonState, staged: Sequence[Staged]) -> None:
+    def admit(self, slots: AndersonState, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
         slots.begin()
         slots.best.zero_()
@@ -67,7 +67,7 @@ class AcceleratedSolver:
             score.fill_(torch.inf)
         if self.known_masks:
             slots.held.fill_(self.settings.settle)
-        load_staged(staged, self.prox, slots)
+        admit_staged(staged, self.prox, slots)
         slots.best_mask.copy_(slots.mask)
         self.ops.admm.start(slots)
         begun = [row for row, one in enumerate(staged) if "s" in one.images]

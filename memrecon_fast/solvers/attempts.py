@@ -33,7 +33,7 @@ def stage(sample: Sample, settings: Settings, prox: Prox, known_masks: bool, fir
     return Staged(sample, images, settings.gammas[which])
 
 
-def load_staged(staged: Sequence[Staged], prox: Prox, slots: SplitState) -> None:
+def admit_staged(staged: Sequence[Staged], prox: Prox, slots: SplitState) -> None:
     """Copy what was staged into these slots: y, the mask, γ and the coefficients."""
     for name, target in (("y", slots.y), ("mask", slots.mask)):
         upload([one.images[name] for one in staged], prox.as_images(target))

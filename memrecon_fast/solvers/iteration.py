@@ -33,17 +33,17 @@ class IterationSolver:
     attempts = 1
     recognized_below = 0.0
     early = None
-    finishes_at_load = False
+    finishes_at_admission = False
 
     def allocate(self, slots: int) -> IterationState:
         """Empty slots."""
         return IterationState.allocate(slots, self.prox.pixels, self.prox.device)
 
     def stage(self, sample: Sample) -> Staged:
-        """What `load` needs of a sample."""
+        """What `admit` needs of a sample."""
         return Staged(sample, {"y": sample.degraded})
 
-    def load(self, slots: IterationState, staged: Sequence[Staged]) -> None:
+    def admit(self, slots: IterationState, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots: x⁰ = y."""
         slots.begin()
         upload([one.images["y"] for one in staged], self.prox.as_images(slots.y))

@@ -14,7 +14,7 @@ from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.ops import Operations, load
 from memrecon_fast.ops.admm import AdmmState
 from memrecon_fast.settings import Settings, SolverRecord
-from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
+from memrecon_fast.solvers.attempts import admit_staged, count_attempts, stage
 
 EARLY_OUTER_ITERATIONS = 8
 """Progressive precision: at most this many outer iterations in bfloat16 ..."""
@@ -59,8 +59,8 @@ class PaperSolver:
         return self.settings.recognized_below
 
     @property
-    def finishes_at_load(self) -> bool:
-        """Whether an image may be done once it is loaded."""
+    def finishes_at_admission(self) -> bool:
+        """Whether an image may be done once it is admitted."""
         return self.first_iteration is not None
 
     def allocate(self, slots: int) -> AdmmState:
@@ -68,13 +68,13 @@ class PaperSolver:
         return AdmmState.allocate(slots, self.prox.pixels, self.prox.device)
 
     def stage(self, sample: Sample) -> Staged:
-        """What `load` needs of a sample."""
+        """What `admit` needs of a sample."""
         return stage(sample, self.settings, self.prox, self.known_masks)
 
-    def load(self, slots: AdmmState, staged: Sequence[Staged]) -> None:
+    def admit(self, slots: AdmmState, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
         slots.begin()
-        load_staged(staged, self.prox, slots)
+        admit_staged(staged, self.prox, slots)
         if self.first_iteration is None:
             self.ops.admm.start(slots)
         else:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.plan import GIVEN, Audit, stated_shape
+from memrecon_fast.audit.plan import DEGRADED_MASK, Audit, stated_shape
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.images.scan import Images, scan
 from memrecon_fast.images.sources import from_array
@@ -122,7 +122,7 @@ def test_methods_try_the_gammas_that_were_given_or_their_own(memorised: Memorise
 
 
 def degraded_audit(memorised: Memorised, **changes: Any) -> Audit:
-    masks = {GIVEN: torch.ones(3, 8, 8, dtype=torch.bool)}
+    masks = {DEGRADED_MASK: torch.ones(3, 8, 8, dtype=torch.bool)}
     return small_audit(memorised, **{"masks": masks, "methods": ("accelerated",), "degraded": True, **changes})
 
 

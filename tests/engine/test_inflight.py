@@ -211,7 +211,7 @@ def test_a_slot_whose_image_is_done_stays_as_it_is(memorised: Memorised) -> None
         slots = solver.allocate(16)
         done: dict[int, dict[str, Tensor]] = {}
         with torch.inference_mode():
-            solver.load(slots, [solver.stage(sample) for sample in samples])
+            solver.admit(slots, [solver.stage(sample) for sample in samples])
             for _ in range(30):
                 solver.advance(slots)
                 for slot in (slots.status != RUNNING).nonzero().flatten().tolist():

@@ -139,7 +139,7 @@ def test_a_block_is_as_many_evaluations_as_the_mask_is_kept_for(memorised: Memor
     slots = solver.allocate(8)
     masks = torch.stack([settings.draw_initial_mask(i, SHAPE) for i in range(8)])
     with torch.inference_mode():
-        solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degraded)])
+        solver.admit(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degraded)])
         assert torch.equal(slots.mask.view_as(masks), masks)
         solver.advance(slots)
         x = reference.admm(memorised.autoencoder, degraded, masks, 0.1, 40)
@@ -241,7 +241,7 @@ def test_of_an_image_that_does_not_converge_the_estimate_with_the_lowest_score_i
     solver = with_functions(prepare(memorised.autoencoder, SHAPE, settings), estimate=recording)
     slots = solver.allocate(12)
     with torch.inference_mode():
-        solver.load(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degraded)])
+        solver.admit(slots, [solver.stage(Sample(i, y)) for i, y in enumerate(degraded)])
         for _ in range(25):
             solver.advance(slots)
         results = solver.results(slots, torch.arange(12), [])
@@ -296,7 +296,7 @@ def test_an_image_goes_on_from_the_state_that_another_solver_left(memorised: Mem
     samples = [Sample(0, state * 0.5), Sample(1, state * 0.5, initial_mask=mask, initial_state=state)]
     slots = solver.allocate(4)
     with torch.inference_mode():
-        solver.load(slots.narrow(2), [solver.stage(sample) for sample in samples])
+        solver.admit(slots.narrow(2), [solver.stage(sample) for sample in samples])
     assert torch.equal(slots.s[1].view(SHAPE), state)
     assert torch.equal(slots.mask[1].view(SHAPE), mask)
     torch.testing.assert_close(slots.s[0], torch.where(slots.mask[0], slots.y[0] / 1.25, 0.0), rtol=1e-6, atol=0)
@@ -312,7 +312,7 @@ def test_what_was_in_a_slot_before_is_forgotten(memorised: Memorised, known: boo
         tensor.fill_(torch.nan if tensor.is_floating_point() else 1)
     with torch.inference_mode():
         for slots in tables:
-            solver.load(slots, staged)
+            solver.admit(slots, staged)
             assert slots.held.tolist() == [2 * known] * 4  # a known mask has held from the start
             for _ in range(8):
                 solver.advance(slots)

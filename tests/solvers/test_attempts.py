@@ -10,7 +10,7 @@ from memrecon_fast import Settings
 from memrecon_fast.engine.prox import make_prox
 from memrecon_fast.engine.samples import Sample, Staged
 from memrecon_fast.ops.admm import SplitState
-from memrecon_fast.solvers.attempts import count_attempts, load_staged, stage
+from memrecon_fast.solvers.attempts import admit_staged, count_attempts, stage
 
 SHAPE = (3, 4, 4)
 SETTINGS = Settings(gamma=(0.1, 0.5, 1.0), starts=2, initial_mask="zeros")
@@ -61,7 +61,7 @@ def test_what_was_staged_is_loaded_and_what_the_operations_need_of_gamma_rounded
     samples = [Sample(i, y, initial_mask=mask) for i, (y, mask) in enumerate(zip(images, masks, strict=True))]
     staged = [stage(one, Settings(gamma=gammas[i]), prox, known_masks=False) for i, one in enumerate(samples)]
     slots = SplitState.allocate(3, prox.pixels, prox.device)
-    load_staged(staged, prox, slots)
+    admit_staged(staged, prox, slots)
     assert torch.equal(slots.y, images.flatten(1))
     assert torch.equal(slots.mask, masks.flatten(1))
     assert slots.gamma.tolist() == list(gammas)
@@ -74,6 +74,6 @@ def test_pixels_are_loaded_in_the_order_that_suits_the_autoencoder() -> None:
     images = torch.rand(2, *SHAPE)
     staged = [stage(Sample(i, y), SETTINGS, prox, known_masks=False) for i, y in enumerate(images)]
     slots = SplitState.allocate(2, prox.pixels, prox.device)
-    load_staged(staged, prox, slots)
+    admit_staged(staged, prox, slots)
     assert torch.equal(slots.y, images.permute(0, 2, 3, 1).flatten(1))
     assert torch.equal(prox.to_images(slots.y), images)

@@ -132,7 +132,7 @@ class _Cell:
             if solver.prox.why_not_captured:
                 raise RuntimeError(f"not captured: {solver.prox.why_not_captured}")
             slots = solver.allocate(len(self.images))
-            solver.load(slots, [solver.stage(Sample(i, image)) for i, image in enumerate(self.images)])
+            solver.admit(slots, [solver.stage(Sample(i, image)) for i, image in enumerate(self.images)])
             first = solver.prox.as_images(slots.s.clone())  # what enters the first pass of a block
             block = _PaperBlock(solver, slots) if self.solver == "paper" else _AcceleratedBlock(solver, slots)
             counted = _Counted(block.run)

@@ -171,7 +171,7 @@ class _Task:
         eager, again, captured = (prepared.allocate(rows) for _ in range(3))
         with torch.inference_mode():
             for slots in (eager, again, captured):
-                prepared.load(slots, [prepared.stage(sample) for sample in samples])
+                prepared.admit(slots, [prepared.stage(sample) for sample in samples])
             graphs = Graphs(lambda count: prepared.advance(captured.narrow(count)), device.capture_function())
             for _ in range(4):
                 prepared.advance(eager)

@@ -47,7 +47,7 @@ def open_run(
     """The folder of a run, new or to be continued, with no other one at work in it.
 
     splits: the images of the audit. description: of `plan.describe`. resume: there must be a run to continue. remark:
-    called with what there is to say, in one line each.
+    called with each remark, one line.
 
     Raises ValueError where the folder holds something else, or a run that differs: with what differs.
     """
