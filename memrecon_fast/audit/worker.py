@@ -14,8 +14,8 @@ from types import FrameType
 import numpy as np
 
 from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes
-from memrecon_fast.audit.comparison import Job, Truth, records_of
 from memrecon_fast.audit.plan import Audit
+from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.pictures import make_picture
 from memrecon_fast.audit.store.records import Cell, Record

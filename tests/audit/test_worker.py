@@ -15,8 +15,8 @@ from torch import nn
 import memrecon_fast as mf
 from memrecon_fast import Status
 from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes
-from memrecon_fast.audit.comparison import Job, Truth, records_of
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
+from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.records import RECORDS, Cell, Record
 from memrecon_fast.audit.worker import IMAGES_IN_SHARD, Saver, Shard, Workbench, shards_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memrecon_fast import Status, metrics
-from memrecon_fast.audit.comparison import Job, Truth, records_of
+from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.records import MAX_PSNR, Cell
 from memrecon_fast.engine.samples import Finished
 
