@@ -23,6 +23,8 @@ ITERATE_TOLERANCE = 1e-12
 """Of "iterate": stricter than the default of `iterate`, so that the baseline is not cut short of an accurate
 recovery."""
 ITERATE_MAX_ITERATIONS = 1000
+INPAINTED_AT_ONCE = 4
+"""They are inpainted one by one, large ones in seconds each: what is done should not wait long for others."""
 
 
 class Stream(Protocol):
@@ -52,6 +54,9 @@ class Method:
     a mask and a fixed point of the autoencoder."""
     prepare: Callable[[Autoencoder, Sequence[int], Settings, str], Open]
     """prepare(autoencoder, image_shape, settings, backend), before any work; raises as `recover`."""
+    uses_model: bool = True
+    """Whether what comes back comes out of the autoencoder. Otherwise it counts for no image's verdict over all
+    methods."""
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What its results rest on beside the settings of the audit, for JSON: a part of what a run is known by."""
 
@@ -70,8 +75,9 @@ def find(name: str) -> Method:
 
 def headline_of(names: Sequence[str]) -> str:
     """The method whose results come first: the first of `METHODS` that estimates the mask and is among these, or else
-    the first of these."""
-    return next((name for name in METHODS if name in names and is_blind(name)), names[0])
+    the first of these that uses the model, or else the first of these."""
+    blind = [name for name in METHODS if name in names and is_blind(name)]
+    return next(iter((*blind, *(name for name in names if find(name).uses_model), *names)))
 
 
 def _recover(
@@ -88,7 +94,8 @@ def _iterate(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings,
 
 
 def _inpaint(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str) -> Open:
-    return partial(Batched, inpaint, prepare_iterate(autoencoder, shape, backend=backend))
+    scorer = prepare_iterate(autoencoder, shape, backend=backend)
+    return lambda slots: Batched(inpaint, scorer, min(slots or INPAINTED_AT_ONCE, INPAINTED_AT_ONCE))
 
 
 METHODS = {
@@ -104,7 +111,7 @@ METHODS = {
             _iterate,
             identity={"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
         ),
-        Method("inpaint", "given", False, _inpaint, identity=ALGORITHM),
+        Method("inpaint", "given", False, _inpaint, uses_model=False, identity=ALGORITHM),
     )
 }
 DEFAULT_METHODS = ("accelerated", "paper", "known-mask", "iterate")

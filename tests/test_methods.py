@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -38,7 +39,8 @@ def test_the_methods_of_the_package() -> None:
 def test_the_headline_method_estimates_the_mask_where_there_is_such_a_one() -> None:
     assert headline_of(("iterate", "paper", "accelerated")) == "accelerated"
     assert headline_of(("inpaint", "iterate", "paper")) == "paper"
-    assert headline_of(("inpaint", "iterate")) == "inpaint"
+    assert headline_of(("inpaint", "iterate")) == "iterate"
+    assert headline_of(("inpaint",)) == "inpaint"
 
 
 def fill_with_grey(degraded: Tensor, masks: Tensor) -> Tensor:
@@ -111,3 +113,41 @@ def test_degraded_images_need_methods_whose_estimates_are_scored(memorised: Memo
     for method in ("iterate", "inpaint"):
         with pytest.raises(ValueError, match=f"what {method} makes of degraded images cannot be judged"):
             Audit({"members": images_of(memorised.members)}, masks, (method,), degraded=True)
+
+
+def test_what_inpainting_gets_back_is_no_verdict_on_the_model(memorised: Memorised, tmp_path: Path) -> None:
+    """An image that is smooth comes back from its neighbours, whatever the model is."""
+    side = torch.linspace(0, 1, 8)
+    smooth = (0.5 * side[:, None] + 0.4 * side).expand(4, 3, 8, 8) + 0.02 * torch.arange(4)[:, None, None, None]
+    masks = {"center": mf.degradation.make_mask("center", (3, 8, 8))}
+    plan = Audit({"members": images_of(smooth)}, masks, ("known-mask", "inpaint"))
+    summary = mf.audit.run(plan, memorised.autoencoder, tmp_path / "both", progress=False).summary
+    rates = {row["method"]: row["approximate_rate"] for row in summary["rows"]}
+    assert rates == {"known-mask": 0.0, "inpaint": 1.0}
+    assert summary["verdicts"] == {"members": {"not recovered": 4}}
+    assert summary["headline"] == "known-mask"
+    alone = mf.audit.run(
+        dataclasses.replace(plan, methods=("inpaint",)), memorised.autoencoder, tmp_path / "alone", progress=False
+    )
+    assert alone.summary["verdicts"] == {"members": {"accurate": 4}}  # there is no other
+
+
+def test_an_identity_is_compared_as_it_is_stored(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, GREY.name, dataclasses.replace(GREY, identity={"levels": (0.25, 0.5)}))
+    plan = small_audit(memorised, methods=("grey",))
+    for _ in range(2):
+        mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
+
+
+def test_a_run_whose_method_is_unknown_says_so(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as known:
+        known.setitem(METHODS, GREY.name, GREY)
+        mf.audit.run(small_audit(memorised, methods=("grey",)), memorised.autoencoder, tmp_path / "run", progress=False)
+    opened = mf.audit.open(tmp_path / "run")
+    assert (opened.missing, len(opened.records)) == (0, 64)
+    with pytest.raises(ValueError, match="run has the method 'grey', which is unknown here: import what adds it first"):
+        _ = opened.summary

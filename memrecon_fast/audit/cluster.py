@@ -22,8 +22,10 @@ from memrecon_fast.audit.store.opening import OpenRun
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import Shard, Workbench
-from memrecon_fast.common.errors import reason
+from memrecon_fast.common.errors import one_line, reason
 from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.methods import METHODS, Method
+from memrecon_fast.settings import SOLVERS, SolverRecord
 
 MAX_DEATHS = 3
 """So many times all workers may die without any image done in between."""
@@ -55,6 +57,10 @@ class Task:
     threads: int
     folder: str
     """The current folder of the driver."""
+    methods: Mapping[str, Method]
+    """Those of the audit: a worker need not have imported what added them."""
+    solvers: Mapping[str, SolverRecord]
+    """All that may be needed for them."""
 
 
 def make_task(
@@ -67,7 +73,21 @@ def make_task(
 ) -> Task:
     """The task of the workers of a run."""
     digest = run.description["plan"]["model"]
-    return Task(plan, load_model, digest, device, run.folder.parts, seconds, threads, os.getcwd())
+    return Task(plan, load_model, digest, device, run.folder.parts, seconds, threads, os.getcwd(), _of(plan), SOLVERS)
+
+
+def _of(plan: Audit) -> dict[str, Method]:
+    return {name: METHODS[name] for name in plan.methods}
+
+
+def check_can_be_sent(load_model: Callable[[torch.device], Autoencoder]) -> None:
+    """Raise ValueError where the model cannot be sent to the workers."""
+    try:
+        _ray().cloudpickle.dumps(load_model)
+    except Exception as error:  # whatever its parts raise
+        raise ValueError(
+            f"the model cannot be sent to the workers: {one_line(error)}; give its file instead"
+        ) from error
 
 
 class Worker:
@@ -103,6 +123,8 @@ class Worker:
     def _prepare(self) -> Workbench:
         task = self._task
         os.chdir(task.folder)
+        METHODS.update(task.methods)
+        SOLVERS.update(task.solvers)
         torch.set_num_threads(task.threads)
         autoencoder = task.load_model(torch.device(task.device))
         if model_digest(autoencoder) != task.digest:

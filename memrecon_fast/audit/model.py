@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -32,8 +33,8 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """The type of the device that it is on in this process, "cpu" or "cuda"."""
-        return device_of(self.autoencoder, CPU).type
+        """The type of the device that it is on in this process, or is asked for if nothing of it tells."""
+        return device_of(self.autoencoder, find_device(self.device)).type
 
 
 def open_model(
@@ -57,12 +58,13 @@ def open_model(
 
 
 def as_model(model: Model | str | os.PathLike[str] | Autoencoder, *, in_workers: bool) -> Model:
-    """What `run` was given, as a `Model`; one in memory is sent to the workers as it is."""
+    """What `run` was given, as a `Model`; of one in memory the workers get a copy."""
     if isinstance(model, Model):
         return model
     if isinstance(model, (str, os.PathLike)):
         return open_model(model, in_workers=in_workers)
-    return Model(type(model).__name__, model, functools.partial(_put, model), device_of(model, CPU).type)
+    sent = copy.deepcopy(model).cpu() if in_workers and isinstance(model, nn.Module) else model  # each has its own GPU
+    return Model(type(model).__name__, model, functools.partial(_put, sent), device_of(model, CPU).type)
 
 
 def find_device(name: str) -> torch.device:

@@ -12,12 +12,16 @@ import pyarrow as pa
 from rich.console import Console
 
 from memrecon_fast.audit.analysis.results import Results, read_results
+from memrecon_fast.audit.analysis.statistics import choose_shown
 from memrecon_fast.audit.report.page import REPORT, write_report
 from memrecon_fast.audit.report.summary import make_summary, write_summary
 from memrecon_fast.audit.report.table import make_table
-from memrecon_fast.audit.store.manifest import cells_of, read_description
+from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
+from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.methods import headline_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Run:
         """The content of `audit.json`: what was audited, and each session of work on it."""
         return read_description(self.path)
 
+    @property
+    def folder(self) -> Folder:
+        """Its files."""
+        return Folder(self.path, Parts(parts_of(self.path, self.description)))
+
     @functools.cached_property
     def results(self) -> Results:
         """All that the summary is made of. Raises ValueError where no image was done, or a file is damaged."""
@@ -39,7 +48,7 @@ class Run:
     @functools.cached_property
     def records(self) -> pa.Table:
         """A row for each image, mask and method that was done, as in `records/`; `.to_pandas()` makes a DataFrame."""
-        return pa.concat_tables([self.results.folder.table(cell) for cell in cells_of(self.description)])
+        return pa.concat_tables([self.folder.table(cell) for cell in cells_of(self.description)])
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
@@ -54,15 +63,18 @@ class Run:
     @property
     def missing(self) -> int:
         """How many recoveries have not been done."""
-        return self.results.missing()
+        plan, counts = self.description["plan"], self.description["counts"].values()
+        usable = sum(int(count["images"] - count["unusable"]) for count in counts)
+        return usable * len(plan["masks"]) * len(plan["methods"]) - len(self.records)
 
     def pictures(self, split: str, mask: str, method: str) -> list[Picture]:
-        """The best, the borderline and the worst images of a cell: original, degraded, recovered, mask; uint8."""
+        """The best, the borderline and the worst images by the headline method, and what this method made of them:
+        original, degraded, recovered, mask, uint8 each; in the order of their indices."""
         cell = Cell(split, mask, method)
         if cell not in cells_of(self.description):
             raise ValueError(f"the run {self.path} has no {split} under the mask {mask!r} by the method {method!r}")
-        folder = self.results.folder
-        return folder.pictures(cell, folder.table(cell)["index"].to_pylist())
+        chosen = choose_shown(self.folder.read(Cell(split, mask, headline_of(self.description["plan"]["methods"]))))
+        return sorted(self.folder.pictures(cell, list(chosen)), key=lambda picture: picture.index)
 
     def write_report(self, console: Console | None = None) -> Path:
         """Write summary.json, summary.csv, verdicts.csv and report.html, and show the table; returns the report."""
@@ -76,5 +88,5 @@ class Run:
 def open_run(path: str | os.PathLike[str]) -> Run:
     """Open the folder of an audit, finished or not. Raises ValueError for a folder that is not a run's."""
     opened = Run(Path(path))
-    assert opened.description  # read now, so that what is no run is said at once
+    _ = opened.description  # read now, so that what is no run is said at once
     return opened

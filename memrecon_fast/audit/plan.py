@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 import re
 import sys
@@ -65,6 +66,10 @@ class Audit:
             check_choice("split", split, SPLITS)
         if "members" not in self.splits or not self.masks or not self.methods:
             raise ValueError("an audit needs members, at least one mask and at least one method")
+        for name, mask in self.masks.items():
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != self.image_shape:
+                found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+                raise ValueError(f"the mask {name!r} must be a bool tensor of shape {self.image_shape}, not {found}")
         for method in self.methods:
             find(method)
         if len(set(self.methods)) < len(self.methods):
@@ -150,7 +155,7 @@ def describe(
             "masks": {name: _digest([mask]) for name, mask in audit.masks.items()},
             "methods": list(audit.methods),
             "settings": audit.settings.to_dict(),
-            **{name: dict(METHODS[name].identity) for name in audit.methods if METHODS[name].identity},
+            **{name: _as_json(METHODS[name].identity) for name in audit.methods if METHODS[name].identity},
             "noise_std": audit.noise_std,
             "degraded": audit.degraded,
             "keep_images": audit.keep_images,
@@ -181,6 +186,11 @@ def model_digest(autoencoder: Autoencoder) -> str:
     layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
     tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
     return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
+
+
+def _as_json(content: Mapping[str, Any]) -> Any:
+    """As it is read again: tuples are lists there, for instance."""
+    return json.loads(json.dumps(content))
 
 
 def _digest(parts: list[str | Tensor]) -> str:

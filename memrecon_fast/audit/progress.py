@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
+import warnings
 from collections.abc import Callable
 from types import TracebackType
 
@@ -21,7 +22,8 @@ SECONDS_BETWEEN_LINES = 10.0
 class Output:
     """Where an audit writes what a person should see.
 
-    console: progress and results. say: called with each remark, one line; None: they go to the console.
+    console: progress and results. say: called with each remark, one line; None: they go to the console, and are
+        warnings where that is quiet.
     """
 
     console: Console
@@ -29,10 +31,12 @@ class Output:
 
     def remark(self, text: str) -> None:
         """One remark."""
-        if self.say is None:
-            self.console.print(f"Note: {text}", markup=False, highlight=False, soft_wrap=True)
-        else:
+        if self.say is not None:
             self.say(text)
+        elif self.console.quiet:
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        else:
+            self.console.print(f"Note: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 class AuditProgress:
@@ -54,7 +58,7 @@ class AuditProgress:
             TextColumn("{task.description}", markup=False),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,  # a bar redirects what the process prints
         )
         self._task = self._bar.add_task("", total=total, completed=done, pace="")
 

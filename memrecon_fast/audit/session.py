@@ -24,10 +24,10 @@ from memrecon_fast.audit.progress import AuditProgress, Output
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import session as describe_session
 from memrecon_fast.audit.store.manifest import write_description
-from memrecon_fast.audit.store.opening import OpenRun, open_run
+from memrecon_fast.audit.store.opening import OpenRun, check_run_folder, open_run
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Shard, Workbench, shards_of
-from memrecon_fast.common.checks import check_number
+from memrecon_fast.common.checks import check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.methods import Open
 
@@ -130,7 +130,8 @@ class Session:
             console.print(f"{total - todo} of {total} recoveries were done before.", highlight=False)
         began = time.monotonic()
         with AuditProgress(total, total - todo, console) as progress, warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
+            if not console.quiet:
+                warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
             try:
                 yield progress, entry
             finally:
@@ -160,13 +161,17 @@ def begin(
 ) -> Iterator[Session]:
     """All of `run` that comes before the work, and its errors; no other session may work in the folder meanwhile."""
     check_number("save_every", means.save_every, low=0)
-    parts = means.parts
+    if means.workers is not None:
+        check_integer("workers", means.workers, low=1)
+    parts = None if means.parts is None else os.fspath(means.parts)
     if parts is not None and "://" not in parts:
         parts = os.path.abspath(parts)
+    check_run_folder(Path(out), means.resume)
+    opened_model = as_model(model, in_workers=means.on_cluster)
     with contextlib.ExitStack() as stack:
         if means.on_cluster:
             stack.enter_context(cluster.connected(means.ray, means.workers))
-        opened_model = as_model(model, in_workers=means.on_cluster)
+            cluster.check_can_be_sent(opened_model.load)
         kind = cluster.device_kind(opened_model.device) if means.on_cluster else opened_model.kind
         crew = cluster.number_of_workers(means.workers, kind) if means.on_cluster else None
         sources = {split: images.source.name for split, images in plan.splits.items()}
@@ -182,7 +187,7 @@ def begin(
         else:
             threads = 1 if means.ray else cluster.threads_of_each(crew)
             task = cluster.make_task(plan, opened, opened_model.load, kind, means.save_every, threads)
-            make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.remark)
+            make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.console)
         yield Session(plan, opened, means, crew, make_work)
 
 
@@ -202,10 +207,11 @@ def _by_workers(
     task: cluster.Task,
     folder: Folder,
     workers: int,
-    remark: Callable[[str], None],
+    console: Console,
     show: Callable[[Record], None],
     skip: Callable[[str], None],
 ) -> Work:
+    remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
     return cluster.Crew(task, folder, workers, show, skip, remark).work
 
 

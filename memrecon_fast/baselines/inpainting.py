@@ -16,8 +16,8 @@ ALGORITHM = {"algorithm": "biharmonic"}
 def inpaint(degraded: Tensor, masks: Tensor) -> Tensor:
     """Fill the erased pixels so that the biharmonic equation ∇⁴x = 0 holds in them (scikit-image); float32.
 
-    degraded: float32 (B, C, H, W). masks: bool, the same shape, True = kept; each channel keeps a pixel at least.
-    Kept pixels stay as they are, erased ones stay within the range of the kept ones of their channel.
+    degraded: float32 (B, C, H, W). masks: bool, the same shape, True = kept. Kept pixels stay as they are, erased ones
+    stay within the range of the kept ones of their channel; a channel without a kept pixel stays as it is.
     """
     pairs = zip(degraded.cpu().numpy(), masks.cpu().numpy(), strict=True)
     return torch.from_numpy(np.stack([_inpaint_one(image, kept) for image, kept in pairs])).to(degraded.device)
@@ -26,12 +26,12 @@ def inpaint(degraded: Tensor, masks: Tensor) -> Tensor:
 def _inpaint_one(image: NDArray[np.float32], kept: NDArray[np.bool_]) -> NDArray[np.float32]:
     from skimage.restoration import inpaint_biharmonic
 
-    if kept.all():
+    if kept.all() or not kept.any():
         return image
     if (kept == kept[0]).all():  # one system of equations for all channels
         return np.asarray(inpaint_biharmonic(image, ~kept[0], channel_axis=0), np.float32)
     channels = [
-        channel if of_channel.all() else inpaint_biharmonic(channel, ~of_channel)
+        inpaint_biharmonic(channel, ~of_channel) if of_channel.any() and not of_channel.all() else channel
         for channel, of_channel in zip(image, kept, strict=True)
     ]
     return np.asarray(np.stack(channels), np.float32)

@@ -8,6 +8,7 @@ from typing import Annotated
 import memrecon_fast
 
 try:
+    import rich  # noqa: F401 (the commands use it)
     import typer
 except ImportError as missing:
     print(f"memrecon: needs {missing.name}; pip install 'memrecon-fast[audit]'", file=sys.stderr)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,11 @@ from memrecon_fast.audit.progress import Output
 from memrecon_fast.audit.session import Means, MissingImagesError, begin
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import Shard
+from memrecon_fast.engine.batched import Batched
 from memrecon_fast.images.scan import open_images, scan
 from memrecon_fast.images.sources import from_array
+from memrecon_fast.methods import METHODS, Method, Open
+from memrecon_fast.recovery import prepare_iterate
 from tests.audit.test_killing import many_images
 from tests.helpers.auditing import contents, small_audit
 from tests.helpers.auditing import run as run_alone
@@ -276,3 +280,35 @@ def test_a_worker_that_was_given_up_gets_no_more_shards(memorised: Memorised) ->
     assert not dispatcher.has_waiting()
     assert dispatcher.is_needed(["worker-2"])
     assert not dispatcher.is_needed(["worker-1", "worker-4"])
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_model_in_memory_and_a_method_from_outside_are_sent_to_the_workers(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(degraded: Tensor, masks: Tensor) -> Tensor:
+        return torch.where(masks, degraded, 0.5)
+
+    def prepare(autoencoder: Any, shape: Any, settings: Any, backend: str) -> Open:
+        return functools.partial(Batched, fill, prepare_iterate(autoencoder, shape, backend=backend))
+
+    monkeypatch.setitem(METHODS, "grey", Method("grey", "given", False, prepare))
+    plan = small_audit(memorised, methods=("grey", "known-mask"))
+    by_workers = mf.audit.run(plan, memorised.autoencoder, tmp_path / "workers", workers=2, progress=False)
+    assert by_workers.description["sessions"][0]["workers"] == 2
+    alone = mf.audit.run(plan, memorised.autoencoder, tmp_path / "alone", progress=False)
+    assert results(tmp_path / "workers") == results(tmp_path / "alone")
+    assert by_workers.records.equals(alone.records)
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_model_that_cannot_be_sent_is_refused_before_the_run_is_begun(memorised: Memorised, tmp_path: Path) -> None:
+    lock = threading.Lock()
+
+    def halve(images: Tensor) -> Tensor:
+        with lock:
+            return 0.5 * images
+
+    with pytest.raises(ValueError, match=r"the model cannot be sent to workers: TypeError: .*lock"):
+        mf.audit.run(small_audit(memorised), halve, tmp_path / "run", workers=2)
+    assert not (tmp_path / "run").exists()

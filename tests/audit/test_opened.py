@@ -52,3 +52,29 @@ def test_an_unfinished_run(memorised: Memorised, tmp_path: Path) -> None:
 def test_what_is_no_run_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not the folder of a run: there is no"):
         mf.audit.open(tmp_path)
+
+
+def test_a_run_of_which_nothing_is_done_yet(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised)
+    with pytest.raises(KeyboardInterrupt):
+        run(audit, memorised.autoencoder, tmp_path / "run", report=Interruption(0))
+    shutil.rmtree(tmp_path / "run" / RECORDS)
+    opened = mf.audit.open(tmp_path / "run")
+    assert opened.records.schema == SCHEMA
+    assert (len(opened.records), opened.missing) == (0, 3 * 2 * 32)
+    with pytest.raises(ValueError, match="no image was done"):
+        _ = opened.summary
+
+
+def test_pictures_are_those_that_the_headline_method_chooses(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, methods=("iterate", "paper"))
+    with pytest.raises(KeyboardInterrupt):  # one part file for each image, most with a picture
+        run(audit, memorised.autoencoder, tmp_path / "run", report=Interruption(60), seconds=0)
+    unfinished = mf.audit.open(tmp_path / "run").pictures("controls", "random-50", "paper")
+    run(audit, memorised.autoencoder, tmp_path / "run")
+    finished = mf.audit.open(tmp_path / "run")
+    for method in audit.methods:
+        pictures = finished.pictures("members", "center", method)
+        assert len(pictures) == 12  # of 16
+        assert [one.index for one in pictures] == sorted({one.index for one in pictures})
+    assert len(unfinished) <= 12

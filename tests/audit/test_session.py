@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -631,3 +632,64 @@ def test_where_nothing_can_be_done_the_reason_is_said(memorised: Memorised, tmp_
     np.save(path, 1 - memorised.members.numpy())
     with pytest.raises(MissingImagesError, match=r"16 recoveries are missing; images could not be read, first: 0 has"):
         mf.audit.run(audit, memorised.autoencoder, tmp_path / "run", progress=False)
+
+
+class Talking(nn.Module):
+    """Warns in each forward pass, and prints."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        warnings.warn("as models do", UserWarning, stacklevel=1)
+        print("as people do")
+        return 0.5 * images
+
+
+def test_without_progress_nothing_is_said_but_what_the_model_says(
+    memorised: Memorised, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit = small_audit(memorised, methods=("known-mask",))
+    with pytest.warns(UserWarning, match="as models do"):
+        mf.audit.run(audit, Talking().eval(), tmp_path / "run", progress=False)
+    captured = capsys.readouterr()
+    assert set(captured.out.splitlines()) == {"as people do"}
+    assert captured.err == ""
+    part = next((tmp_path / "run" / RECORDS).glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-40])
+    with pytest.warns(RuntimeWarning, match="what it held is done again"):
+        mf.audit.run(audit, Talking().eval(), tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (torch.ones(1, 8, 8, dtype=torch.bool), r"torch.bool \(1, 8, 8\)"),
+        (torch.ones(3, 8, 8), r"torch.float32 \(3, 8, 8\)"),
+        (np.ones((3, 8, 8), bool), "ndarray"),
+    ],
+)
+def test_a_mask_of_another_kind_is_refused_before_work_starts(memorised: Memorised, mask: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"the mask 'mine' must be a bool tensor of shape \(3, 8, 8\), not {found}"):
+        small_audit(memorised, masks={"mine": mask})
+
+
+def test_what_is_wrong_with_the_means_is_said_before_work_starts(memorised: Memorised, tmp_path: Path) -> None:
+    audit, out = small_audit(memorised), tmp_path / "run"
+    with pytest.raises(ValueError, match="workers must be at least 1, not 0"):
+        mf.audit.run(audit, memorised.autoencoder, out, workers=0)
+    with pytest.raises(ValueError, match="save_every must be finite and at least 0"):
+        mf.audit.run(audit, memorised.autoencoder, out, save_every=-1)
+    with pytest.raises(ValueError, match="there is no run to continue"):
+        mf.audit.run(audit, memorised.autoencoder, out, resume=True)
+    with pytest.raises(FileNotFoundError, match=r"there is no model file absent\.safetensors"):
+        mf.audit.run(audit, "absent.safetensors", out)
+    assert not out.exists()
+
+
+def test_a_model_may_be_named(memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ("import torch", "class Halving(torch.nn.Module):", "    def forward(self, x):", "        return 0.5 * x")
+    (tmp_path / "halving_model.py").write_text("\n".join((*lines, "make = lambda: Halving().eval()")))
+    monkeypatch.chdir(tmp_path)
+    audit = small_audit(memorised, methods=("known-mask",))
+    ran = mf.audit.run(audit, "halving_model:make", "run", parts="parts", progress=False)
+    assert ran.description["model"] == "halving_model:make"
+    assert ran.description["plan"]["parts"] == str(tmp_path / "parts")
+    assert ran.missing == 0

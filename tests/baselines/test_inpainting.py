@@ -60,3 +60,14 @@ def test_an_image_is_filled_the_same_whatever_the_others_are() -> None:
     together = inpaint(erase(images, masks), masks)
     for i in range(4):
         assert torch.equal(inpaint(erase(images, masks)[i : i + 1], masks[i : i + 1])[0], together[i])
+
+
+def test_a_channel_of_which_nothing_is_kept_stays_as_it_is() -> None:
+    images = ramps()
+    mask = make_mask("center", SHAPE)
+    mask[1] = False
+    filled = inpaint(erase(images, mask), mask[None])
+    assert torch.equal(filled[0, 1], torch.zeros(16, 16))
+    torch.testing.assert_close(filled[0, 0], images[0, 0], rtol=0, atol=1e-4)
+    nothing = torch.zeros_like(mask)
+    assert torch.equal(inpaint(images, nothing[None]), images)

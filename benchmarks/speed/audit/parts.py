@@ -191,16 +191,8 @@ def _run_workers(task: Task, folder: Path, workers: int) -> dict[str, Any]:
         started = time.monotonic()
         means = Means(workers, output=opened.enter_context(_output()))
         run = opened.enter_context(_opened(audit, model, folder, means))
-        job = cluster.Task(
-            audit,
-            functools.partial(load_logged, model_path(folder), Path(logs)),
-            run.description["plan"]["model"],
-            "cpu",
-            run.folder.parts,
-            SECONDS_BETWEEN_PARTS,
-            threads=1,
-            folder=os.getcwd(),
-        )
+        load = functools.partial(load_logged, model_path(folder), Path(logs))
+        job = cluster.make_task(audit, run, load, "cpu", SECONDS_BETWEEN_PARTS, threads=1)
         remark = means.output.remark
         Session(
             audit,

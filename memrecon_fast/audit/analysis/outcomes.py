@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import errors, scores
 from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.methods import find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Outcomes:
     """See `statistics.scores`; infinite where it diverged or was not done, and by a method that has no score."""
     psnr: NDArray[np.float64]
     """dB, of the estimate clipped to [0, 1]; NaN where it was not done, or where the originals are unknown."""
+
+    def of_model(self, methods: Sequence[str]) -> Outcomes:
+        """Those of the methods that use the model; all, where none does. methods: those of the run."""
+        which = np.array([find(method).uses_model for method in methods])
+        return self if not which.any() else Outcomes(**{name: array[which] for name, array in vars(self).items()})
 
     def came_back(self, verdict: str) -> NDArray[np.bool_]:
         """(methods, N): whether the image was recovered under at least one mask. verdict: of `Results.verdicts`."""

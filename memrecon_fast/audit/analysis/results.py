@@ -15,7 +15,7 @@ from memrecon_fast.audit.store.opening import IMAGES
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.images.scan import read_images
-from memrecon_fast.methods import headline_of
+from memrecon_fast.methods import METHODS, headline_of
 
 VERDICTS = ("accurate", "approximate")
 """An accurate recovery is an approximate one too."""
@@ -92,6 +92,11 @@ def read_results(run: Path) -> Results:
             cells[cell] = _condense(columns)
     if not cells:
         raise ValueError(f"{run} holds no records of an audit: no image was done")
+    unknown = [method for method in description["plan"]["methods"] if method not in METHODS]
+    if unknown:
+        raise ValueError(
+            f"the run in {run} has the method {unknown[0]!r}, which is unknown here: import what adds it first"
+        )
     return Results(folder, description, read_images(run / IMAGES), cells)
 
 

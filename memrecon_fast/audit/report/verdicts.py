@@ -52,11 +52,12 @@ def all_verdicts(results: Results) -> tuple[str, ...]:
 
 
 def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> NDArray[np.str_]:
-    """(N,): the best verdict on each image over all methods and masks.
+    """(N,): the best verdict on each image over all masks and all methods that use the model, if there are any.
 
     "accurate", "approximate", "not recovered" (without the originals "recognized", "not recognized"), "diverged"
     (wherever it was tried), "not done" (tried nowhere) or "unusable".
     """
+    outcomes = outcomes.of_model(results.methods)
     both = (0, 1)
     tried = outcomes.tried.any(axis=both)
     conditions = {
