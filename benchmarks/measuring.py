@@ -98,10 +98,11 @@ def results_path(name: str, out: Path | None, quick: bool) -> Path:
 
 
 def write_results(path: Path, results: object, page: str) -> None:
-    """Write `path`.json and, for people, `path`.md; makes the folder."""
+    """Write `path`.json and, for people, `path`.md; makes the folder, and says where they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name(f"{path.name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     path.with_name(f"{path.name}.md").write_text(page, encoding="utf-8")
+    print(f"The results: {path}.json, .md")
 
 
 def lines(rows: list[dict[str, Any]]) -> Iterator[str]:

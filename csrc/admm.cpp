@@ -13,6 +13,7 @@ INLINE void start_body(float* __restrict s, const float* __restrict y, const uin
     }
 }
 
+// One ADMM iteration, (17), (16) and (14), in the form with a single state.
 INLINE void step_body(float* __restrict s, const float* __restrict v, const float* __restrict y,
                       const uint8_t* __restrict mask, int64_t n, float c, float weight) {
     for (int64_t i = 0; i < n; ++i) {
@@ -34,7 +35,7 @@ INLINE uint8_t compare_anchor(const uint8_t* __restrict anchor, const uint8_t* _
     return different;
 }
 
-template <bool estimate_mask>
+template <bool estimates_mask>
 INLINE Closed close_body(float* s, const float* v, const float* y, uint8_t* mask, uint8_t* anchor, float* x, int64_t d,
                          bool renew, float g, float weight) {
     double lanes[LANES] = {};
@@ -43,8 +44,8 @@ INLINE Closed close_body(float* s, const float* v, const float* y, uint8_t* mask
     uint8_t changed = 0, different = 0;
     for (int64_t i = 0; i < d; i += BLOCK) {
         const int64_t n = d - i < BLOCK ? d - i : BLOCK;
-        output_block<estimate_mask>(s + i, v + i, y + i, mask + i, x + i, difference, estimate, n, g, weight);
-        if (estimate_mask) {
+        output_block<estimates_mask>(s + i, v + i, y + i, mask + i, x + i, difference, estimate, n, g, weight);
+        if (estimates_mask) {
             if (renew) renew_anchor(anchor + i, mask + i, n);
             different |= compare_anchor(anchor + i, estimate, n);
             changed |= replace_mask(mask + i, estimate, n);
@@ -52,7 +53,7 @@ INLINE Closed close_body(float* s, const float* v, const float* y, uint8_t* mask
         start_body(s + i, y + i, mask + i, n, weight);
         add_squares(lanes, difference, n);
     }
-    return {mean(lanes, d), changed == 0, estimate_mask && different == 0};
+    return {mean(lanes, d), changed == 0, estimates_mask && different == 0};
 }
 
 INLINE void advance_block(float* __restrict x, const float* __restrict v, float* __restrict difference, int64_t n) {

@@ -10,6 +10,7 @@ namespace {
 
 using std::int32_t;
 
+// One ADMM iteration, as in admm.cpp, and by how much it changes s.
 INLINE void step_block(const float* __restrict s, const float* __restrict v, const float* __restrict y,
                        const uint8_t* __restrict mask, float* __restrict step, float* __restrict residual, int64_t n,
                        float c, float weight) {
@@ -44,12 +45,12 @@ INLINE void measure_body(const float* s, const float* v, const float* y, const u
 }
 
 // How far v and the degraded image are from the estimate.
-template <bool estimate_mask>
+template <bool estimates_mask>
 INLINE void misfit_block(const float* __restrict v, const float* __restrict y, const uint8_t* __restrict mask,
                          const float* __restrict x, float* __restrict primal, float* __restrict misfit, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
         const float kept = y[i] - x[i];
-        const float erased = estimate_mask ? y[i] : 0.0f;
+        const float erased = estimates_mask ? y[i] : 0.0f;
         primal[i] = v[i] - x[i];
         misfit[i] = mask[i] ? kept : erased;
     }
@@ -65,7 +66,7 @@ INLINE void add_pairs_of_squares(double* __restrict lanes, const float* __restri
         lanes[j] += static_cast<double>(a[i + j]) * a[i + j] + static_cast<double>(b[i + j]) * b[i + j];
 }
 
-template <bool estimate_mask>
+template <bool estimates_mask>
 INLINE Estimated estimate_body(const float* s, const float* v, const float* y, uint8_t* mask, float* x, int64_t d,
                                float g, float weight) {
     double squares[LANES] = {}, scores[LANES] = {};
@@ -74,9 +75,9 @@ INLINE Estimated estimate_body(const float* s, const float* v, const float* y, u
     uint8_t changed = 0;
     for (int64_t i = 0; i < d; i += BLOCK) {
         const int64_t n = d - i < BLOCK ? d - i : BLOCK;
-        output_block<estimate_mask>(s + i, v + i, y + i, mask + i, x + i, difference, estimate, n, g, weight);
-        if (estimate_mask) changed |= replace_mask(mask + i, estimate, n);
-        misfit_block<estimate_mask>(v + i, y + i, mask + i, x + i, primal, misfit, n);
+        output_block<estimates_mask>(s + i, v + i, y + i, mask + i, x + i, difference, estimate, n, g, weight);
+        if (estimates_mask) changed |= replace_mask(mask + i, estimate, n);
+        misfit_block<estimates_mask>(v + i, y + i, mask + i, x + i, primal, misfit, n);
         add_squares(squares, difference, n);
         add_pairs_of_squares(scores, primal, misfit, n);
     }
@@ -182,8 +183,8 @@ void weigh(const double* gram, int places, bool settled, const History& history,
                                      int64_t d, float g, float weight) {                                            \
         return estimate_body<false>(s, v, y, mask, x, d, g, weight);                                                \
     }                                                                                                               \
-    TARGET Estimated estimate_mask_##NAME(const float* s, const float* v, const float* y, uint8_t* mask, float* x,  \
-                                          int64_t d, float g, float weight) {                                       \
+    TARGET Estimated estimate_estimating_mask_##NAME(const float* s, const float* v, const float* y, uint8_t* mask, \
+                                                     float* x, int64_t d, float g, float weight) {                  \
         return estimate_body<true>(s, v, y, mask, x, d, g, weight);                                                 \
     }                                                                                                               \
     TARGET void mix_##NAME(float* s, const float* base, const float* const* steps, const float* weights, int count, \
@@ -191,7 +192,8 @@ void weigh(const double* gram, int places, bool settled, const History& history,
         mix_body(s, base, steps, weights, count, d);                                                                \
     }                                                                                                               \
     }                                                                                                               \
-    const AndersonKernels anderson_##NAME = {measure_##NAME, estimate_##NAME, estimate_mask_##NAME, mix_##NAME};
+    const AndersonKernels anderson_##NAME = {measure_##NAME, estimate_##NAME, estimate_estimating_mask_##NAME,      \
+                                             mix_##NAME};
 
 DEFINE_KERNELS(baseline, )
 #if defined(__x86_64__)

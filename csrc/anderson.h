@@ -31,8 +31,8 @@ struct AndersonKernels {
     // One row of d pixels: x <- the output; mask <- the mask rule, where it is estimated.
     Estimated (*estimate)(const float* s, const float* v, const float* y, std::uint8_t* mask, float* x, std::int64_t d,
                           float g, float weight);
-    Estimated (*estimate_mask)(const float* s, const float* v, const float* y, std::uint8_t* mask, float* x,
-                               std::int64_t d, float g, float weight);
+    Estimated (*estimate_estimating_mask)(const float* s, const float* v, const float* y, std::uint8_t* mask, float* x,
+                                          std::int64_t d, float g, float weight);
 
     // One row of d pixels: s <- base + sum of weight * (step - base) over `count` steps, in their order.
     void (*mix)(float* s, const float* base, const float* const* steps, const float* weights, int count,

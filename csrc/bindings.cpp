@@ -180,7 +180,7 @@ void measure(int64_t rows, int64_t d, int64_t threads, int64_t places, const Pas
 }
 
 void estimate(int64_t rows, int64_t d, int64_t threads, bool estimate_mask, const Passed<Estimate>& passed) {
-    const auto estimate = estimate_mask ? in_use->anderson->estimate_mask : in_use->anderson->estimate;
+    const auto estimate = estimate_mask ? in_use->anderson->estimate_estimating_mask : in_use->anderson->estimate;
     share_rows(rows, d, threads, [=, b = passed.buffers](int64_t row) {
         if (b.status[row] != RUNNING) return;
         const int64_t i = row * d;

@@ -41,8 +41,17 @@ INLINE float mean(double* lanes, int64_t d) { return static_cast<float>(sum(lane
 
 // In all loops both branches of a choice are loaded before it, so that the compiler may turn it into a blend.
 
-// x <- the output, difference <- by how much that changed it, estimate <- the mask of the output.
-template <bool estimate_mask>
+// Equation (20): whether the pixel is kept, by its estimate x and the degraded image y; its mirror image where y < 0.
+// The comparisons are false for NaN: such a pixel counts as kept.
+INLINE bool estimate_mask(float x, float y) {
+    const float twice = 2.0f * y;
+    const float high = twice < 0.0f ? 0.0f : twice;
+    const float low = twice > 0.0f ? 0.0f : twice;
+    return !((x > high) | (x < low));
+}
+
+// x <- the output, which is ξ of (17); difference <- by how much that changed it, estimate <- the mask of the output.
+template <bool estimates_mask>
 INLINE void output_block(const float* __restrict s, const float* __restrict v, const float* __restrict y,
                          const uint8_t* __restrict mask, float* __restrict x, float* __restrict difference,
                          uint8_t* __restrict estimate, int64_t n, float g, float weight) {
@@ -53,13 +62,7 @@ INLINE void output_block(const float* __restrict s, const float* __restrict v, c
         const float xi = mask[i] ? kept : erased;
         difference[i] = xi - x[i];
         x[i] = xi;
-        if (estimate_mask) {
-            // The comparisons are false for NaN: such a pixel counts as kept.
-            const float twice = 2.0f * y_i;
-            const float high = twice < 0.0f ? 0.0f : twice;
-            const float low = twice > 0.0f ? 0.0f : twice;
-            estimate[i] = !((xi > high) | (xi < low));
-        }
+        if (estimates_mask) estimate[i] = estimate_mask(xi, y_i);
     }
 }
 

@@ -1,4 +1,4 @@
-"""The GPU path from end to end; the kernels alone are in ops/test_triton_gpu.py."""
+"""The GPU path from end to end; the kernels alone are in ops/*/test_triton_gpu.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`benchmarks/accelerated.py` at a tiny size: its rows, what it measures again, and the page that it writes."""
+"""`benchmarks/experiments/accelerated.py` at a tiny size: its rows, what it measures again, and its page."""
 
 from __future__ import annotations
 

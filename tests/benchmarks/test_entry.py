@@ -17,7 +17,7 @@ def test_the_readme_has_the_table_that_list_prints(capsys: pytest.CaptureFixture
     assert table() in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_module_is_there_and_every_result_is_of_a_benchmark() -> None:
+def test_every_module_is_there() -> None:
     modules = {one.module for one in BENCHMARKS}
     assert len({one.name for one in BENCHMARKS}) == len(modules) == len(BENCHMARKS)
     for one in BENCHMARKS:

@@ -1,4 +1,4 @@
-"""`benchmarks/host.py` at a tiny size."""
+"""`benchmarks/speed/host.py` at a tiny size."""
 
 from __future__ import annotations
 

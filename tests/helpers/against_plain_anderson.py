@@ -1,6 +1,6 @@
 """What any implementation of the accelerated solver's operations must do to be exchangeable for its plain.py.
 
-Tests to inherit, as those of tests/ops/against_plain.py; what is expected is always computed by plain.py on the CPU.
+Tests to inherit, as those of against_plain.py; what is expected is always computed by plain.py on the CPU.
 """
 
 from __future__ import annotations

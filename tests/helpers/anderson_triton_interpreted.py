@@ -1,4 +1,4 @@
-"""The accelerated solver's Triton kernels on the CPU, by Triton's interpreter: run by test_anderson_triton.py."""
+"""The accelerated solver's Triton kernels in Triton's interpreter: run by tests/ops/anderson/test_triton.py."""
 
 from __future__ import annotations
 

@@ -112,13 +112,13 @@ def stop(state: IterationState, *, tolerance: float, patience: int, limit: int, 
 
 
 def next_input(state: SplitState, v: Tensor) -> Tensor:
-    """Θ ? (y + s + (g−1)v)/(1+g) : v, of an ADMM iteration."""
+    """Θ ? (y + s + (g−1)v)/(1+g) : v, of an ADMM iteration: (17), (16) and (14) in one."""
     _, c, weight = _columns(state)
     return torch.where(state.mask, (state.y + state.s + c * v) * weight, v)
 
 
 def output(state: SplitState, v: Tensor) -> Tensor:
-    """ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s, the estimate of the image."""
+    """ξ of (17) = Θ ? (y + g(2v − s))/(1+g) : 2v − s, the estimate of the image."""
     g, _, weight = _columns(state)
     w = 2 * v - state.s
     return torch.where(state.mask, (state.y + g * w) * weight, w)

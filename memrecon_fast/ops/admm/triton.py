@@ -289,20 +289,20 @@ def _stop(
 
 @triton.jit
 def next_input(s: tl.tensor, v: tl.tensor, y: tl.tensor, kept: tl.tensor, c: tl.tensor, weight: tl.tensor) -> tl.tensor:
-    """`plain.next_input`."""
+    """`plain.next_input`: (17), (16) and (14)."""
     return tl.where(kept, (y + s + c * v) * weight, v)
 
 
 @triton.jit
 def output(s: tl.tensor, v: tl.tensor, y: tl.tensor, kept: tl.tensor, g: tl.tensor, weight: tl.tensor) -> tl.tensor:
-    """`plain.output`."""
+    """`plain.output`: ξ of (17)."""
     w = 2.0 * v - s
     return tl.where(kept, (y + g * w) * weight, w)
 
 
 @triton.jit
 def estimate_mask(x: tl.tensor, y: tl.tensor) -> tl.tensor:
-    """`plain.estimate_mask`. Comparisons and selections, no maximum: a NaN makes them all false, and counts as kept."""
+    """`plain.estimate_mask`, (20). Comparisons and selections, no maximum: with a NaN all are false, so it is kept."""
     double = 2.0 * y
     return ~((x > tl.where(double < 0.0, 0.0, double)) | (x < tl.where(double > 0.0, 0.0, double)))
 
