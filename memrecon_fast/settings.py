@@ -140,7 +140,8 @@ class Settings:
         return self.gamma if isinstance(self.gamma, tuple) else (self.gamma,)
 
     def with_solver(self, solver: str) -> Settings:
-        """The same for another solver; what that does not read is at its default."""
+        """The same for another solver; what that does not read is at its default. Raises ValueError for no solver."""
+        check_choice("solver", solver, tuple(SOLVERS))
         return dataclasses.replace(self, solver=solver, **self._unread(solver))
 
     def _unread(self, solver: str | None = None) -> dict[str, Any]:

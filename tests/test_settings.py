@@ -170,3 +170,8 @@ def test_a_setting_that_the_solver_does_not_read_is_refused(solver: str, name: s
 def test_another_solver_keeps_what_both_read() -> None:
     settings = Settings(gamma=0.3, patience=5, memory=7, seed=3)
     assert settings.with_solver("paper") == Settings(solver="paper", gamma=0.3, patience=5, seed=3)
+
+
+def test_another_solver_must_be_one() -> None:
+    with pytest.raises(ValueError, match="solver must be one of 'paper', 'accelerated', not 'papr'"):
+        Settings().with_solver("papr")

@@ -54,6 +54,7 @@ class Batched:
             count = len(samples)
             diverged = ~estimates.isfinite().all(dim=1)
             ones = torch.ones(count, dtype=torch.int32, device=prox.device)
+            converged = torch.full((count,), int(Status.CONVERGED), dtype=torch.int8, device=prox.device)
             batch = Batch(
                 samples=samples,
                 images=estimates,
@@ -61,8 +62,8 @@ class Batched:
                 observed=observed.masked_fill(~kept, 0.0),
                 outer_iterations=ones,
                 evaluations=torch.zeros_like(ones),
-                status=torch.where(diverged, int(Status.DIVERGED), int(Status.CONVERGED)).to(torch.int8),
-                residual=torch.full((count,), torch.nan, device=prox.device),
+                status=converged.masked_fill_(diverged, int(Status.DIVERGED)),
+                residual=torch.full((count,), torch.nan, dtype=torch.float32, device=prox.device),
             )
             scored = score(prox, self._scorer.ops, batch, self._count).to_host(prox)
         return list(scored.unpack())

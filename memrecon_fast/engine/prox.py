@@ -211,7 +211,8 @@ def _try(prox: Prox) -> None:
         raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
     if not torch.equal(rows, before):
         raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
-    prox.row_multiple = row_multiple_of(computed.sizes, count, vector_entries())
+    vector = vector_entries() if prox.device.type == "cpu" else TRIAL_ROWS  # a GPU's bits depend on no processor
+    prox.row_multiple = row_multiple_of(computed.sizes, count, vector)
     prox.bytes_per_row = 4 * sum(computed.sizes) // count
     if prox.device.type == "cuda":
         prox.why_not_captured = _why_not_captured(prox, rows)

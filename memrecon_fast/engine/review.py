@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -64,19 +64,30 @@ class Review:
         """
         if not self.tries_again:
             return scored, []
+        before = [sample.best for sample in scored.samples]
+        scores = scored.numbers["score"].tolist()
+        evaluations = scored.evaluations.tolist()
+        better: dict[int, Finished] = {}
+        """The rows whose earlier estimate is no worse, and that estimate."""
+        done: list[int] = []
+        again: list[int] = []
+        for row, (best, score) in enumerate(zip(before, scores, strict=True)):
+            if best is not None and not (math.isnan(best.score) or score < best.score):
+                better[row], score = best, best.score
+            more = scored.samples[row].attempt + 1 < self._solver.attempts
+            (again if more and not score < self._solver.recognized_below else done).append(row)
         with working_on(self._solver.prox.device):
-            best = _best_so_far(scored)
-            scores = best.numbers["score"].tolist()
-            again = [
-                sample.attempt + 1 < self._solver.attempts and not score < self._solver.recognized_below
-                for sample, score in zip(best.samples, scores, strict=True)
-            ]
-            if not any(again):
-                return best, []
-            rows = range(len(again))
-            done, others = (best.part([row for row in rows if again[row] == choice]) for choice in (False, True))
-            attempts = zip(others.samples, others.unpack(), strict=True)
-            return done, [_next_attempt(sample, estimate) for sample, estimate in attempts]
+            finished = _with_best(scored.part(done), [better.get(row) for row in done], [before[row] for row in done])
+            attempts = []
+            for row in again:
+                best = before[row]
+                cost = {
+                    "attempts": 1 if best is None else best.attempts + 1,
+                    "evaluations": evaluations[row] + (0 if best is None else best.evaluations),
+                }
+                estimate = better.get(row) or scored.finished(row)
+                attempts.append(_next_attempt(scored.samples[row], dataclasses.replace(estimate, **cost)))
+        return finished, attempts
 
 
 def score(prox: Prox, ops: Operations, batch: Batch, rows: int = 1) -> Batch:
@@ -117,34 +128,24 @@ def _mean_squares(ops: Operations, a: Tensor, b: Tensor) -> Tensor:
     return result
 
 
-def _best_so_far(scored: Batch) -> Batch:
-    """The estimates, or those of earlier attempts whose scores are no higher, with what all the attempts cost.
+def _with_best(done: Batch, better: Sequence[Finished | None], before: Sequence[Finished | None]) -> Batch:
+    """Estimates that are done, where an earlier one is better with that in its place, with what all attempts cost.
 
-    Changes `scored`, but so that the same comes of it once more: memory may run out before its images are handed on.
+    better, before: of each row the earlier estimate that is no worse, and the best one before this attempt. Changes
+    `done`, but so that the same comes of it once more: memory may run out before its images are handed on.
     """
-    before = [sample.best for sample in scored.samples]
     attempts = _on_host([1 if best is None else best.attempts + 1 for best in before], torch.int32)
     cost = _on_host([0 if best is None else best.evaluations for best in before], torch.int32)
-    scores = scored.numbers["score"].tolist()
-    better = {
-        row: best
-        for row, (best, score) in enumerate(zip(before, scores, strict=True))
-        if best is not None and not (math.isnan(best.score) or score < best.score)
-    }
-    if better:
-        _put(better, scored)
-    return dataclasses.replace(scored, attempts=attempts, evaluations=scored.evaluations + cost)
-
-
-def _put(estimates: Mapping[int, Finished], batch: Batch) -> None:
-    """Put these estimates into the rows with these numbers; the evaluations stay those of the last attempt."""
-    rows = _on_host(list(estimates), torch.int64)
-    for name, column in batch.numbers.items():
-        if name != "evaluations":
-            column[rows] = _on_host([getattr(one, name) for one in estimates.values()], column.dtype)
-    for row, one in estimates.items():
-        batch.images[row].copy_(one.image)
-        batch.masks[row].copy_(one.mask)
+    placed = {row: best for row, best in enumerate(better) if best is not None}
+    if placed:
+        rows = _on_host(list(placed), torch.int64)
+        for name, column in done.numbers.items():
+            if name != "evaluations":
+                column[rows] = _on_host([getattr(one, name) for one in placed.values()], column.dtype)
+        for row, one in placed.items():
+            done.images[row].copy_(one.image)
+            done.masks[row].copy_(one.mask)
+    return dataclasses.replace(done, attempts=attempts, evaluations=done.evaluations + cost)
 
 
 def _on_host(values: Sequence[float], dtype: torch.dtype) -> Tensor:

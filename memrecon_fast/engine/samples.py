@@ -176,19 +176,28 @@ class Batch:
         if self.event is not None:
             self.event.synchronize()
 
+    def finished(self, row: int) -> Finished:
+        """A single image of a batch that went `to_host` and has arrived."""
+        numbers = {name: column[row].item() for name, column in self.numbers.items()}
+        return self._finished(row, {**numbers, "status": Status(int(numbers["status"]))})
+
     def unpack(self) -> Iterator[Finished]:
         """The single images of a batch that went `to_host`, one after the other; waits for it."""
         self.wait()
         numbers = {name: column.tolist() for name, column in self.numbers.items()}
         numbers["status"] = [Status(status) for status in numbers["status"]]
-        for sample, image, mask, *values in zip(self.samples, self.images, self.masks, *numbers.values(), strict=True):
-            yield Finished(
-                index=sample.index,
-                image=image.clone(),  # the others of its batch need not stay in memory with it
-                mask=mask.clone(),
-                label=sample.label,
-                **dict(zip(numbers, values, strict=True)),
-            )
+        for row, values in enumerate(zip(*numbers.values(), strict=True)):
+            yield self._finished(row, dict(zip(numbers, values, strict=True)))
+
+    def _finished(self, row: int, numbers: Mapping[str, Any]) -> Finished:
+        sample = self.samples[row]
+        return Finished(
+            index=sample.index,
+            image=self.images[row].clone(),  # the others of its batch need not stay in memory with it
+            mask=self.masks[row].clone(),
+            label=sample.label,
+            **numbers,
+        )
 
 
 def join(batches: Sequence[Batch]) -> Batch:

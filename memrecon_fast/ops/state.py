@@ -82,7 +82,7 @@ class _Passed:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
-    """Row i of every buffer belongs to slot i.
+    """Row i of every buffer belongs to slot i. The memory of a buffer stays where it is: addresses are kept.
 
     Making one raises TypeError for a buffer that is no tensor or has another dtype than its field says, and ValueError
     for one that has another shape, is not contiguous, is on another device than the others, or not wholly in memory,
@@ -114,7 +114,9 @@ class State:
             shape = [sizes[axis] if isinstance(axis, str) else axis for axis in buffer.axes]
             return torch.zeros(shape, dtype=buffer.dtype, device=device)
 
-        return cls(**{name: zeros(buffer) for name, buffer in cls.buffers().items()})
+        if not 1 <= places <= MAX_PLACES:
+            raise ValueError(f"there must be 1 to {MAX_PLACES} places for evaluations, not {places}")
+        return cls._of({name: zeros(buffer) for name, buffer in cls.buffers().items()})
 
     @classmethod
     @functools.cache
@@ -150,12 +152,12 @@ class State:
         """A view of the first `rows` slots."""
         if rows == self.rows:
             return self
-        return self._with({name: tensor[:rows] for name, tensor in self.tensors().items()})
+        return self._of({name: tensor[:rows] for name, tensor in self.tensors().items()})
 
     def take(self: SomeState, indices: Tensor) -> SomeState:
         """A copy of the slots with these indices, int64 [n]."""
         rows = self.at(indices)
-        return self._with({name: rows(name) for name in self.buffers()})
+        return self._of({name: rows(name) for name in self.buffers()})
 
     def at(self, indices: Tensor) -> Callable[[str], Tensor]:
         """Copies the rows with these indices, int64 [n], of a buffer by its name."""
@@ -190,9 +192,10 @@ class State:
         self._check_v(v, passed.written)
         return (*passed.tensors[: passed.v_at], v, *passed.tensors[passed.v_at + 1 :])
 
-    def _with(self: SomeState, tensors: dict[str, Tensor]) -> SomeState:
-        """A state of views or copies of these buffers, which need no check."""
-        state = object.__new__(type(self))
+    @classmethod
+    def _of(cls: type[SomeState], tensors: dict[str, Tensor]) -> SomeState:
+        """A state of buffers that need no check, which on a GPU would wait for it."""
+        state = object.__new__(cls)
         state.__dict__.update(tensors)
         return state
 

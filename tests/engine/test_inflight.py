@@ -545,20 +545,20 @@ def test_where_memory_runs_out_as_estimates_are_compared_none_is_lost(
     degraded = degradation.erase(images, degradation.make_mask("center", (3, 8, 8)))
     settings = dataclasses.replace(RETRIES, max_outer_iterations=6)
     expected = mf.recover(memorised.autoencoder, degraded, settings=settings, slots=128)
-    unpack = Batch.unpack
-    calls = 0
+    finished = Batch.finished
+    failures = 0
 
-    def failing(batch: Batch) -> Iterator[Finished]:
-        nonlocal calls
-        calls += 1
-        if calls == 2:  # some of these images were tried before
+    def failing(batch: Batch, row: int) -> Finished:
+        nonlocal failures
+        if batch.samples[row].attempt == 1 and row > 1 and not failures:  # tried before, and others were dealt with
+            failures += 1
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return unpack(batch)
+        return finished(batch, row)
 
-    monkeypatch.setattr(Batch, "unpack", failing)
+    monkeypatch.setattr(Batch, "finished", failing)
     with pytest.warns(RuntimeWarning, match="memory ran out with 128 slots; going on with 64"):
         got = mf.recover(memorised.autoencoder, degraded, settings=settings, slots=128)
-    assert calls > 2
+    assert failures == 1
     assert len(expected.attempts.unique()) > 1
     for field in dataclasses.fields(expected):
         one, other = getattr(got, field.name), getattr(expected, field.name)
@@ -576,7 +576,7 @@ def test_images_on_the_autoencoders_device_stay_there(monkeypatch: pytest.Monkey
     def fail(*_: Any) -> Any:
         raise AssertionError("through the host")
 
-    for owner, name in ((Prox, "to_images"), (Batch, "unpack"), (Tensor, "cpu")):
+    for owner, name in ((Prox, "to_images"), (Batch, "unpack"), (Batch, "finished"), (Tensor, "cpu")):
         monkeypatch.setattr(owner, name, fail)
     got = mf.recover(codebook, codebook.codes, settings=settings, slots=16)
     assert all(torch.equal(got.images[index], one.image) for index, one in expected.items())
