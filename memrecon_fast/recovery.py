@@ -16,7 +16,7 @@ from memrecon_fast.degradation import broadcast_mask
 from memrecon_fast.engine.inflight import InFlight, slots_by_default
 from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import to_device, working_on
 from memrecon_fast.results import Recovery
 from memrecon_fast.settings import MAX_ITERATIONS, SOLVERS, Settings
@@ -102,7 +102,7 @@ def prepare_recover(
     known_masks: bool = False,
     backend: str = "auto",
     device: torch.device = CPU,
-) -> AnySolver:
+) -> Solver:
     """The solver behind `recover`, for `inflight.InFlight`: any number of images in constant memory.
 
     known_masks: every `Sample` carries its mask. device: where to work if the autoencoder has no parameters to tell.
@@ -114,9 +114,7 @@ def prepare_recover(
     device = device_of(autoencoder, default=device)
     name = ops.choose(backend, device).backend
     prepare = SOLVERS[settings.solver].prepare
-    solver: AnySolver = prepare(
-        autoencoder, image_shape, settings, known_masks=known_masks, backend=name, device=device
-    )
+    solver: Solver = prepare(autoencoder, image_shape, settings, known_masks=known_masks, backend=name, device=device)
     return solver
 
 
@@ -154,7 +152,7 @@ def _check_degraded(degraded: Tensor) -> None:
         raise ValueError(f"degraded must have pixels in [0, 1], but for noise; it has [{low:g}, {high:g}]")
 
 
-def _run(solver: AnySolver, slots: int | None, degraded: Tensor, masks: Tensor | None = None) -> Recovery:
+def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | None = None) -> Recovery:
     """The results in the order of the input.
 
     Where `degraded` is on the autoencoder's device, images and masks stay there from beginning to end; otherwise they

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memrecon_fast.engine.review import score
 from memrecon_fast.engine.samples import Batch, Finished, Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.results import Status
 
@@ -29,7 +29,7 @@ class Batched:
     how = "batches, without slots"
 
     def __init__(
-        self, function: Callable[[Tensor, Tensor], Tensor], scorer: AnySolver, images_at_once: int | None = None
+        self, function: Callable[[Tensor, Tensor], Tensor], scorer: Solver, images_at_once: int | None = None
     ) -> None:
         self._function, self._scorer = function, scorer
         self._count = images_at_once or IMAGES_AT_ONCE

@@ -29,7 +29,7 @@ from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.review import Review
 from memrecon_fast.engine.samples import Batch, Finished, Sample, Staged
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.table import ARRIVALS, Group
 from memrecon_fast.engine.transfer import on_this_stream
 from memrecon_fast.results import Status
@@ -79,7 +79,7 @@ class InFlight:
 
     def __init__(
         self,
-        solver: AnySolver,
+        solver: Solver,
         slots: int | None = None,
         schedule: Schedule | None = None,
         reviewed: bool = True,
@@ -251,7 +251,7 @@ class InFlight:
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-def slots_by_default(solver: AnySolver, share_of_memory: float = SHARE_OF_MEMORY) -> int:
+def slots_by_default(solver: Solver, share_of_memory: float = SHARE_OF_MEMORY) -> int:
     """The number of slots where none is asked for; on a GPU as many as this share of its free memory should hold."""
     device = solver.prox.device
     if device.type != "cuda":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Batch, Finished, Sample, join
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.ops import Operations
 from memrecon_fast.results import Status, score_of
@@ -27,7 +27,7 @@ class Review:
     pixels: whether the images and masks go to the host; otherwise only what else is known of the estimates.
     """
 
-    def __init__(self, solver: AnySolver, pixels: bool = True) -> None:
+    def __init__(self, solver: Solver, pixels: bool = True) -> None:
         self._solver = solver
         self._pixels = pixels
         self._waiting: list[Batch] = []

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.ops import Operations
-from memrecon_fast.ops.admm import Estimates
-
-SomeSlots = TypeVar("SomeSlots", bound=Estimates)
 
 
-class Solver(Protocol[SomeSlots]):
-    """What advances the slots; `solvers/` has the implementations."""
+class Solver(Protocol):
+    """What advances the slots; `solvers/` has the implementations.
+
+    slots: a state of its own, see `ops.state`, with a `status` for each slot.
+    """
 
     @property
     def prox(self) -> Prox:
@@ -35,27 +35,24 @@ class Solver(Protocol[SomeSlots]):
         """The score of an estimate that makes further attempts needless."""
 
     @property
-    def early(self) -> Solver[Any] | None:
+    def early(self) -> Solver | None:
         """The solver whose estimates of the masks the images begin with."""
 
     @property
     def finishes_at_admission(self) -> bool:
         """Whether an image may be done once it is admitted."""
 
-    def allocate(self, slots: int) -> SomeSlots:
+    def allocate(self, slots: int) -> Any:
         """Empty slots."""
 
     def stage(self, sample: Sample) -> Staged:
         """What `admit` needs of a sample; called by another thread on a GPU."""
 
-    def admit(self, slots: SomeSlots, staged: Sequence[Staged]) -> None:
+    def admit(self, slots: Any, staged: Sequence[Staged]) -> None:
         """Begin with these samples, one for each of the slots."""
 
-    def advance(self, slots: SomeSlots) -> None:
+    def advance(self, slots: Any) -> None:
         """One block: afterwards `slots.status` says which images are done. On a GPU it asks for no answer."""
 
-    def results(self, slots: SomeSlots, indices: Tensor, samples: Sequence[Sample]) -> Batch:
+    def results(self, slots: Any, indices: Tensor, samples: Sequence[Sample]) -> Batch:
         """What came of these samples, those in the slots with these indices, int64 [n]: copies."""
-
-
-AnySolver = Solver[Any]

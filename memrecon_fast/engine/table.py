@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memrecon_fast.engine.cuda_graph import Capture, Graphs
 from memrecon_fast.engine.samples import Batch, Staged
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import record_event, to_device, to_host, working_on
 from memrecon_fast.ops.admm import Estimates
 from memrecon_fast.results import RUNNING
@@ -39,14 +39,14 @@ class Flags:
     event: torch.cuda.Event | None
 
 
-def _advance(solver: AnySolver, table: Estimates, rows: int) -> None:
+def _advance(solver: Solver, table: Estimates, rows: int) -> None:
     solver.advance(table.narrow(rows))
 
 
 class Group:
     """A table of slots, and the images in it."""
 
-    def __init__(self, solver: AnySolver, slots: int, capture: Capture | None) -> None:
+    def __init__(self, solver: Solver, slots: int, capture: Capture | None) -> None:
         self._solver = solver
         self._device = solver.prox.device
         self._sizes = solver.prox.block_sizes(slots)

@@ -14,7 +14,7 @@ from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.review import Review, score
 from memrecon_fast.engine.samples import Batch, Finished, Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from tests.helpers.memorised import Memorised
 
@@ -64,7 +64,7 @@ def scores(one: Finished) -> tuple[float, ...]:
     return one.fixed_point_mse, one.misfit, one.explained, one.score
 
 
-def score_pairs(solver: AnySolver, pairs: list[tuple[Sample, Finished]]) -> list[Finished]:
+def score_pairs(solver: Solver, pairs: list[tuple[Sample, Finished]]) -> list[Finished]:
     with torch.inference_mode():
         scored = score(solver.prox, solver.ops, done(pairs))
     return list(scored.to_host(solver.prox).unpack())
@@ -191,7 +191,7 @@ class Scripted:
         self.settings = Settings(gamma=gamma, starts=starts, recognized_below=recognized_below)
         self.review = Review(self.solver())
 
-    def solver(self) -> AnySolver:
+    def solver(self) -> Solver:
         return prepare_recover(lambda x: KEPT.float().expand_as(x).clone(), (2, 2), self.settings)
 
     def attempt(self, sample: Sample, grey: float, evaluations: int) -> tuple[list[Finished], list[Sample]]:

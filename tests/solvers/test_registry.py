@@ -9,7 +9,7 @@ import torch
 
 import memrecon_fast as mf
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.settings import SOLVERS, SolverRecord
 from memrecon_fast.solvers import iteration
 from tests.helpers.memorised import Memorised
@@ -23,7 +23,7 @@ def prepare(
     known_masks: bool,
     backend: str,
     device: torch.device,
-) -> AnySolver:
+) -> Solver:
     """The autoencoder alone, as a solver."""
     assert not known_masks
     limit, tolerance = settings.max_outer_iterations, settings.tolerance

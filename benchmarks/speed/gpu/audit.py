@@ -25,7 +25,7 @@ from memrecon_fast.engine import inflight
 from memrecon_fast.engine.cuda_graph import Capture, Work
 from memrecon_fast.engine.inflight import InFlight, Schedule
 from memrecon_fast.engine.samples import Finished, Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.recovery import prepare_recover
 
 
@@ -174,9 +174,9 @@ class _Watch:
         self._block: _Block | None = None
         """The one that is being captured or replayed."""
 
-    def solver(self, solver: AnySolver) -> AnySolver:
+    def solver(self, solver: Solver) -> Solver:
         """The same solver, watched, and the one before it."""
-        return cast(AnySolver, _WatchedSolver(solver, self))
+        return cast(Solver, _WatchedSolver(solver, self))
 
     def schedule(self, schedule: Schedule) -> Schedule:
         """The same schedule; what its graphs do is watched."""
@@ -235,7 +235,7 @@ class _Watch:
 class _WatchedSolver:
     """A solver that tells the watch what it advances, and is the solver otherwise."""
 
-    def __init__(self, solver: AnySolver, watch: _Watch) -> None:
+    def __init__(self, solver: Solver, watch: _Watch) -> None:
         self._solver, self._watch = solver, watch
         self.early = None if solver.early is None else watch.solver(solver.early)
 
@@ -262,12 +262,12 @@ def measure_audit(device: Device, share: Share, task: Task) -> dict[str, Any]:
     return {"rows": rows, "about": task.about}
 
 
-def _prepare(device: Device, task: Task, solver: str, precision: str) -> AnySolver:
+def _prepare(device: Device, task: Task, solver: str, precision: str) -> Solver:
     settings = dataclasses.replace(task.sizes.settings[solver], precision=precision)
     return prepare_recover(task.model, task.pool.shape[1:], settings, backend="triton", device=device.torch)
 
 
-def _slots(task: Task, solver: AnySolver) -> int:
+def _slots(task: Task, solver: Solver) -> int:
     return task.sizes.slots or inflight.slots_by_default(solver)
 
 

@@ -18,7 +18,7 @@ from memrecon_fast.autoencoders import FullyConnected, UNet
 from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.engine.cuda_graph import Work
 from memrecon_fast.engine.samples import Sample
-from memrecon_fast.engine.solver import AnySolver
+from memrecon_fast.engine.solver import Solver
 from memrecon_fast.ops.admm import AdmmState
 from memrecon_fast.ops.anderson import Anderson, AndersonState
 from memrecon_fast.recovery import prepare_recover
@@ -189,7 +189,7 @@ class _Cell:
 class _PaperBlock:
     """A block in which every image takes part: one that is done would be passed over."""
 
-    def __init__(self, solver: AnySolver, slots: AdmmState) -> None:
+    def __init__(self, solver: Solver, slots: AdmmState) -> None:
         self.solver = solver
         self.slots = slots
 
