@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.metadata
 import json
 import os
 import warnings
@@ -118,6 +117,8 @@ def _is_source_tree(folder: Path) -> bool:
 
 def _is_installed_from(folder: Path) -> bool:
     """Whether pip was told to leave the package there: `pip install -e`."""
+    import importlib.metadata  # slow to import, and seldom needed
+
     for installed in importlib.metadata.distributions(name="memrecon_fast"):
         if json.loads(installed.read_text("direct_url.json") or "{}").get("url") == folder.as_uri():
             return True
