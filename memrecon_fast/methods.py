@@ -66,6 +66,12 @@ def is_blind(name: str) -> bool:
     return find(name).mask == "estimated"
 
 
+def without_model(names: Sequence[str]) -> list[str]:
+    """The methods among these that count for no image's verdict over all methods: none, where all are like that."""
+    without = [name for name in names if not find(name).uses_model]
+    return without if len(without) < len(names) else []
+
+
 def find(name: str) -> Method:
     """The method of this name. Raises ValueError for one that is not known here."""
     if name not in METHODS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -126,6 +127,13 @@ def test_what_inpainting_gets_back_is_no_verdict_on_the_model(memorised: Memoris
     assert rates == {"known-mask": 0.0, "inpaint": 1.0}
     assert summary["verdicts"] == {"members": {"not recovered": 4}}
     assert summary["headline"] == "known-mask"
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "over all masks and methods, but for inpaint, where the model has no part." in page
+    with (tmp_path / "both" / "verdicts.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    records = mf.audit.open(tmp_path / "both").records.to_pylist()
+    ours = {row["index"]: row["psnr"] for row in records if row["method"] == "known-mask"}
+    assert [float(line["best_psnr"]) for line in lines] == [round(ours[index], 4) for index in range(4)]
     alone = mf.audit.run(
         dataclasses.replace(plan, methods=("inpaint",)), memorised.autoencoder, tmp_path / "alone", progress=False
     )

@@ -12,7 +12,7 @@ from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import errors, scores
 from memrecon_fast.audit.store.records import Cell
-from memrecon_fast.methods import find
+from memrecon_fast.methods import without_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Outcomes:
 
     def of_model(self, methods: Sequence[str]) -> Outcomes:
         """Those of the methods that use the model; all, where none does. methods: those of the run."""
-        which = np.array([find(method).uses_model for method in methods])
-        return self if not which.any() else Outcomes(**{name: array[which] for name, array in vars(self).items()})
+        left_out = without_model(methods)
+        which = [number for number, method in enumerate(methods) if method not in left_out]
+        return Outcomes(**{name: array[which] for name, array in vars(self).items()})
 
     def came_back(self, verdict: str) -> NDArray[np.bool_]:
         """(methods, N): whether the image was recovered under at least one mask. verdict: of `Results.verdicts`."""

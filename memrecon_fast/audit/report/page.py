@@ -16,7 +16,7 @@ from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, d
 from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.common.files import replacing
-from memrecon_fast.methods import is_blind
+from memrecon_fast.methods import is_blind, without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES, THRESHOLD_PSNRS, name_mse
 from memrecon_fast.results import RECOGNIZED_BELOW
 
@@ -69,6 +69,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         gallery=make_showcase(results),
         blind=[method for method in methods if is_blind(method)],
         all_verdicts=all_verdicts(results),
+        without_model=without_model(methods),
         recognized_below=RECOGNIZED_BELOW,
         name_mse=name_mse,
         most_linear=MAX_LINEAR,

@@ -24,7 +24,7 @@ def write_verdicts(results: Results) -> None:
 
     split, index, name, sha256, problem, near_duplicate_of: as in `images.parquet`; index and sha256 are exact, text
     may have an apostrophe in front, see `files.write_csv`.
-    verdict: over all methods and masks, see `judge`. best_psnr: dB, the highest. best_score: the lowest.
+    verdict: over all methods and masks, see `judge`. best_psnr: dB, the highest of the same. best_score: the lowest.
     only_approximate, only_accurate: the one method that recovered it, if there are several, see `alone`.
     METHOD_tried, METHOD_approximate, METHOD_accurate, METHOD_recognized, METHOD_diverged: under how many masks.
 
@@ -142,7 +142,7 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: images[name].tolist() for name in _OF_IMAGE}
     columns["verdict"] = judge(results, outcomes, usable).tolist()
     if not results.degraded:
-        best = np.nan_to_num(outcomes.psnr, nan=-np.inf).max(axis=(0, 1))
+        best = np.nan_to_num(outcomes.of_model(results.methods).psnr, nan=-np.inf).max(axis=(0, 1))
         columns["best_psnr"] = [round(psnr, 4) if np.isfinite(psnr) else None for psnr in best.tolist()]
     lowest = outcomes.scores.min(axis=(0, 1))
     columns["best_score"] = [float(f"{score:.4g}") if np.isfinite(score) else None for score in lowest.tolist()]
