@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from memrecon_fast import autoencoders, degradation, metrics, reference
+from memrecon_fast import degradation, metrics
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.ops import backends
@@ -18,7 +18,7 @@ from memrecon_fast.results import Recovery, Status
 from memrecon_fast.settings import Settings
 
 if TYPE_CHECKING:
-    from memrecon_fast import audit, images
+    from memrecon_fast import audit, autoencoders, images, reference
 
 __version__ = "0.1.0"
 
@@ -39,8 +39,8 @@ __all__ = [
     "recover",
     "reference",
 ]
-_LATER = ("audit", "images")
-"""Rooms that need more than torch and NumPy: imported when they are first used."""
+_LATER = ("audit", "autoencoders", "images", "reference")
+"""What needs more than torch and NumPy, or is not needed by every program: imported when it is first used."""
 
 
 def __getattr__(name: str) -> Any:
