@@ -1,18 +1,57 @@
-"""Atomic writes: a file appears whole or not at all; also of JSON and CSV."""
+"""Atomic writes: a file appears whole or not at all; also of JSON and CSV. Reads of regular files alone."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 UNFINISHED = ".tmp"
 """The suffix of temporary files; those of a killed process may be removed."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a field begins that a spreadsheet would run
+
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+_READ = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file, or a link to one, to read its bytes.
+
+    Raises OSError, whose strerror says what it is, for anything else: a named pipe would be waited for for ever, and a
+    device has no end. It is asked before it is opened, as to open may have effects, and once more of what was opened,
+    which may have taken its place.
+    """
+    _check_regular(os.stat(path), path)
+    descriptor = os.open(path, _READ)
+    try:
+        _check_regular(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def kind_of_special(mode: int) -> str | None:
+    """What a file of this st_mode is, where it is no regular file: "a named pipe", "a socket", …"""
+    return None if stat.S_ISREG(mode) else _SPECIAL.get(stat.S_IFMT(mode), "of an unknown kind")
+
+
+def _check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    kind = kind_of_special(found.st_mode)
+    if kind is not None:
+        raise OSError(errno.EINVAL, f"it is {kind}, no regular file", os.fspath(path))
 
 
 @contextlib.contextmanager

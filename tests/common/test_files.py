@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from memrecon_fast.common.files import remove_unfinished, replacing, write_csv, write_json
+from memrecon_fast.common.files import open_regular, remove_unfinished, replacing, write_csv, write_json
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -44,3 +46,38 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_regular_file_is_opened_also_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"content"
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "absent")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path)  # the address of a socket is short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket")
+        kinds = {"pipe": "a named pipe", "link": "a device", "socket": "a socket", ".": "a folder"}
+        for name, kind in kinds.items():
+            with pytest.raises(OSError, match=f"it is {kind}, no regular file"):
+                open_regular(name)
+
+
+def test_what_takes_the_place_of_a_file_before_it_is_opened_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    os.mkfifo(tmp_path / "pipe")
+    before = os.stat(tmp_path / "file")
+    monkeypatch.setattr(os, "stat", lambda path: before)
+    opened = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="it is a named pipe, no regular file"):
+        open_regular(tmp_path / "pipe")
+    assert len(os.listdir("/proc/self/fd")) == opened
