@@ -1,5 +1,6 @@
 """Autoencoders that memorise: architectures, training to a target loss, files."""
 
+from memrecon_fast.autoencoders.adapting import Adaptation, adapt
 from memrecon_fast.autoencoders.architecture import Architecture
 from memrecon_fast.autoencoders.architectures import ARCHITECTURES
 from memrecon_fast.autoencoders.files import load, save
@@ -11,10 +12,12 @@ from memrecon_fast.autoencoders.unet import UNet
 __all__ = [
     "ARCHITECTURES",
     "PRESETS",
+    "Adaptation",
     "Architecture",
     "FullyConnected",
     "TrainingResult",
     "UNet",
+    "adapt",
     "build",
     "evaluate",
     "load",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from memrecon_fast.common.errors import is_out_of_memory, one_line
+from memrecon_fast.common.outputs import Output, OutputError, find_output
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.precision import in_format
 from memrecon_fast.ops.state import ALIGNMENT
@@ -51,6 +52,8 @@ class Prox:
         self._weights = _fingerprint(self._original)
         self._autoencoder = autoencoder
         self._channels_last = channels_last
+        self._output: Output | None = None
+        """Which of several outputs is the reconstruction; found in the first call."""
 
     def __call__(self, s: Tensor) -> Tensor:
         """f(s): float32 contiguous [rows, d], aligned, never in the memory of `s`."""
@@ -58,8 +61,12 @@ class Prox:
         return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
 
     def apply(self, images: Tensor) -> Tensor:
-        """What the autoencoder answers."""
-        return self._autoencoder(images)
+        """What the autoencoder answers: the reconstructions, where it returns more than them."""
+        returned: Any = self._autoencoder(images)
+        if isinstance(returned, Tensor):
+            return returned
+        self._output = self._output or find_output(returned, images)
+        return self._output.of(returned)
 
     def block_sizes(self, slots: int) -> list[int]:
         """The numbers of rows that the autoencoder is given, ascending; the last one is for this many slots or more.
@@ -167,10 +174,14 @@ def make_prox(
 
 
 def _check_mode(autoencoder: Autoencoder) -> None:
-    if not isinstance(autoencoder, nn.Module) or isinstance(autoencoder, torch.fx.GraphModule):
-        return  # an exported program has the flag of training, but no such mode
-    if any(module.training for module in autoencoder.modules()):
+    if isinstance(autoencoder, nn.Module) and _is_training(autoencoder):
         raise ValueError("autoencoder is in training mode; call autoencoder.eval() first")
+
+
+def _is_training(module: nn.Module) -> bool:
+    if isinstance(module, torch.fx.GraphModule):  # an exported program has the flag of training, but no such mode
+        return False
+    return module.training or any(_is_training(child) for child in module.children())
 
 
 def _fingerprint(autoencoder: Autoencoder) -> dict[str, tuple[object, ...]]:
@@ -200,13 +211,14 @@ def _try(prox: Prox) -> None:
     try:
         with torch.inference_mode(), _Sizes() as computed:
             returned = prox.apply(prox.as_images(rows))
+    except OutputError:
+        raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
         raise ValueError(f"autoencoder fails on a batch of shape {shape}: {one_line(error)}") from error
-    if not isinstance(returned, Tensor) or not returned.is_floating_point():
-        kind = returned.dtype if isinstance(returned, Tensor) else type(returned).__name__
-        raise TypeError(f"autoencoder must return a floating-point tensor, not {kind}")
+    if not returned.is_floating_point():
+        raise TypeError(f"autoencoder must return a floating-point tensor, not {returned.dtype}")
     if returned.shape != shape:
         raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
     if not torch.equal(rows, before):
