@@ -1,5 +1,6 @@
 #include "anderson.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -92,12 +93,12 @@ INLINE void add_difference(float* __restrict s, const float* __restrict base, co
 INLINE void mix_body(float* s, const float* base, const float* const* steps, const float* weights, int count,
                      int64_t d) {
     if (count == 0) {
-        std::memcpy(s, base, d * sizeof(float));
+        std::copy_n(base, d, s);
         return;
     }
     for (int64_t i = 0; i < d; i += BLOCK) {
         const int64_t n = d - i < BLOCK ? d - i : BLOCK;
-        std::memcpy(s + i, base + i, n * sizeof(float));
+        std::copy_n(base + i, n, s + i);
         for (int k = 0; k < count; ++k) add_difference(s + i, base + i, steps[k] + i, n, weights[k]);
     }
 }
@@ -140,11 +141,16 @@ bool solve(const double* gram, int places, const int* order, int n, double* alph
     return finite;
 }
 
+// One more, where it counts: as torch adds, which begins anew after the largest number.
+int32_t plus(int32_t count, bool counts) {
+    return static_cast<int32_t>(static_cast<std::uint32_t>(count) + static_cast<std::uint32_t>(counts));
+}
+
 }  // namespace
 
 void weigh(const double* gram, int places, bool settled, const History& history, float* weights) {
     const auto square = [=](int place) { return gram[place * places + place]; };
-    const int32_t newest = history.head;
+    const int32_t newest = in_ring(history.head, places);
     const int32_t before = (newest + places - 1) % places;
     const bool extrapolated = history.extrapolated != 0;
     const bool grew = extrapolated && !(square(newest) <= square(before));
@@ -152,7 +158,7 @@ void weigh(const double* gram, int places, bool settled, const History& history,
     if (grew)
         count = 0;
     else if (settled)
-        count = history.filled < places ? history.filled + 1 : places;
+        count = in_ring(history.filled, places) + 1;
 
     for (int place = 0; place < places; ++place) weights[place] = 0.0f;
     double alphas[MAX_PLACES] = {};
@@ -164,8 +170,8 @@ void weigh(const double* gram, int places, bool settled, const History& history,
         weights[order[age]] = static_cast<float>((0.0 - alphas[age]) + alphas[age - 1]);
 
     history.base = grew ? before : newest;
-    history.rejected += grew;
-    history.accepted += extrapolated && !grew;
+    history.rejected = plus(history.rejected, grew);
+    history.accepted = plus(history.accepted, extrapolated && !grew);
     history.extrapolated = solved;
     history.filled = count < places ? count : places - 1;
     history.head = (newest + 1) % places;

@@ -5,6 +5,7 @@
 // over pixels alone are in another order than there: in one that is the same for all instruction sets.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace memrecon {
@@ -13,6 +14,12 @@ namespace memrecon {
 // Gram matrix of the differences.
 constexpr int MAX_PLACES = 33;
 constexpr double RIDGE = 1e-8;
+
+// A place of the ring, or how many of them are filled: the nearest that there is. What is read from a buffer may be any
+// number.
+inline std::int32_t in_ring(std::int32_t number, std::int64_t places) {
+    return static_cast<std::int32_t>(std::clamp<std::int64_t>(number, 0, places - 1));
+}
 
 // What `estimate` says of a row.
 struct Estimated {

@@ -1,7 +1,8 @@
 // memrecon_fast._C: the kernels under Python, with threads.
 //
 // Addresses come in as integers and are trusted: memrecon_fast/ops/state.py has checked what is there. They are in the
-// order of memrecon_fast/ops/admm/__init__.py and memrecon_fast/ops/anderson/__init__.py. Nothing here knows torch.
+// order of memrecon_fast/ops/admm/__init__.py and memrecon_fast/ops/anderson/__init__.py. No number in a buffer is
+// trusted: a place of the ring is clamped to it. Nothing here knows torch.
 //
 // torch brings its own libgomp.so.1, and this module asks for the same name: torch is always imported first, so the
 // process holds one OpenMP runtime, and one team of threads serves both.
@@ -164,8 +165,8 @@ void measure(int64_t rows, int64_t d, int64_t threads, int64_t places, const Pas
         const float* others[MAX_PLACES];
         double products[MAX_PLACES];
         const int64_t i = row * d;
-        const int64_t first = row * places, here = b.head[row];
-        const int64_t count = std::clamp<int64_t>(b.filled[row], 0, places - 1);
+        const int64_t first = row * places, here = in_ring(b.head[row], places);
+        const int64_t count = in_ring(b.filled[row], places);
         const auto place = [=](int64_t age) { return (here + places - age) % places; };
         for (int64_t k = 0; k < count; ++k) others[k] = b.residuals + (first + place(1 + k)) * d;
         measure(b.s + i, b.v + i, b.y + i, b.mask + i, b.steps + (first + here) * d, b.residuals + (first + here) * d,
@@ -192,8 +193,8 @@ void estimate(int64_t rows, int64_t d, int64_t threads, bool estimate_mask, cons
         b.changed[row] = estimated.changed;
         if (!(estimated.score < b.best_score[row])) return;
         b.best_score[row] = estimated.score;
-        std::memcpy(b.best + i, b.x + i, d * sizeof(float));
-        std::memcpy(b.best_mask + i, b.mask + i, d);
+        std::copy_n(b.x + i, d, b.best + i);
+        std::copy_n(b.mask + i, d, b.best_mask + i);
     });
 }
 
@@ -220,7 +221,7 @@ void mix(int64_t rows, int64_t d, int64_t threads, int64_t places, const Passed<
             weighted[count] = b.steps + (first + place) * d;
             nonzero[count++] = weight;
         }
-        mix(b.s + row * d, b.steps + (first + b.base[row]) * d, weighted, nonzero, count, d);
+        mix(b.s + row * d, b.steps + (first + in_ring(b.base[row], places)) * d, weighted, nonzero, count, d);
     });
 }
 

@@ -17,7 +17,7 @@ from memrecon_fast.common.errors import is_out_of_memory, one_line
 from memrecon_fast.common.outputs import Output, OutputError, find_output
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.precision import in_format
-from memrecon_fast.ops.state import ALIGNMENT
+from memrecon_fast.ops.state import ALIGNMENT, check_in_memory
 
 TRIAL_ROWS = 16
 """In the batch that an autoencoder is tried on."""
@@ -61,12 +61,19 @@ class Prox:
         return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
 
     def apply(self, images: Tensor) -> Tensor:
-        """What the autoencoder answers: the reconstructions, where it returns more than them."""
-        returned: Any = self._autoencoder(images)
-        if isinstance(returned, Tensor):
-            return returned
-        self._output = self._output or find_output(returned, images)
-        return self._output.of(returned)
+        """What the autoencoder answers: the reconstructions, where it returns more than them.
+
+        Raises TypeError or ValueError where that, or what it was given, is not in memory (any more).
+        """
+        answer: Any = self._autoencoder(images)
+        if not isinstance(answer, Tensor):
+            self._output = self._output or find_output(answer, images)
+            answer = self._output.of(answer)
+        if answer.layout is torch.strided:
+            answer = (answer if type(answer) is Tensor else answer.as_subclass(Tensor)).resolve_neg()
+            check_in_memory("the autoencoder's output", answer)
+        check_in_memory("the autoencoder's input", images)
+        return answer
 
     def block_sizes(self, slots: int) -> list[int]:
         """The numbers of rows that the autoencoder is given, ascending; the last one is for this many slots or more.

@@ -2,8 +2,9 @@
 
 A field says once what its buffer is (`pixels`, `per_row`, `place`): its dtype and its axes. `rows` is the number of
 slots, d that of pixels, q that of places in the ring of evaluations. All buffers are checked when a state is made. An
-operation takes a state, and beside it only v, what the autoencoder answered: that alone is checked in each call. After
-these checks kernels trust the addresses.
+operation takes a state, and beside it only v, what the autoencoder answered: that is checked in each call, and whether
+the memory of the buffers is still there: whoever holds a tensor can free its storage. After these checks kernels trust
+the addresses. They trust no number in a buffer: places of the ring are clamped to it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from memrecon_fast.common.errors import one_line
 
 MAX_PLACES = 33
 """Of the ring of evaluations, q: what the kernels have room for."""
@@ -25,7 +28,11 @@ ALIGNMENT = 16
 SomeState = TypeVar("SomeState", bound="State")
 _Span = tuple[int, int, str]
 """Where a buffer begins and ends in memory, and its name."""
+_PLAIN = (Tensor, nn.Parameter)
+"""Other tensors need not have memory, whatever they say of themselves."""
 _STRIDED = torch.strided
+_begin_of = torch.UntypedStorage.data_ptr
+_size_of = torch.UntypedStorage.nbytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,16 +85,46 @@ class _Passed:
     tensors: tuple[Tensor | None, ...]
     v_at: int | None
     written: tuple[_Span, ...]
+    memory: _Memory
+
+
+class _Memory:
+    """The storages of buffers, and where they are: whether that is still so is quickly asked."""
+
+    def __init__(self, buffers: dict[str, Tensor]) -> None:
+        self._names = tuple(buffers)
+        for name, tensor in buffers.items():
+            check_in_memory(name, tensor)
+        self._storages = tuple(tensor.untyped_storage() for tensor in buffers.values())
+        self._begins, self._sizes = self._now()
+
+    def check(self) -> None:
+        """Raise ValueError for a buffer whose memory was freed, cut or moved."""
+        begins, sizes = self._now()
+        if begins == self._begins and sizes == self._sizes:
+            return
+        was, now = zip(self._begins, self._sizes, strict=True), zip(begins, sizes, strict=True)
+        name, (begin, size) = next(
+            (name, here) for name, there, here in zip(self._names, was, now, strict=True) if there != here
+        )
+        raise ValueError(
+            f"{name} must stay in the memory that it was made in, but its storage was changed, to {size} bytes at "
+            f"{begin}; an autoencoder must leave its input alone"
+        )
+
+    def _now(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return tuple(map(_begin_of, self._storages)), tuple(map(_size_of, self._storages))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
     """Row i of every buffer belongs to slot i. The memory of a buffer stays where it is: addresses are kept.
 
-    Making one raises TypeError for a buffer that is no tensor or has another dtype than its field says, and ValueError
-    for one that has another shape, is not contiguous, is on another device than the others, or not wholly in memory,
-    shares memory with another one, or has pixels that do not begin at a multiple of 16 bytes; for a number of places
-    that is not 1 to 33, and for a place that is not one of the ring.
+    Making one raises TypeError for a buffer that is no plain tensor or has another dtype than its field says, and
+    ValueError for one that has another shape, is not contiguous, is on another device than the others, or not wholly in
+    memory, shares memory with another one, or has pixels that do not begin at a multiple of 16 bytes; for a number of
+    places that is not 1 to 33, and for a place that is not one of the ring. Later use raises ValueError where the memory
+    of a buffer was freed, cut or moved.
     """
 
     may_share: ClassVar[frozenset[str]] = frozenset()
@@ -152,7 +189,11 @@ class State:
         """A view of the first `rows` slots."""
         if rows == self.rows:
             return self
-        return self._of({name: tensor[:rows] for name, tensor in self.tensors().items()})
+        narrowed = self.__dict__.get("_narrowed")  # most often that of the block before
+        if narrowed is None or narrowed.rows != rows:
+            narrowed = self._of({name: tensor[:rows] for name, tensor in self.tensors().items()})
+            self.__dict__["_narrowed"] = narrowed
+        return narrowed  # type: ignore[no-any-return]
 
     def take(self: SomeState, indices: Tensor) -> SomeState:
         """A copy of the slots with these indices, int64 [n]."""
@@ -161,10 +202,12 @@ class State:
 
     def at(self, indices: Tensor) -> Callable[[str], Tensor]:
         """Copies the rows with these indices, int64 [n], of a buffer by its name."""
+        self._memory.check()
         return lambda name: torch.index_select(getattr(self, name), 0, indices)
 
     def put(self: SomeState, indices: Tensor, rows: SomeState) -> None:
         """Make the slots with these indices, int64 [n], what `rows` has."""
+        self._memory.check()
         for name, tensor in rows.tensors().items():
             getattr(self, name).index_copy_(0, indices, tensor)
 
@@ -179,6 +222,7 @@ class State:
         if self.device.type != "cpu":
             raise ValueError(f"the slots must be on cpu, not on {self.device}")
         passed = self._pass(order)
+        passed.memory.check()
         if passed.v_at is None:
             return passed.addresses
         begin = self._check_v(v, passed.written)
@@ -187,10 +231,15 @@ class State:
     def arguments(self, order: Order, v: Tensor | None = None) -> tuple[Tensor | None, ...]:
         """What a kernel of Triton's is given. Raises TypeError or ValueError for a v that it must not have."""
         passed = self._pass(order)
+        passed.memory.check()
         if passed.v_at is None:
             return passed.tensors
         self._check_v(v, passed.written)
         return (*passed.tensors[: passed.v_at], v, *passed.tensors[passed.v_at + 1 :])
+
+    def check(self, order: Order, v: Tensor | None = None) -> None:
+        """What torch is given, in `plain`. Raises TypeError or ValueError for a v that it must not have."""
+        self.arguments(order, v)
 
     @classmethod
     def _of(cls: type[SomeState], tensors: dict[str, Tensor]) -> SomeState:
@@ -212,6 +261,7 @@ class State:
                 tensors=tensors,
                 v_at=order.names.index("v") if "v" in order.names else None,
                 written=tuple(_span(name, getattr(self, name)) for name in sorted(order.written)),
+                memory=_Memory({name: getattr(self, name) for name in order.names if name != "v"}),
             )
         return self._passed[order]
 
@@ -220,19 +270,63 @@ class State:
         return {}
 
     @functools.cached_property
-    def _sizes(self) -> dict[int | str, int]:
-        return {"rows": self.rows, "d": self.d}
+    def _memory(self) -> _Memory:
+        return _Memory(self.tensors())
+
+    @functools.cached_property
+    def _shape(self) -> tuple[int, int]:
+        return (self.rows, self.d)
+
+    @functools.cached_property
+    def _bytes_of_v(self) -> int:
+        return self.rows * self.d * _V.dtype.itemsize
 
     def _check_v(self, v: Tensor | None, written: Iterable[_Span]) -> int:
         """Where it begins."""
-        begin, end, _ = _check("v", v, _V, self._sizes, self.device)
+        begin = self._begin_of_good(v)
+        if not begin:
+            begin, _, _ = _check("v", v, _V, {"rows": self.rows, "d": self.d}, self.device)
+        end = begin + self._bytes_of_v
         for other_begin, other_end, other in written:
             if begin < other_end and other_begin < end:
                 raise ValueError(f"v must share no memory with {other}, which is written")
         return begin
 
+    def _begin_of_good(self, v: Any) -> int:
+        """Where v begins, found in less time than by `_check`; 0 for one that is unusual or wrong."""
+        if type(v) is not Tensor or v.dtype is not _V.dtype or v.layout is not _STRIDED or v.is_nested:
+            return 0
+        if v.shape != self._shape or v.device != self.device or not v.is_contiguous() or v.is_neg():
+            return 0
+        try:
+            begin, size = v.data_ptr(), v.untyped_storage().nbytes()
+        except RuntimeError:
+            return 0
+        inside = v.storage_offset() * _V.dtype.itemsize + self._bytes_of_v <= size
+        return begin if inside and not begin % ALIGNMENT else 0
+
 
 _V = Buffer(torch.float32, ("rows", "d"))
+
+
+def check_in_memory(name: str, tensor: Tensor) -> None:
+    """Raise TypeError or ValueError for a dense tensor that is not wholly in memory: torch, too, would read beside it.
+
+    Its storage may have been freed or cut after it was made, or there is none: fake, zero and wrapped tensors.
+    """
+    if type(tensor) not in _PLAIN:
+        raise TypeError(f"{name} must be a plain tensor, not {type(tensor).__name__}")
+    try:
+        storage = tensor.untyped_storage()
+        begin, size = storage.data_ptr(), storage.nbytes()
+        entries = tensor.numel()
+        if entries and not tensor.is_contiguous():
+            entries = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        used = (tensor.storage_offset() + entries) * tensor.itemsize if entries else 0
+    except RuntimeError as error:
+        raise ValueError(f"{name} must be a plain tensor with memory of its own: {one_line(error)}") from error
+    if used > size or (used and not begin):
+        raise ValueError(f"{name} must be wholly in memory, but its storage has {size} bytes at {begin}")
 
 
 def _check(
@@ -241,9 +335,11 @@ def _check(
     """Where the buffer is, if a kernel may have it; `sizes` has those that are known, and gets those that are not."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
+    if type(tensor) not in _PLAIN:
+        raise TypeError(f"{name} must be a plain tensor, not {type(tensor).__name__}")
     if tensor.dtype is not buffer.dtype:
         raise TypeError(f"{name} must be of {buffer.dtype}, not {tensor.dtype}")
-    if tensor.device != device or tensor.layout is not _STRIDED:
+    if tensor.device != device or tensor.layout is not _STRIDED or tensor.is_nested:
         raise ValueError(f"{name} must be a dense tensor on {device}, not {tensor.layout} on {tensor.device}")
     shape, axes = tensor.shape, buffer.axes
     fits = len(shape) == len(axes)
@@ -256,13 +352,8 @@ def _check(
         raise ValueError(f"{name} must be contiguous, but its strides are {list(tensor.stride())}")
     if tensor.is_neg():  # its memory has the numbers with another sign
         raise ValueError(f"{name} must be no lazy view: call .resolve_neg()")
-    begin, end, _ = span = _span(name, tensor)
-    if end > begin:
-        storage = tensor.untyped_storage()
-        if tensor.storage_offset() * tensor.itemsize + end - begin > storage.nbytes() or not begin:
-            raise ValueError(
-                f"{name} must be wholly in memory, but its storage has {storage.nbytes()} bytes at {begin}"
-            )
+    check_in_memory(name, tensor)
+    begin, _, _ = span = _span(name, tensor)
     if begin % (ALIGNMENT if buffer.has_pixels else tensor.itemsize):
         unit = ALIGNMENT if buffer.has_pixels else tensor.itemsize
         raise ValueError(f"{name} must begin at a multiple of {unit} bytes, as what torch allocates does")

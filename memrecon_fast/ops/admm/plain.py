@@ -8,8 +8,9 @@ u (u = s − v):
     step       s ← Θ ? (y + s + (g−1)v)/(1+g) : v
     output     ξ = Θ ? (y + g(2v − s))/(1+g) : 2v − s
 
-All functions work in place, allocate nothing that outlives them and never ask the device for an answer. v is float32
-[rows, d], as the pixels of the state are.
+All operations work in place, allocate nothing that outlives them, never ask the device for an answer, and are not seen
+by autograd. v is float32 [rows, d], as the pixels of the state are; one that is not wholly in memory is refused, see
+`State`, as torch itself would read what is not there.
 
 An outer iteration restarts from zero: what it gives depends on its mask alone. So once a mask has been estimated twice,
 all that follows repeats what came in between, and need not be computed.
@@ -24,7 +25,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memrecon_fast.ops.admm import AdmmState, IterationState, SplitState
+from memrecon_fast.ops.admm import (
+    ADVANCE,
+    CLOSE,
+    MEAN_SQUARES,
+    START,
+    STEP,
+    STOP,
+    AdmmState,
+    IterationState,
+    Pairs,
+    SplitState,
+)
 from memrecon_fast.results import RUNNING, Status
 
 
@@ -34,16 +46,21 @@ def coefficients(gamma: Tensor) -> Tensor:
     return torch.stack([g, g - 1, 1 / (1 + g)], dim=1).float()
 
 
+@torch.inference_mode()
 def start(state: SplitState) -> None:
     """Begin an inner loop: s ← the first input of f, from v⁰ = 0 and u¹ = 0."""
+    state.check(START)
     state.s.copy_(_first_input(state))
 
 
+@torch.inference_mode()
 def step(state: SplitState, v: Tensor) -> None:
     """One ADMM iteration, (17), (16) and (14): s ← the next input of f, from v = f(s)."""
+    state.check(STEP, v)
     state.s.copy_(next_input(state, v))
 
 
+@torch.inference_mode()
 def close(state: AdmmState, v: Tensor, *, estimate_mask: bool) -> None:
     """End an outer iteration and begin the next one.
 
@@ -51,7 +68,8 @@ def close(state: AdmmState, v: Tensor, *, estimate_mask: bool) -> None:
     anchor ← mask where it is to be renewed, mask ← (20) of x, settled and recurs ← whether that is the mask before and
     the anchor. A NaN in x counts as kept, as in (20). Else settled ← True, recurs ← False.
     """
-    advance(state, output(state, v))
+    state.check(CLOSE, v)
+    _advance(state, output(state, v))
     running = state.status == RUNNING
     if estimate_mask:
         _replace_mask(state, running)
@@ -61,18 +79,21 @@ def close(state: AdmmState, v: Tensor, *, estimate_mask: bool) -> None:
     state.s.copy_(torch.where(running[:, None], _first_input(state), state.s))
 
 
+@torch.inference_mode()
 def advance(state: IterationState, v: Tensor) -> None:
     """One iteration of f alone: residual ← mean((v − x)²) per row, summed in float64; x ← v."""
-    running = state.status == RUNNING
-    state.residual.copy_(torch.where(running, (v - state.x).double().square().mean(dim=1), state.residual))
-    state.x.copy_(torch.where(running[:, None], v, state.x))
+    state.check(ADVANCE, v)
+    _advance(state, v)
 
 
+@torch.inference_mode()
 def mean_squares(a: Tensor, b: Tensor, out: Tensor) -> None:
     """out ← mean((a − b)²) per row, float32 [rows], summed in float64 as in `advance`; a, b: float32 [rows, d]."""
+    Pairs(a, b, out).check(MEAN_SQUARES)
     out.copy_((a - b).double().square().mean(dim=1))
 
 
+@torch.inference_mode()
 def stop(state: IterationState, *, tolerance: float, patience: int, limit: int, first_comparison: int) -> None:
     """Count one more estimate, whose MSE to the one before is in `residual`, and say which images are done.
 
@@ -84,6 +105,7 @@ def stop(state: IterationState, *, tolerance: float, patience: int, limit: int, 
     `limit`: as many whole periods as fit before that are counted without being computed. The anchor is renewed at every
     power of two, as in Brent's search for cycles, and counts as renewed when it recurs.
     """
+    state.check(STOP)
     running = state.status == RUNNING
     finite = state.residual.isfinite()
     count = state.iterations + 1
@@ -127,6 +149,12 @@ def output(state: SplitState, v: Tensor) -> Tensor:
 def estimate_mask(x: Tensor, y: Tensor) -> Tensor:
     """The mask estimated from x: (20), and its mirror image where y < 0; a NaN counts as kept."""
     return ~((x > (2 * y).clamp(min=0)) | (x < (2 * y).clamp(max=0)))
+
+
+def _advance(state: IterationState, v: Tensor) -> None:
+    running = state.status == RUNNING
+    state.residual.copy_(torch.where(running, (v - state.x).double().square().mean(dim=1), state.residual))
+    state.x.copy_(torch.where(running[:, None], v, state.x))
 
 
 def _replace_mask(state: AdmmState, running: Tensor) -> None:

@@ -12,7 +12,8 @@ normal equations is solved in float64 by a Cholesky decomposition, with a ridge 
 
 One evaluation is `measure`, `weigh`, `mix`. When the mask is to be estimated, `estimate` and `stop` come between the
 first two. State of a slot is one row of the buffers of `AndersonState`, which says what they are. Rows that are not
-RUNNING stay as they are.
+RUNNING stay as they are. `head`, `filled` and `base` count as the nearest number that they may be, in [0, q): no kernel
+reads or writes beside the ring, whatever they are.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.ops.admm import plain as admm
-from memrecon_fast.ops.anderson import AndersonState
+from memrecon_fast.ops.anderson import ESTIMATE, MEASURE, MIX, STOP, WEIGH, AndersonState
 from memrecon_fast.results import RUNNING, Status
 from memrecon_fast.settings import PROGRESS
 
@@ -29,24 +30,28 @@ RIDGE = 1e-8
 """Relative to the trace of the Gram matrix of the differences; an absolute one would break near the solution."""
 
 
+@torch.inference_mode()
 def measure(state: AndersonState, v: Tensor) -> None:
     """One more evaluation, v = f(s), into the ring at `head`: its step, its residual, and the dot products of that.
 
     The products are summed in float64; those with residuals that are not among the last `filled` ones become 0.
     """
+    state.check(MEASURE, v)
     step = admm.next_input(state, v)
     residual = step - state.s
     running = state.status == RUNNING
-    here = _one_hot(state.head, state.gram.shape[1]) & running[:, None]
+    head, filled = _in_ring(state.head, state), _in_ring(state.filled, state)
+    here = _one_hot(head, state.places) & running[:, None]
     state.steps.copy_(torch.where(here[:, :, None], step[:, None], state.steps))
     state.residuals.copy_(torch.where(here[:, :, None], residual[:, None], state.residuals))
     products = (state.residuals.double() * residual.double()[:, None]).sum(dim=2)
-    age = _ages(state.head, state.gram.shape[1])
-    products = products.masked_fill(age > state.filled[:, None], 0.0)
+    age = _ages(head, state.places)
+    products = products.masked_fill(age > filled[:, None], 0.0)
     state.gram.copy_(torch.where(here[:, :, None], products[:, None], state.gram))
     state.gram.copy_(torch.where(here[:, None, :], products[:, :, None], state.gram))
 
 
+@torch.inference_mode()
 def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     """The estimate ξ of the image and, if `estimate_mask`, that of the mask, (20).
 
@@ -54,6 +59,7 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     over the kept entries and, where the mask is estimated, of y² over the erased ones: the data term of (5). Squares
     are summed in float64. Where the score is below the best one, best, best_mask and best_score become these.
     """
+    state.check(ESTIMATE, v)
     running = state.status == RUNNING
     xi = admm.output(state, v)
     if estimate_mask:
@@ -76,6 +82,7 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     state.best_score.copy_(torch.where(better, state.score, state.best_score))
 
 
+@torch.inference_mode()
 def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
     """Count one more estimate, and say which images are done.
 
@@ -85,11 +92,12 @@ def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, l
     mask changed, what was evaluated before is forgotten; the image goes on with the step of this evaluation, which was
     made under the mask before.
     """
+    state.check(STOP)
     running = state.status == RUNNING
     finite = state.residual.isfinite()
     count = state.iterations + 1
     mse = state.residual.masked_fill(count < 2, torch.nan)
-    newest = _at(torch.diagonal(state.gram, dim1=1, dim2=2), state.head)
+    newest = _at(torch.diagonal(state.gram, dim1=1, dim2=2), _in_ring(state.head, state))
     run = (state.below + 1).masked_fill(~((mse < tolerance) & (newest < tolerance * state.d)), 0)
     progress = state.score < PROGRESS * state.milestone
     without = (state.stalled + 1).masked_fill(progress, 0)
@@ -111,6 +119,7 @@ def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, l
     state.status.copy_(torch.where(running, verdict, state.status))
 
 
+@torch.inference_mode()
 def weigh(state: AndersonState, *, settle: int) -> None:
     """Decide how the image goes on from the evaluation at `head`, and move on to the next place in the ring.
 
@@ -119,18 +128,18 @@ def weigh(state: AndersonState, *, settle: int) -> None:
     extrapolate where the mask has held for `settle` estimates, and the system can be solved
     plain       elsewhere; what is evaluated before the mask has held is not remembered
     """
-    rows, places = state.gram.shape[:2]
+    state.check(WEIGH)
+    rows, places = state.rows, state.places
     running = state.status == RUNNING
     squares = torch.diagonal(state.gram, dim1=1, dim2=2)
-    before = (state.head - 1) % places
-    newest = _at(squares, state.head)
+    head = _in_ring(state.head, state)
+    before = (head - 1) % places
+    newest = _at(squares, head)
     grew = state.extrapolated & ~(newest <= _at(squares, before))
     settled = state.held >= settle
-    count = (state.filled + 1).clamp(max=places).masked_fill(~settled, 1).masked_fill(grew, 0)
+    count = (_in_ring(state.filled, state) + 1).masked_fill(~settled, 1).masked_fill(grew, 0)
 
-    order = (
-        state.head[:, None] - torch.arange(places, device=state.head.device)
-    ) % places  # from the newest to the oldest
+    order = _ages(head, places)  # from the newest to the oldest
     ordered = state.gram.gather(1, order[:, :, None].expand(rows, places, places).long())
     ordered = ordered.gather(2, order[:, None, :].expand(rows, places, places).long())
     alphas, solved = _solve(ordered, count)
@@ -145,25 +154,27 @@ def weigh(state: AndersonState, *, settle: int) -> None:
 
     moved = running[:, None]
     state.weights.copy_(torch.where(moved, placed, state.weights))
-    state.base.copy_(torch.where(running, torch.where(grew, before, state.head), state.base))
+    state.base.copy_(torch.where(running, torch.where(grew, before, head), state.base))
     state.rejected.add_(running & grew)
     state.accepted.add_(running & state.extrapolated & ~grew)
     state.extrapolated.copy_(torch.where(running, solved, state.extrapolated))
     # the newest evaluation, too, is among those before the next one, which has the place after it
     state.filled.copy_(torch.where(running, count.clamp(max=places - 1), state.filled))
-    state.head.copy_(torch.where(running, (state.head + 1) % places, state.head))
+    state.head.copy_(torch.where(running, (head + 1) % places, state.head))
 
 
+@torch.inference_mode()
 def mix(state: AndersonState) -> None:
     """The next input of f: s ← G_b + Σ_i w_i (G_i − G_b), in the order of the places in the ring, b = base.
 
     What has the weight 0 is not read: it may be anything.
     """
+    state.check(MIX)
     running = (state.status == RUNNING)[:, None]
-    places = state.steps.shape[1]
-    start = state.steps.gather(1, state.base.long()[:, None, None].expand(-1, 1, state.steps.shape[2]))[:, 0]
+    base = _in_ring(state.base, state).long()
+    start = state.steps.gather(1, base[:, None, None].expand(-1, 1, state.d))[:, 0]
     total = start
-    for place in range(places):
+    for place in range(state.places):
         weight = state.weights[:, place, None]
         total = torch.where(weight == 0, total, total + weight * (state.steps[:, place] - start))
     state.s.copy_(torch.where(running, total, state.s))
@@ -215,12 +226,19 @@ def _solve(gram: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     return solution, solved & solution.isfinite().all(dim=1)
 
 
+def _in_ring(numbers: Tensor, state: AndersonState) -> Tensor:
+    return numbers.clamp(0, state.places - 1)
+
+
 def _one_hot(head: Tensor, places: int) -> Tensor:
     return torch.arange(places, device=head.device) == head[:, None]
 
 
 def _ages(head: Tensor, places: int) -> Tensor:
-    """How many evaluations ago each place of the ring was written, 0 for the newest, [rows, q]."""
+    """How many evaluations ago each place of the ring was written, 0 for the newest, [rows, q].
+
+    And the place that was written so many evaluations ago: the same table.
+    """
     return (head[:, None] - torch.arange(places, device=head.device)) % places
 
 

@@ -123,8 +123,8 @@ def _measure(
         return
     c = tl.load(coefficients + 3 * row + 1)
     weight = tl.load(coefficients + 3 * row + 2)
-    newest = tl.load(head + row)
-    known = tl.load(filled + row)
+    newest = _in_ring(tl.load(head + row), PLACES)
+    known = _in_ring(tl.load(filled + row), PLACES)
     d = units * UNIT
     lane = tl.arange(0, BLOCK)
     # For each age one sum to a thread, not to each of its four pixels: those would take too many registers.
@@ -260,7 +260,7 @@ def _stop(
     finite = tl.abs(mse) < float("inf")
     count = tl.load(iterations + row, mask=running, other=0) + 1
     mse = tl.where(count < 2, float("nan"), mse)
-    place = tl.load(head + row, mask=running, other=0)
+    place = _in_ring(tl.load(head + row, mask=running, other=0), places)
     newest = tl.load(gram + (row * places + place) * places + place, mask=running, other=0.0)
     run = tl.load(below + row, mask=running, other=0) + 1
     run = tl.where((mse < tolerance) & (newest < squares), run, 0)
@@ -305,13 +305,13 @@ def _weigh(
     if tl.load(status + row) != RUNNING:
         return
     corner = gram + row * PLACES * PLACES
-    newest = tl.load(head + row)
+    newest = _in_ring(tl.load(head + row), PLACES)
     before = (newest + PLACES - 1) % PLACES
     square = tl.load(corner + newest * PLACES + newest)
     bold = tl.load(extrapolated + row)
     grew = bold & ~(square <= tl.load(corner + before * PLACES + before))
     settled = tl.load(held + row) >= settle
-    count = tl.where(settled, tl.minimum(tl.load(filled + row) + 1, PLACES), 1)
+    count = tl.where(settled, _in_ring(tl.load(filled + row), PLACES) + 1, 1)
     count = tl.where(grew, 0, count)
 
     solved = count >= 2
@@ -417,7 +417,7 @@ def _mix(
     first = tl.program_id(0) % blocks * BLOCK
     lane = tl.arange(0, BLOCK)
     inside = lane < d - first
-    place = (row * PLACES + tl.load(base + row)) * d + first
+    place = (row * PLACES + _in_ring(tl.load(base + row), PLACES)) * d + first
     start = tl.load(steps + place + lane, mask=inside, other=0.0)
     total = start
     for i in tl.static_range(PLACES):
@@ -426,6 +426,12 @@ def _mix(
         other = tl.load(steps + (row * PLACES + i) * d + first + lane, mask=wanted, other=0.0)
         total = tl.where(weight == 0.0, total, total + weight * (other - start))
     tl.store(s + row * d + first + lane, total, mask=inside)
+
+
+@triton.jit
+def _in_ring(numbers: tl.tensor, places: tl.tensor) -> tl.tensor:
+    """`plain._in_ring`."""
+    return tl.minimum(tl.maximum(numbers, 0), places - 1)
 
 
 @triton.jit

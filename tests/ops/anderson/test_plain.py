@@ -217,7 +217,7 @@ def test_a_singular_history_leaves_its_row_on_the_plain_step_and_all_others_alon
         plain.weigh(together, settle=0)
         plain.mix(together)
         for i, ring in enumerate(alone):
-            ring.evaluate(lambda s, i=i, k=evaluation: rows_of_all_kinds(s.repeat(8, 1), k)[i : i + 1])  # type: ignore[misc]
+            ring.evaluate(lambda s, i=i, k=evaluation: rows_of_all_kinds(s.repeat(8, 1), k)[[i]])  # type: ignore[misc]
             assert same(ring, together.row(i)), (evaluation, i)
         assert torch.equal(together.s[1:3], steps[1:3])
         assert not together.weights[1:3].any()
