@@ -16,14 +16,16 @@ import numpy as np
 from rich.console import Console
 
 from memrecon_fast.audit import cluster
+from memrecon_fast.audit.analysis.reconstruction_error import warning_of
 from memrecon_fast.audit.analysis.statistics import choose_shown, errors, extremes
+from memrecon_fast.audit.measuring import measure
 from memrecon_fast.audit.model import Model, as_model
 from memrecon_fast.audit.opened import Run
 from memrecon_fast.audit.plan import Audit, describe
 from memrecon_fast.audit.progress import AuditProgress, Output
 from memrecon_fast.audit.store.folder import Folder
+from memrecon_fast.audit.store.manifest import ERRORS, write_description
 from memrecon_fast.audit.store.manifest import session as describe_session
-from memrecon_fast.audit.store.manifest import write_description
 from memrecon_fast.audit.store.opening import OpenRun, check_run_folder, open_run
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Shard, Workbench, shards_of
@@ -188,6 +190,8 @@ def begin(
             threads = 1 if means.ray else cluster.threads_of_each(crew)
             task = cluster.make_task(plan, opened, opened_model.load, kind, means.save_every, threads)
             make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.console)
+        if not plan.degraded and count_missing(plan, opened.folder):
+            _measure(plan, opened_model.autoencoder, opened, means.output)
         yield Session(plan, opened, means, crew, make_work)
 
 
@@ -197,6 +201,16 @@ def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], lis
         warnings.simplefilter("always", RuntimeWarning)
         streams = plan.prepare(autoencoder)
     return streams, sorted({str(warning.message) for warning in caught if warning.category is RuntimeWarning})
+
+
+def _measure(plan: Audit, autoencoder: Autoencoder, opened: OpenRun, output: Output) -> None:
+    """How well the model reconstructs the images, once for a run; and a warning where it does not."""
+    if ERRORS not in opened.description:
+        opened.description[ERRORS] = measure(autoencoder, plan.splits)
+        write_description(opened.folder.path, opened.description)
+    warning = warning_of(opened.description[ERRORS])
+    if warning is not None:
+        output.remark(warning)
 
 
 def _in_this_process(bench: Workbench, show: Callable[[Record], None], skip: Callable[[str], None]) -> Work:

@@ -65,10 +65,11 @@ class Prox:
 
         Raises TypeError or ValueError where that, or what it was given, is not in memory (any more).
         """
-        answer: Any = self._autoencoder(images)
-        if not isinstance(answer, Tensor):
-            self._output = self._output or find_output(answer, images)
-            answer = self._output.of(answer)
+        returned: Any = self._autoencoder(images)
+        if not isinstance(returned, Tensor):
+            self._output = self._output or find_output(returned, images)
+            returned = self._output.of(returned)
+        answer: Tensor = returned
         if answer.layout is torch.strided:
             answer = (answer if type(answer) is Tensor else answer.as_subclass(Tensor)).resolve_neg()
             check_in_memory("the autoencoder's output", answer)

@@ -56,6 +56,28 @@ def test_the_table_has_the_members_first_and_then_the_controls() -> None:
     assert any("MSE < 5e-4" in line for line in lines)
 
 
+@pytest.mark.parametrize("mean", [7e-9, 0.25])
+def test_above_the_table_stands_how_well_the_model_reconstructs(mean: float) -> None:
+    split = {"images": 10, "mean": mean, "median": mean, "above": 10 * (mean > 0.01), "variance": 0.06}
+    lines = printed(
+        {
+            "degraded": False,
+            "rows": ROWS,
+            "images": {"members": 10, "controls": 10},
+            "masks": ["half"],
+            "methods": ["paper"],
+            "reconstruction_error": {"members": split, "controls": {**split, "mean": 0.02}, "hint": None},
+        }
+    )
+    above = " ".join(" ".join(lines[: next(at for at, line in enumerate(lines) if "method" in line)]).split())
+    if mean < 0.01:
+        assert above.endswith("members 7.0e-09, controls 2.0e-02.")
+    else:
+        assert above.startswith("The model does not reconstruct the members")
+        assert "2.5e-01 (10 of 10 by more than 0.01)" in above
+    assert max(map(len, lines)) <= 80
+
+
 def test_long_names_are_folded_and_not_cut() -> None:
     rows = [row("members", "known-mask", 0.5, 0.1, LONG), row("controls", "known-mask", 0, 0, LONG)]
     summary = {

@@ -10,11 +10,13 @@ import jinja2
 
 from memrecon_fast.audit.analysis.comparisons import compare_over_masks
 from memrecon_fast.audit.analysis.recognition import recognitions_of
+from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr, draw_scores
 from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
+from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.files import replacing
 from memrecon_fast.methods import is_blind, without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES, THRESHOLD_PSNRS, name_mse
@@ -51,10 +53,13 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     recognitions = recognitions_of(results)
     known = {} if results.degraded else _against_originals(results, summary)
     charts = {} if results.degraded else _charts_of_errors(results, summary)
+    errors = summary.get(ERRORS)
     names = _DEGRADED_NAMES if results.degraded else _NAMES
     html = environment.get_template("degraded.html" if results.degraded else "known.html").render(
         summary=summary,
         headline=_headline(summary),
+        model_errors=in_words(errors) if errors else None,
+        model_warning=warning_of(errors) if errors else None,
         rows={(row["split"], row["mask"], row["method"]): row for row in rows},
         rows_over_masks={(row["split"], row["method"]): row for row in summary["rows_over_masks"]},
         recognition={(row["mask"], row["method"]): row for row in summary["recognition"]},

@@ -15,6 +15,7 @@ from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_o
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import rate_interval, scores
 from memrecon_fast.audit.report.verdicts import alone, count_verdicts, near_duplicates, unusable, write_verdicts
+from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.results import Status
@@ -42,6 +43,7 @@ def make_summary(results: Results) -> dict[str, Any]:
         ],
         "rows_over_masks": summarise_over_masks(results),
         **(_against_originals(results) if not results.degraded else {}),
+        **({ERRORS: description[ERRORS]} if ERRORS in description else {}),
         "recognition": [recognition.row() for recognition in recognitions.values()],
         "alone": alone(results),
         "verdicts": count_verdicts(results),

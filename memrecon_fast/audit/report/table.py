@@ -9,12 +9,20 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
+from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
 def make_table(summary: Mapping[str, Any]) -> Table:
-    """One line for each mask and method; members beside controls where there are any. summary: of `make_summary`."""
-    return _table_without_originals(summary) if summary["degraded"] else _table_against_originals(summary)
+    """One line for each mask and method; members beside controls where there are any; above them how well the model
+    reconstructs the images as they are. summary: of `make_summary`."""
+    table = _table_without_originals(summary) if summary["degraded"] else _table_against_originals(summary)
+    if errors := summary.get(ERRORS):
+        warning = warning_of(errors)
+        table.title = Text(warning or in_words(errors), style="bold red" if warning else "")
+        table.title_justify = "left"
+    return table
 
 
 def _table_without_originals(summary: Mapping[str, Any]) -> Table:

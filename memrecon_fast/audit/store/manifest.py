@@ -20,6 +20,8 @@ from memrecon_fast.images.folder import MARKER
 
 DESCRIPTION = MARKER
 """The file that says what a run is. A folder that holds it is a run's, and no source of images."""
+ERRORS = "reconstruction_error"
+"""In it: what the model makes of the images, see `analysis.reconstruction_error`; earlier versions had none."""
 _KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
 _PLAN = (
     "model", "images", "image_shape", "masks", "methods", "settings", "noise_std", "degraded", "keep_images", "device",

@@ -473,3 +473,29 @@ def test_the_control_that_lowers_a_threshold_is_named(tmp_path: Path, degraded: 
     assert f"{name}: the control controls-1.png, with a score of 1.5e-04, lowered the threshold" in said(1.5e-4)
     assert "controls-1.png, with" not in said(3e-4)
     assert "within what the noise leaves, so that nothing can be recognized" in said(1e-5, noise_std=0.01)
+
+
+def test_a_model_that_does_not_reconstruct_its_members_is_said_above_all_else(tmp_path: Path) -> None:
+    results = make_run(tmp_path, {Cell("members", "half", "paper"): [N, N], Cell("controls", "half", "paper"): [N]})
+    split = {"images": 2, "mean": 0.25, "median": 0.25, "above": 2, "variance": 0.06}
+    hint = {"options": "--pixel-range -1,1", "mean": 7e-9}
+    results.description["reconstruction_error"] = {"members": split, "controls": {**split, "mean": None}, "hint": hint}
+    page = Page(report_of(results))
+    text = words(page)
+    warning = text.index(
+        "The model does not reconstruct the members: it misses them, as they are, by a mean squared error of 2.5e-01"
+    )
+    assert warning < text.index("None of 2 training images came back")
+    assert "With --pixel-range -1,1 the error falls to 7.0e-09." in text
+    assert "members 2.5e-01, controls not finite" in text
+    assert any("notice" in (attributes.get("class") or "") for attributes in page.all("p"))
+
+
+def test_how_well_a_model_reconstructs_is_said_without_alarm_where_it_does(tmp_path: Path) -> None:
+    results = make_run(tmp_path, {Cell("members", "half", "paper"): [A, A]})
+    split = {"images": 2, "mean": 7e-9, "median": 7e-9, "above": 0, "variance": 0.06}
+    results.description["reconstruction_error"] = {"members": split, "hint": None}
+    page = Page(report_of(results))
+    assert "members 7.0e-09." in words(page)
+    assert "does not reconstruct" not in words(page)
+    assert not any("notice" in (attributes.get("class") or "") for attributes in page.all("p"))

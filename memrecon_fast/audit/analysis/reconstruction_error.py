@@ -1,0 +1,57 @@
+"""What the model makes of the images as they are, ‖f(x) − x‖²/d: all other numbers of an audit rest on it.
+
+A model that expects other pixels than [0, 1], or that never got its weights, reconstructs nothing; then nothing comes
+back from degraded copies either, and that says nothing about its training images.
+
+For each split: "images" that were measured, their "mean" and "median" error (None where f is not finite), how many are
+"above" `NOT_RECONSTRUCTED`, and the mean "variance" of an image's pixels; and "hint": None, or "options" of the command
+under which the error of the members falls a hundredfold, and its "mean" then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NOT_RECONSTRUCTED = 1e-2
+"""Mean squared error above which an image counts as not reconstructed; two photographs differ by about 0.1."""
+
+
+def misses_members(errors: Mapping[str, Any]) -> bool:
+    """Whether the model does not reconstruct what it is said to be trained on: the mean error is above
+    `NOT_RECONSTRUCTED`, or above half of what an image of one grey would have; or other pixels are far better."""
+    members = errors["members"]
+    if not members["images"]:
+        return False
+    mean = members["mean"]
+    return mean is None or mean > min(NOT_RECONSTRUCTED, members["variance"] / 2) or errors["hint"] is not None
+
+
+def in_words(errors: Mapping[str, Any]) -> str:
+    """One sentence on the errors of each split."""
+    splits = [f"{split} {_number(errors[split])}" for split in ("members", "controls") if split in errors]
+    return f"The model itself misses the images as they are by a mean squared error of: {', '.join(splits)}."
+
+
+def warning_of(errors: Mapping[str, Any]) -> str | None:
+    """What to say, loudly, where the members are not reconstructed; None where they are."""
+    if not misses_members(errors):
+        return None
+    members, hint = errors["members"], errors["hint"]
+    text = (
+        f"The model does not reconstruct the members: it misses them, as they are, by a mean squared error of "
+        f"{_number(members)} ({members['above']} of {members['images']} by more than {NOT_RECONSTRUCTED}). That few "
+        f"come back then says nothing about what it was trained on."
+    )
+    if hint is not None:
+        return f"{text} With {hint['options']} the error falls to {hint['mean']:.1e}."
+    return (
+        f"{text} Usually it expects other pixels (--pixel-range, --mean and --std, --channels bgr), its weights were "
+        f"not given (--weights), or these are not the images that it was trained on."
+    )
+
+
+def _number(split: Mapping[str, Any]) -> str:
+    if not split["images"]:
+        return "not measured"
+    return "not finite" if split["mean"] is None else f"{split['mean']:.1e}"
