@@ -31,7 +31,7 @@ _Span = tuple[int, int, str]
 _PLAIN = (Tensor, nn.Parameter)
 """Other tensors need not have memory, whatever they say of themselves."""
 _STRIDED = torch.strided
-_begin_of = torch.UntypedStorage.data_ptr
+_begin_of = Tensor.data_ptr
 _size_of = torch.UntypedStorage.nbytes
 
 
@@ -89,13 +89,13 @@ class _Passed:
 
 
 class _Memory:
-    """The storages of buffers, and where they are: whether that is still so is quickly asked."""
+    """Where buffers are, and their storages: whether that is still so is quickly asked."""
 
     def __init__(self, buffers: dict[str, Tensor]) -> None:
-        self._names = tuple(buffers)
         for name, tensor in buffers.items():
             check_in_memory(name, tensor)
-        self._storages = tuple(tensor.untyped_storage() for tensor in buffers.values())
+        self._names, self._tensors = tuple(buffers), tuple(buffers.values())
+        self._storages = tuple(tensor.untyped_storage() for tensor in self._tensors)
         self._begins, self._sizes = self._now()
 
     def check(self) -> None:
@@ -103,17 +103,17 @@ class _Memory:
         begins, sizes = self._now()
         if begins == self._begins and sizes == self._sizes:
             return
-        was, now = zip(self._begins, self._sizes, strict=True), zip(begins, sizes, strict=True)
+        before, now = (zip(*both, strict=True) for both in ((self._begins, self._sizes), (begins, sizes)))
         name, (begin, size) = next(
-            (name, here) for name, there, here in zip(self._names, was, now, strict=True) if there != here
+            (name, place) for name, was, place in zip(self._names, before, now, strict=True) if place != was
         )
         raise ValueError(
-            f"{name} must stay in the memory that it was made in, but its storage was changed, to {size} bytes at "
-            f"{begin}; an autoencoder must leave its input alone"
+            f"{name} must stay where it was when the slots were made, but now it is in {size} bytes at {begin}; "
+            f"an autoencoder must leave its input alone"
         )
 
     def _now(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return tuple(map(_begin_of, self._storages)), tuple(map(_size_of, self._storages))
+        return tuple(map(_begin_of, self._tensors)), tuple(map(_size_of, self._storages))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,8 +123,8 @@ class State:
     Making one raises TypeError for a buffer that is no plain tensor or has another dtype than its field says, and
     ValueError for one that has another shape, is not contiguous, is on another device than the others, or not wholly in
     memory, shares memory with another one, or has pixels that do not begin at a multiple of 16 bytes; for a number of
-    places that is not 1 to 33, and for a place that is not one of the ring. Later use raises ValueError where the memory
-    of a buffer was freed, cut or moved.
+    places that is not 1 to 33, and for a place that is not one of the ring. Later use raises ValueError where the
+    memory of a buffer was freed, cut or moved.
     """
 
     may_share: ClassVar[frozenset[str]] = frozenset()
@@ -189,11 +189,12 @@ class State:
         """A view of the first `rows` slots."""
         if rows == self.rows:
             return self
+        self._memory.check()
         narrowed = self.__dict__.get("_narrowed")  # most often that of the block before
         if narrowed is None or narrowed.rows != rows:
             narrowed = self._of({name: tensor[:rows] for name, tensor in self.tensors().items()})
             self.__dict__["_narrowed"] = narrowed
-        return narrowed  # type: ignore[no-any-return]
+        return narrowed
 
     def take(self: SomeState, indices: Tensor) -> SomeState:
         """A copy of the slots with these indices, int64 [n]."""
@@ -323,8 +324,11 @@ def check_in_memory(name: str, tensor: Tensor) -> None:
         if entries and not tensor.is_contiguous():
             entries = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
         used = (tensor.storage_offset() + entries) * tensor.itemsize if entries else 0
+        unusual = not entries and (tensor._is_zerotensor() or torch._is_functional_tensor(tensor))
     except RuntimeError as error:
         raise ValueError(f"{name} must be a plain tensor with memory of its own: {one_line(error)}") from error
+    if unusual:
+        raise ValueError(f"{name} must be a plain tensor with memory of its own")
     if used > size or (used and not begin):
         raise ValueError(f"{name} must be wholly in memory, but its storage has {size} bytes at {begin}")
 

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast import autoencoders
+from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.prox import Prox, make_prox, row_multiple_of, vector_entries
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.recovery import prepare_recover, recover
+from tests.helpers.broken import resized
 
 CPU = torch.device("cpu")
 CAPABILITIES = ("default", "avx2", "avx512")
@@ -233,3 +237,45 @@ def test_the_default_dtype_does_not_matter() -> None:
         assert make_prox(autoencoder, (4,), CPU)(torch.rand(16, 4, dtype=torch.float32)).dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda images, answer: resized(answer, 0), "the autoencoder's output must be wholly in memory, but its sto"),
+        (lambda images, answer: resized(answer, 5), "the autoencoder's output must be wholly in memory, but its sto"),
+        (lambda images, answer: [resized(images, 0), answer][1], "the autoencoder's input must be wholly in memory"),
+        (lambda images, answer: [resized(images, 2**20), answer][1], "s must stay where it was when the slots were m"),
+    ],
+)
+def test_an_autoencoder_that_frees_memory_is_named(spoil: Any, message: str, backend: str) -> None:
+    calls = 0
+
+    def autoencoder(images: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        answer = images * 0.5
+        return spoil(images, answer) if calls == 7 else answer  # type: ignore[no-any-return]
+
+    solver = prepare_recover(autoencoder, (1, 4, 4), backend=backend)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        list(InFlight(solver, 4).stream(Sample(i, torch.rand(1, 4, 4)) for i in range(4)))
+
+
+def test_an_autoencoder_that_answers_in_a_lazy_view_or_a_subclass_is_taken() -> None:
+    degraded = torch.rand(3, 1, 4, 4)
+    usual = recover(lambda x: x * 0.5, degraded).images
+    for autoencoder in (lambda x: torch._neg_view(x * -0.5), lambda x: nn.Parameter(x * 0.5, requires_grad=False)):
+        assert torch.equal(recover(autoencoder, degraded).images, usual)
+
+
+def test_an_autoencoder_that_answers_in_the_same_memory_each_time_is_taken() -> None:
+    degraded = torch.rand(3, 1, 4, 4)
+    memory: dict[int, Tensor] = {}
+
+    def autoencoder(images: Tensor) -> Tensor:
+        answer = memory.setdefault(len(images), torch.empty(images.shape))
+        return torch.mul(images, 0.5, out=answer)
+
+    assert torch.equal(recover(autoencoder, degraded).images, recover(lambda x: x * 0.5, degraded).images)

@@ -307,6 +307,10 @@ class AndersonAgainstPlain:
             for name in ("gram", "residual", "score"):
                 assert torch.equal(bits(alone[name]), bits(together[name][row : row + 1])), name
 
+    @pytest.mark.parametrize("operation", [MEASURE, WEIGH, STOP, MIX])
+    def test_numbers_beside_the_ring_count_as_the_nearest(self, operation: tuple[Any, ...]) -> None:
+        check_beside_the_ring(self.ops, self.device, operation)
+
     def test_vectors_may_begin_anywhere(self) -> None:
         for operation in ALL:
             self.check(operation, random_buffers(5, 97, 3), shift_vectors=True)
@@ -363,12 +367,38 @@ class AndersonAgainstPlain:
         return {name: tensor.cpu() for name, tensor in buffers.items()}
 
 
+def check_beside_the_ring(ops: Any, device: str, operation: tuple[Any, ...]) -> None:
+    """Whatever `head`, `filled` and `base` are, all is as if they were the nearest numbers in [0, q)."""
+    numbers = torch.tensor([-(2**31), -1000, -4, -1, 0, 1, 2, 3, 4, 1000, 2**31 - 1], dtype=torch.int32)
+    rows, places = len(numbers), 3
+    beside = {"head": numbers, "filled": numbers.roll(3), "base": numbers.roll(7)}
+    buffers = random_buffers(rows, 5, places) | {"status": running(rows)}
+    buffers |= {name: wild.clamp(0, places - 1) for name, wild in beside.items()}
+    buffers["held"].fill_(2)
+    here = {name: tensor.clone().to(device) for name, tensor in buffers.items()}
+    state = state_of(AndersonState, here)  # which would refuse them
+    for name, wild in beside.items():
+        getattr(state, name).copy_(wild)
+    call(ops, operation, state, here["v"])
+    actual = {name: tensor.cpu() for name, tensor in here.items()}
+    for name, wild in beside.items():  # what is only read stays as it was
+        assert name in ORDERS[operation[0]].written or torch.equal(actual[name], wild), name
+        actual[name] = torch.where(actual[name] == wild, buffers[name], actual[name])
+    with roots_rounded_to_nearest():
+        launch(plain, operation, buffers)
+    assert_same(operation, actual, buffers)
+
+
 def launch(ops: Any, operation: tuple[Any, ...], buffers: Buffers) -> None:
     """Run an operation of `ops` in place."""
+    call(ops, operation, state_of(AndersonState, buffers), buffers["v"])
+
+
+def call(ops: Any, operation: tuple[Any, ...], state: AndersonState, v: Tensor) -> None:
+    """Run an operation of `ops` on a state."""
     name, *numbers = operation
-    v = [buffers["v"]] if "v" in ORDERS[name].names else []
-    keywords = dict(zip(NUMBERS_OF.get(name, ()), numbers, strict=True))
-    getattr(ops, name)(state_of(AndersonState, buffers), *v, **keywords)
+    given = [state, v] if "v" in ORDERS[name].names else [state]
+    getattr(ops, name)(*given, **dict(zip(NUMBERS_OF.get(name, ()), numbers, strict=True)))
 
 
 def random_buffers(rows: int, d: int, places: int, seed: int = 0) -> Buffers:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import triton
 
-from memrecon_fast.ops import launch
+from memrecon_fast.ops import launch, state
 from memrecon_fast.ops.state import State
 
 
@@ -42,6 +42,7 @@ def compile_only(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(triton.runtime.driver, "_active", NoGPU())
     checks: list[tuple[object, str]] = [(State, "__post_init__"), (State, "_check_v"), (launch, "_check")]
+    checks.append((state, "check_in_memory"))
     for place, name in checks:  # buffers without memory are good enough to compile for
         monkeypatch.setattr(place, name, lambda *_: None)
     monkeypatch.setattr(launch, "_run", warm_up)

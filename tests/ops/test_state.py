@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memrecon_fast.ops import admm, anderson
 from memrecon_fast.ops.admm import AdmmState, IterationState, Pairs
 from memrecon_fast.ops.anderson import AndersonState
 from memrecon_fast.ops.state import MAX_PLACES, Order, SomeState, State
 from memrecon_fast.results import RUNNING
+from tests.helpers.broken import NO_PLAIN, WITHOUT_MEMORY, resized, set_elsewhere
 
 CPU = torch.device("cpu")
 KINDS: tuple[type[State], ...] = (IterationState, AdmmState, AndersonState)
@@ -27,6 +29,18 @@ ORDERS: list[tuple[type[State], Order]] = [
     (Pairs, admm.MEAN_SQUARES),
     *((AndersonState, getattr(anderson, name)) for name in ("MEASURE", "ESTIMATE", "STOP", "WEIGH", "MIX")),
 ]
+
+
+LOSSES: list[Callable[[Tensor], Any]] = [
+    lambda tensor: resized(tensor, 0),
+    lambda tensor: resized(tensor, tensor.nbytes - 1),
+    lambda tensor: resized(resized(tensor, 0), 1),
+    set_elsewhere,
+]
+
+
+def grown(tensor: Tensor) -> Tensor:
+    return resized(tensor, 2**16)
 
 
 def some(kind: type[SomeState], rows: int = 4, d: int = 6, places: int = 3) -> SomeState:
@@ -84,6 +98,72 @@ def test_a_buffer_that_is_not_wholly_in_memory_is_refused(kind: type[State], nam
         tensor.untyped_storage().resize_(left * (tensor.nbytes - 1))
         message = rf"^{name} must be wholly in memory, but its storage has {left * (tensor.nbytes - 1)} bytes"
         refused(kind, ValueError, message, **{name: tensor})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", [*WITHOUT_MEMORY, *NO_PLAIN])
+def test_a_buffer_of_another_kind_than_tensors_with_memory_is_refused(kind: type[State], fault: str) -> None:
+    for name in list(kind.buffers())[1:]:
+        broken = (WITHOUT_MEMORY | NO_PLAIN)[fault](getattr(some(kind), name))
+        with pytest.raises((TypeError, ValueError), match=rf"^{name} must be "):
+            kind(**{**some(kind).tensors(), name: broken})
+
+
+def test_tensors_of_a_transform_are_refused() -> None:
+    """Inside of it, too."""
+    state = some(AdmmState)
+
+    def step(v: Tensor) -> Tensor:
+        with pytest.raises(ValueError, match=r"^v must be a plain tensor with memory of its own: "):
+            state.addresses(admm.STEP, v)
+        return v.sum()
+
+    torch.vmap(step)(torch.rand(2, 4, 6))
+    torch.func.grad(step)(torch.rand(4, 6))
+
+
+@pytest.mark.parametrize("lose", [*LOSSES, grown])
+@pytest.mark.parametrize(("kind", "order"), ORDERS)
+def test_memory_that_is_lost_after_slots_were_used_is_noticed(
+    kind: type[State], order: Order, lose: Callable[[Tensor], Any]
+) -> None:
+    v = [torch.rand(4, 6)] if "v" in order.names else []
+    some_v = [one[:3] for one in v]
+    for name in set(order.names) - {"v"}:
+        state, indices = some(kind), torch.tensor([1])
+        state.check(order, *v)
+        narrowed = state.narrow(3)
+        narrowed.check(order, *some_v)
+        lose(getattr(state, name))
+        works: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
+            *[(pass_on, (order, *v)) for pass_on in (state.addresses, state.arguments, state.check)],
+            *[(narrowed.check, (order, *some_v))] * (lose is not set_elsewhere),  # there the views keep the memory
+            (state.take, (indices,)),
+            (state.put, (indices, some(kind, 1))),
+            (state.narrow, (2,)),
+        ]
+        for work, arguments in works:
+            with pytest.raises(ValueError, match=rf"^{name} must stay where it was when the slots were made"):
+                work(*arguments)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize(("kind", "order"), ORDERS)
+def test_memory_that_is_lost_before_the_first_use_is_noticed(
+    kind: type[State], order: Order, lose: Callable[[Tensor], Any]
+) -> None:
+    v = [torch.rand(4, 6)] if "v" in order.names else []
+    for name in set(order.names) - {"v"}:
+        state = some(kind)
+        lose(getattr(state, name))
+        for pass_on in (state.addresses, state.arguments, state.check):
+            with pytest.raises(ValueError, match=rf"^{name} must be wholly in memory"):
+                pass_on(order, *v)
+
+
+def test_a_parameter_is_as_good_as_any_tensor() -> None:
+    state = some(AdmmState)
+    assert state.addresses(admm.STEP, nn.Parameter(torch.rand(4, 6)))
 
 
 def test_a_lazy_view_is_refused() -> None:
@@ -150,7 +230,7 @@ def test_a_wrong_v_is_refused_in_each_call(kind: type[State], order: Order) -> N
     state, v = some(kind), torch.rand(4, 6)
     shrunk = torch.rand(4, 6)
     shrunk.untyped_storage().resize_(4 * 6 * 4 - 1)
-    faults: list[tuple[Any, type[Exception], str]] = [
+    faults: list[tuple[Any, type[Exception] | tuple[type[Exception], ...], str]] = [
         (None, TypeError, "must be a tensor, not NoneType"),
         (v.numpy(), TypeError, "must be a tensor, not ndarray"),
         (v.double(), TypeError, "must be of torch.float32, not torch.float64"),
@@ -161,12 +241,13 @@ def test_a_wrong_v_is_refused_in_each_call(kind: type[State], order: Order) -> N
         (v.view(2, 2, 6), ValueError, r"must have the shape \[4, 6\], not \[2, 2, 6\]"),
         (torch.rand(6, 4).T, ValueError, "must be contiguous, but its strides are"),
         (torch.rand(25)[1:].view(4, 6), ValueError, "must begin at a multiple of 16 bytes"),
+        *[(make(v), (TypeError, ValueError), "must be ") for make in (WITHOUT_MEMORY | NO_PLAIN).values()],
         (shrunk, ValueError, "must be wholly in memory, but its storage has 95 bytes"),
         *[(getattr(state, name), ValueError, f"must share no memory with {name}, ") for name in _like_v(state, order)],
     ]
     state.addresses(order, v)
     for fault, error, message in faults:
-        for pass_on in (state.addresses, state.arguments):
+        for pass_on in (state.addresses, state.arguments, state.check):
             with pytest.raises(error, match=rf"^v {message}"):
                 pass_on(order, fault)
 

@@ -16,6 +16,7 @@ from memrecon_fast import reference
 from memrecon_fast.ops.admm import plain as admm
 from memrecon_fast.ops.anderson import AndersonState, plain
 from memrecon_fast.results import RUNNING, Status
+from tests.helpers.against_plain_anderson import MEASURE, MIX, STOP, WEIGH, check_beside_the_ring
 
 GAMMA = 0.7
 TOLERANCE, PATIENCE, LIMIT = 1e-3, 3, 10
@@ -451,3 +452,8 @@ def test_rows_that_do_not_run_stay_as_they_are() -> None:
     plain.estimate(now, v, estimate_mask=True)
     assert all(same_values(tensor[1:], old[name][1:]) for name, tensor in now.tensors().items())
     assert not same_values(now.x[0], old["x"][0])
+
+
+@pytest.mark.parametrize("operation", [MEASURE, WEIGH, STOP, MIX])
+def test_numbers_beside_the_ring_count_as_the_nearest(operation: tuple[Any, ...]) -> None:
+    check_beside_the_ring(plain, "cpu", operation)
