@@ -65,16 +65,16 @@ class Prox:
 
         Raises TypeError or ValueError where that, or what it was given, is not in memory (any more).
         """
-        returned: Any = self._autoencoder(images)
-        if not isinstance(returned, Tensor):
-            self._output = self._output or find_output(returned, images)
-            returned = self._output.of(returned)
-        answer: Tensor = returned
-        if answer.layout is torch.strided:
-            answer = (answer if type(answer) is Tensor else answer.as_subclass(Tensor)).resolve_neg()
-            check_in_memory("the autoencoder's output", answer)
+        answer: Any = self._autoencoder(images)
+        if not isinstance(answer, Tensor):
+            self._output = self._output or find_output(answer, images)
+            answer = self._output.of(answer)
+        output: Tensor = answer
+        if output.layout is torch.strided:
+            output = (output if type(output) is Tensor else output.as_subclass(Tensor)).resolve_neg()
+            check_in_memory("the autoencoder's output", output)
         check_in_memory("the autoencoder's input", images)
-        return answer
+        return output
 
     def block_sizes(self, slots: int) -> list[int]:
         """The numbers of rows that the autoencoder is given, ascending; the last one is for this many slots or more.
