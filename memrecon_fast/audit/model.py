@@ -6,12 +6,14 @@ import copy
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from memrecon_fast import autoencoders
+from memrecon_fast.autoencoders import Adaptation
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import device_of
 
@@ -42,17 +44,24 @@ def open_model(
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     *,
+    arguments: Mapping[str, Any] | None = None,
+    adaptation: Adaptation | None = None,
+    trust_model: bool = False,
     in_workers: bool = False,
 ) -> Model:
     """Load a model by its name: the path of a model file, or "package.module:factory"; see `autoencoders.load`.
 
-    weights: for a factory, a .safetensors file with its weights.
+    weights: for a factory, a file with its weights. arguments: for a factory, what it is called with.
+    adaptation: what the model takes and returns, where that is not pixels in [0, 1], RGB.
+    trust_model: a `.pt2` file is a program, which can do anything when it is opened: it is refused without this.
     device: where it is to work: "auto" (a GPU, if there is one), "cpu", "cuda" or "cuda:N".
     in_workers: worker processes use it; here it is only looked at, on the CPU.
 
     Raises FileNotFoundError or ValueError as `autoencoders.load`, and ValueError for a device that is not there.
     """
-    load = functools.partial(autoencoders.load, path, weights)
+    load = functools.partial(
+        autoencoders.load, path, weights, arguments=arguments, adaptation=adaptation, trust_model=trust_model
+    )
     place = CPU if in_workers else find_device(device)
     return Model(os.fspath(path), load(place), load, device)
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.images.decode import printable
@@ -143,6 +144,7 @@ def describe(
     return {
         "id": uuid.uuid4().hex,
         "model": printable(model),
+        **({"adaptation": str(autoencoder.adaptation)} if isinstance(autoencoder, Adapted) else {}),
         "sources": {split: printable(source) for split, source in sources.items()},
         "counts": {
             split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()

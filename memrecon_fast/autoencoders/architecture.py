@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ class Architecture:
     the method `arguments()`: a dictionary for JSON, the arguments from which the class builds the same architecture."""
     presets: Mapping[str, Preset]
     """The names for `build`, for the command and for people."""
+    shapes: Callable[..., Iterator[tuple[int, ...]]] | None = None
+    """Of the class's arguments: the shapes of all tensors of the state dict, one after the other, before any is made. A
+    file is held to them: its few bytes of metadata may ask for any size. None: what a file asks for is built."""
     last_layer: Callable[[Any], tuple[Callable[[Tensor], Tensor], nn.Linear]] | None = None
     """Of a model: a function from images (B, *image_shape) to features (B, width), and the linear layer that makes the
     reconstruction, flattened, of them. None where no such layer comes last; then a training cannot be polished."""

@@ -1,73 +1,103 @@
-"""Models that torch.export wrote, `.pt2`, without the pickles that such a file may carry."""
+"""Models that torch.export wrote, `.pt2`: programs."""
 
 from __future__ import annotations
 
+import contextlib
 import io
-import json
-import zipfile
-from collections.abc import Callable
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from memrecon_fast.autoencoders.contents import PROGRAM, archive_kind, open_file
+from memrecon_fast.common.errors import one_line
+
+_INSTEAD = {
+    "none": "no archive, or one that is not whole",
+    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that",
+    "saved": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
+    "other": "another archive",
+}
 
 
-def load_exported(path: Path, device: str | torch.device = "cpu") -> Callable[[Tensor], Tensor]:
-    """The model of a `.pt2` file on this device, a callable (B, *image_shape) → the same for any B ≥ 1.
+def load_exported(path: Path, device: str | torch.device = "cpu", *, trust_model: bool = False) -> nn.Module:
+    """The model of a `.pt2` file on this device, a callable (B, *image_shape) → the same for any B that it was exported
+    for.
 
-    torch.export.load unpickles what it finds in some places. Files with anything there but plain tensors are refused.
-    What is left is a program all the same: load one only from where you would install software.
+    A `.pt2` file is a program, which can do anything when it is opened: torch.export unpickles and evaluates what is in
+    it. So nothing of it is read unless it is trusted.
 
-    Raises ValueError for a file that is corrupt, needs unpickling, or has a fixed batch size.
+    Raises ValueError for a file that is not trusted, is corrupt or something else, holds more than there is memory for,
+    was exported in another format than float32, or has a fixed batch size.
     """
-    content = path.read_bytes()
-    _refuse_pickles(path, content)
-    try:
-        program = torch.export.load(io.BytesIO(content))
-    except Exception as error:  # torch raises many kinds here
-        raise ValueError(f"{path} cannot be loaded by torch.export of torch {torch.__version__}: {error}") from error
+    if not trust_model:
+        raise ValueError(
+            f"{path} is refused: {PROGRAM}. If you trust who made it as you would to install their software, say so: "
+            f"--trust-model, or trust_model=True"
+        )
+    with open_file(path) as file:
+        kind = archive_kind(path, file)
+        if kind != "exported":
+            raise ValueError(f"{path} is not a torch.export archive; it is {_INSTEAD[kind]}")
+        content = io.BytesIO(file.read())
+    with _saying_why(path):
+        program = torch.export.load(content)
     _check_batch_is_dynamic(path, program)
-    if torch.device(device).type != "cpu":
-        from torch.export.passes import move_to_device_pass  # not in the oldest versions of torch that we support
+    _check_is_float32(path, program)
+    with _saying_why(path):
+        if torch.device(device).type != "cpu":
+            from torch.export.passes import move_to_device_pass  # not in the oldest versions of torch that we support
 
-        program = move_to_device_pass(program, device)
-    return program.module()
+            program = move_to_device_pass(program, device)
+        return program.module()
 
 
-def _refuse_pickles(path: Path, content: bytes) -> None:
+@contextlib.contextmanager
+def _saying_why(path: Path) -> Iterator[None]:
+    """What torch raises, of many kinds, becomes a ValueError. Its reason it puts into its log, as a traceback, of which
+    the last line says most; the log is not shown."""
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.extend(record.getMessage().strip().splitlines()[-1:])
+        return False
+
+    logger = logging.getLogger("torch.export")
+    logger.addFilter(keep)
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-            members = {name: archive.read(name) for name in names if name.endswith((".pt", ".json"))}
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{path} is not a torch.export archive: {error}") from error
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path} is refused: it holds two members of the same name")
-    for name in names:
-        if "/aotinductor/" in name:
-            raise ValueError(f"{path} is refused: it holds compiled machine code ({name}); save the exported program")
-    for name, member in members.items():
-        if name.endswith("_config.json"):
-            entries = json.loads(member).get("config", {}).values()
-            if any(entry["use_pickle"] or "_obj_" in entry["path_name"] for entry in entries):
-                raise ValueError(f"{path} is refused: {name} asks for unpickling, which runs whatever code it carries")
-        elif name.endswith(".pt") and member:
-            try:
-                torch.load(io.BytesIO(member), weights_only=True)
-            except Exception as error:
-                raise ValueError(
-                    f"{path} is refused: {name} holds more than tensors, and unpickling it would run whatever code it "
-                    f"carries. Export again with plain tensors as the example inputs"
-                ) from error
+        yield
+    except Exception as error:
+        why = said[-1] if said else one_line(error)
+        raise ValueError(f"{path} cannot be loaded by torch.export of torch {torch.__version__}: {why}") from error
+    finally:
+        logger.removeFilter(keep)
+
+
+def _input_of(path: Path, program: torch.export.ExportedProgram) -> Tensor:
+    """The one input, as it was described in the export."""
+    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    if len(inputs) != 1 or not isinstance(inputs[0].meta.get("val"), Tensor):
+        raise ValueError(f"{path} takes {len(inputs)} inputs; expected one, the images (B, *image_shape)")
+    described: Tensor = inputs[0].meta["val"]
+    return described
 
 
 def _check_batch_is_dynamic(path: Path, program: torch.export.ExportedProgram) -> None:
-    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    if len(inputs) != 1:
-        raise ValueError(f"{path} takes {len(inputs)} inputs; expected one, the images (B, *image_shape)")
-    shape = inputs[0].meta["val"].shape
+    shape = _input_of(path, program).shape
     if not shape or isinstance(shape[0], int):
         raise ValueError(
             f"{path} was exported for inputs of shape {tuple(shape)} only; the batch dimension must be dynamic: "
             f"torch.export.export(model, (images,), dynamic_shapes=({{0: torch.export.Dim('batch')}},))"
+        )
+
+
+def _check_is_float32(path: Path, program: torch.export.ExportedProgram) -> None:
+    dtypes = [_input_of(path, program).dtype, *(tensor.dtype for tensor in program.state_dict.values())]
+    other = next((dtype for dtype in dtypes if dtype.is_floating_point and dtype != torch.float32), None)
+    if other is not None:
+        raise ValueError(
+            f"{path} was exported in {str(other).removeprefix('torch.')}; the forward passes are in float32: "
+            f"call model.float() before torch.export.export (--precision bfloat16 rounds them where that is wanted)"
         )

@@ -1,25 +1,31 @@
-"""Models as files: safetensors with the architecture in the metadata. Nothing here unpickles anything."""
+"""Models as files: safetensors with the architecture in the metadata; and every other way to name a model."""
 
 from __future__ import annotations
 
-import importlib
+import collections
+import contextlib
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from memrecon_fast.autoencoders.adapting import Adaptation
 from memrecon_fast.autoencoders.architectures import ARCHITECTURES, name_of
+from memrecon_fast.autoencoders.contents import TORCH_SUFFIXES
 from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
-from memrecon_fast.common.files import replacing
+from memrecon_fast.autoencoders.tensors import read_shapes, read_state_dicts, read_tensors, write_tensors
+from memrecon_fast.autoencoders.weights import check_finite, load_weights
 from memrecon_fast.common.typing import Autoencoder
 
-PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _KEY = "memrecon_fast.architecture"
+_SHOWN = 200
+"""Characters of what is in a file."""
 
 
 def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -38,40 +44,110 @@ def load(
     path: str | os.PathLike[str],
     weights: str | os.PathLike[str] | None = None,
     device: str | torch.device = "cpu",
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    adaptation: Adaptation | None = None,
+    trust_model: bool = False,
 ) -> Autoencoder:
     """Load an autoencoder, (B, *image_shape) → the same, in eval mode.
 
     path: a `.safetensors` file that `save` wrote; a `.pt2` file that `torch.export.save` wrote, with a dynamic batch
-        dimension; or "package.module:factory", a function without arguments that returns the model, imported from
-        the installed packages or from the current working directory, which comes first.
-    weights: for a factory only, a `.safetensors` file with the model's state dict.
+        dimension; or a factory, a function that returns the model: "package.module:function", imported from the
+        current working directory, which comes first, or the installed packages; or "path/to/file.py:function".
+    weights: for a factory only, a file with the model's state dict: `.safetensors`, or what `torch.save` wrote, of
+        which nothing but tensors is unpickled; see `weights.load_weights`.
     device: where to put the model; what a factory returns that is no nn.Module stays where it is.
+    arguments: for a factory only, what the function is called with, by name.
+    adaptation: what the model takes and returns, where that is not pixels in [0, 1], RGB; see `adapt`.
+    trust_model: a `.pt2` file is a program, which can do anything when it is opened: it is refused without this.
 
-    Raises FileNotFoundError where there is no such file; ValueError for a pickled file, one that is corrupt or is not
-    ours, a factory that cannot be imported, and weights that do not fit.
+    Raises FileNotFoundError where there is no such file; ValueError for a file that is not trusted, is corrupt or is no
+    model, a factory that fails, and weights that do not fit.
     """
     name = os.fspath(path)
     if is_factory(name):
-        model = call_factory(name)
+        model = call_factory(name, arguments)
         if weights is not None:
-            _load_weights(model, Path(weights), name)
-        return model.to(device).eval() if isinstance(model, nn.Module) else model
-    if weights is not None:
-        raise ValueError(f"weights are for a factory, package.module:factory; {name} brings its own")
-    file = Path(path)
-    _check_is_file(file)
-    if file.suffix == ".pt2":
-        return load_exported(file, device)
-    tensors, metadata = read_tensors(file)
+            if not isinstance(model, nn.Module):
+                raise ValueError(f"{name} returned a {type(model).__name__}, no torch.nn.Module: it takes no weights")
+            load_weights(model, weights, f"the model of {name}", trusted=trust_model)
+    elif weights is not None or arguments is not None:
+        what = "weights" if weights is not None else "arguments"
+        raise ValueError(f"{what} are for a factory, package.module:function; {name} brings its own")
+    else:
+        model = _load_file(Path(path), device, trust_model)
+    if adaptation is not None:
+        model = adaptation.of(model)
+    if isinstance(model, nn.Module):
+        model = model.to(device)
+        with contextlib.suppress(NotImplementedError):  # which an exported program raises: it has no modes
+            model.eval()
+    return model
+
+
+def _load_file(path: Path, device: str | torch.device, trust_model: bool) -> nn.Module:
+    suffix = path.suffix.lower()
+    if suffix == ".pt2":
+        return load_exported(path, device, trust_model=trust_model)
+    if suffix in TORCH_SUFFIXES:
+        tensors = sum(map(len, read_state_dicts(path, trusted=trust_model).values()))
+        raise ValueError(
+            f"{path} holds weights, {tensors} tensors, and not the architecture that they belong to: give a factory "
+            f"that makes the model, package.module:function or file.py:function, and this file as its --weights"
+        )
+    return _load_described(path)
+
+
+def _load_described(path: Path) -> nn.Module:
+    """A model of one of `ARCHITECTURES`. It is not built before its tensors are known to be those of the file: a few
+    bytes of metadata may ask for any size."""
+    shapes, metadata = read_shapes(path)
     if _KEY not in metadata:
         raise ValueError(
-            f"{file} does not say what architecture its weights belong to: it was not written by "
+            f"{path} does not say what architecture its weights belong to: it was not written by "
             f"memrecon_fast.autoencoders.save. Give the architecture as package.module:factory, and this file as its "
             f"weights"
         )
-    built = _build_described(metadata[_KEY], file)
-    _fit(built, tensors, file, "the architecture in its metadata")
-    return built.to(device).eval()
+    model = _build_described(metadata[_KEY], shapes.values(), path)
+    try:
+        model.load_state_dict(read_tensors(path)[0])
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:_SHOWN]
+        raise ValueError(f"the weights in {path} do not fit the architecture in its metadata: {why}") from error
+    check_finite(model, path)
+    return model
+
+
+def _build_described(description: str, found: Iterable[tuple[int, ...]], path: Path) -> nn.Module:
+    """found: the shapes of the tensors in the file."""
+    try:
+        parsed = json.loads(description, object_pairs_hook=_without_repetition)
+        architecture, arguments = ARCHITECTURES[parsed["name"]], parsed["arguments"]
+        if architecture.shapes is not None:
+            _check_shapes(architecture.shapes(**arguments), collections.Counter(found))
+        return architecture.model(**arguments)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: the architecture in its metadata cannot be built by this version: {description[:_SHOWN]} "
+            f"({repr(error)[:_SHOWN]})"
+        ) from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
+
+
+def _check_shapes(expected: Iterable[tuple[int, ...]], found: collections.Counter[tuple[int, ...]]) -> None:
+    """Raise ValueError where the shapes that an architecture expects, of which there may be any number, are others."""
+    counted = collections.Counter(itertools.islice(expected, found.total() + 1))
+    for shape in counted | found:
+        if counted[shape] != found[shape]:
+            raise ValueError(
+                f"the weights do not fit: of tensors of shape {shape} the file has {found[shape]}, the architecture "
+                f"{counted[shape]} or more"
+            )
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
@@ -83,71 +159,3 @@ def describe(model: nn.Module) -> dict[str, Any]:
         f"only {' and '.join(ARCHITECTURES)} can be saved, not {type(model).__name__}: export the model with "
         f"torch.export.save to a .pt2 file instead"
     )
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file under a temporary name beside `path`, then rename it."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = _safetensors().save(contiguous, dict(metadata))
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file. Raises ValueError for any other file."""
-    _check_is_file(path)
-    if path.suffix.lower() in PICKLED:
-        raise ValueError(
-            f"{path} is refused: {path.suffix} files are pickled, and unpickling runs whatever code the file carries. "
-            f"Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), and load "
-            f"that with a package.module:factory; or torch.export.save to a .pt2 file"
-        )
-    safetensors = _safetensors()
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-        return safetensors.load(path.read_bytes()), metadata
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from error
-
-
-def _safetensors() -> Any:
-    try:
-        return importlib.import_module("safetensors.torch")
-    except ImportError as error:
-        raise ImportError("model files need safetensors: pip install 'memrecon-fast[audit]'") from error
-
-
-def _check_is_file(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {path}")
-
-
-def _build_described(description: str, file: Path) -> nn.Module:
-    try:
-        parsed = json.loads(description)
-        return ARCHITECTURES[parsed["name"]].model(**parsed["arguments"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{file}: the architecture in its metadata cannot be built by this version: {description[:200]} ({error!r})"
-        ) from error
-
-
-def _load_weights(model: Autoencoder, file: Path, factory: str) -> None:
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"{factory} returned a {type(model).__name__}, no torch.nn.Module: it takes no weights")
-    tensors, _ = read_tensors(file)
-    _fit(model, tensors, file, f"the model of {factory}")
-
-
-def _fit(model: nn.Module, tensors: dict[str, Tensor], file: Path, what: str) -> None:
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {file} do not fit {what}: {error}") from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point()):
-        raise ValueError(f"the weights in {file} hold NaN or infinity")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,15 +46,11 @@ class FullyConnected(nn.Module):
         seed: int = 42,
     ) -> None:
         super().__init__()
-        self.image_shape = check_image_shape(image_shape)
-        check_integer("width", width, low=1)
-        check_integer("depth", depth, low=2)
-        check_activation(activation)
+        self.image_shape = _checked(image_shape, width, depth, activation)
         self.width, self.depth, self.activation = width, depth, activation
         gain, centred, generator = layer_gain(activation, depth), activation == "softplus", seeded_generator(seed)
-        size = math.prod(self.image_shape)
         layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise([size, *[width] * (depth - 1), size]):
+        for inputs, outputs in _sizes(self.image_shape, width, depth):
             layers += [make_linear(inputs, outputs, gain, centred=centred, generator=generator)]
             layers += [make_activation(activation)]
         self.layers = nn.Sequential(*layers[:-1])
@@ -81,6 +77,33 @@ class FullyConnected(nn.Module):
         return lambda images: before(images.flatten(1)), last
 
 
+def _checked(image_shape: Sequence[int], width: int, depth: int, activation: str) -> tuple[int, int, int]:
+    """The image shape. Raises as `FullyConnected`."""
+    shape = check_image_shape(image_shape)
+    check_integer("width", width, low=1)
+    check_integer("depth", depth, low=2)
+    check_activation(activation)
+    return shape
+
+
+def _sizes(image_shape: Sequence[int], width: int, depth: int) -> Iterator[tuple[int, int]]:
+    """Inputs and outputs of each layer."""
+    size = math.prod(image_shape)
+    return itertools.pairwise(itertools.chain([size], itertools.repeat(width, depth - 1), [size]))
+
+
+def _shapes(
+    image_shape: Sequence[int], width: int, depth: int, activation: str = "leaky_relu", *, seed: int = 42
+) -> Iterator[tuple[int, ...]]:
+    """See `Architecture.shapes`."""
+    shape = _checked(image_shape, width, depth, activation)
+    for layer, (inputs, outputs) in enumerate(_sizes(shape, width, depth)):
+        if layer > 0 and activation == "prelu":
+            yield (1,)
+        yield (outputs, inputs)
+        yield (outputs,)
+
+
 def _preset(depth: int, image_shape: Sequence[int], activation: str, width: int | None, seed: int) -> FullyConnected:
     return FullyConnected(image_shape, _WIDTH if width is None else width, depth, activation, seed=seed)
 
@@ -88,5 +111,6 @@ def _preset(depth: int, image_shape: Sequence[int], activation: str, width: int 
 ARCHITECTURE = Architecture(
     FullyConnected,
     presets={"fc-10": partial(_preset, 10), "fc-20": partial(_preset, 20)},
+    shapes=_shapes,
     last_layer=FullyConnected.split_last_layer,
 )

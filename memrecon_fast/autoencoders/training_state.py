@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.autoencoders.files import describe, read_tensors, write_tensors
+from memrecon_fast.autoencoders.files import describe
+from memrecon_fast.autoencoders.tensors import read_tensors, write_tensors
 
 FILE_NAME = "training.safetensors"
 _KEY = "memrecon_fast.training"

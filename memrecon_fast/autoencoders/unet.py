@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -52,21 +52,7 @@ class UNet(nn.Module):
         seed: int = 42,
     ) -> None:
         super().__init__()
-        self.image_shape = check_image_shape(image_shape)
-        self.widths = tuple(widths)
-        if len(self.widths) < 2:
-            raise ValueError(f"widths must give at least 2 levels, not {self.widths}")
-        for width in self.widths:
-            check_integer("each entry of widths", width, low=1)
-        channels, *sides = self.image_shape
-        factor = 2 ** (len(self.widths) - 1)
-        if any(side % factor for side in sides):
-            raise ValueError(
-                f"a U-Net of {len(self.widths)} levels halves the image {len(self.widths) - 1} times: both sides must "
-                f"be divisible by {factor}, not {sides[0]}×{sides[1]}"
-            )
-        check_activation(activation)
-        check_choice("skips", skips, SKIPS)
+        self.image_shape, self.widths = _checked(image_shape, widths, activation, skips)
         self.activation, self.skips = activation, skips
         in_a_row = 4 * len(self.widths) - 1  # convolutions from the input to the output by way of the lowest level
         gain, centred, generator = layer_gain(activation, in_a_row), activation == "softplus", seeded_generator(seed)
@@ -78,18 +64,12 @@ class UNet(nn.Module):
                 layers += [make_activation(activation)]
             return nn.Sequential(*layers)
 
-        above = (channels, *self.widths)
-        self.down = nn.ModuleList(convolutions(above[i], width, width) for i, width in enumerate(self.widths))
-        self.up = nn.ModuleList(
-            convolutions(self.widths[i + 1] + (self.widths[i] if self._joins(i) else 0), self.widths[i], self.widths[i])
-            for i in range(len(self.widths) - 1)
-        )
-        self.last = convolutions(self.widths[0], channels)
+        down, up, last = _channels(self.image_shape[0], self.widths, skips)
+        self.down = nn.ModuleList(convolutions(*sizes) for sizes in down)
+        self.up = nn.ModuleList(convolutions(*sizes) for sizes in up)
+        self.last = convolutions(*last)
         # Convolutions of this size are about 1.4 times faster on CPUs with the channels innermost.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _joins(self, level: int) -> bool:
-        return self.skips == "all" or (self.skips == "lower" and level > 0)
 
     def arguments(self) -> dict[str, Any]:
         """What builds this architecture again: the arguments of the class, for JSON."""
@@ -109,12 +89,67 @@ class UNet(nn.Module):
             encoded.append(features)
         for level in reversed(range(len(self.up))):
             features = functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            if self._joins(level):
+            if _joins(self.skips, level):
                 features = torch.cat([features, encoded[level]], 1)
             features = self.up[level](features)
         reconstructions: torch.Tensor = self.last(features)
         channels_last = images.is_contiguous(memory_format=torch.channels_last)
         return reconstructions if channels_last else reconstructions.contiguous()
+
+
+def _checked(
+    image_shape: Sequence[int], widths: Sequence[int], activation: str, skips: str
+) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """The image shape and the widths. Raises as `UNet`."""
+    shape, checked = check_image_shape(image_shape), tuple(widths)
+    if len(checked) < 2:
+        raise ValueError(f"widths must give at least 2 levels, not {checked}")
+    for width in checked:
+        check_integer("each entry of widths", width, low=1)
+    factor = 2 ** (len(checked) - 1)
+    if any(side % factor for side in shape[1:]):
+        raise ValueError(
+            f"a U-Net of {len(checked)} levels halves the image {len(checked) - 1} times: both sides must be divisible "
+            f"by {factor}, not {shape[1]}×{shape[2]}"
+        )
+    check_activation(activation)
+    check_choice("skips", skips, SKIPS)
+    return shape, checked
+
+
+def _joins(skips: str, level: int) -> bool:
+    return skips == "all" or (skips == "lower" and level > 0)
+
+
+def _channels(
+    channels: int, widths: Sequence[int], skips: str
+) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]], tuple[int, int]]:
+    """Of each block of convolutions the channels before, between and after them: on the way down, up, and the last."""
+    down = [(above, width, width) for above, width in itertools.pairwise([channels, *widths])]
+    up = [
+        (below + (width if _joins(skips, level) else 0), width, width)
+        for level, (width, below) in enumerate(itertools.pairwise(widths))
+    ]
+    return down, up, (widths[0], channels)
+
+
+def _shapes(
+    image_shape: Sequence[int],
+    widths: Sequence[int],
+    activation: str = "leaky_relu",
+    skips: str = "none",
+    *,
+    seed: int = 42,
+) -> Iterator[tuple[int, ...]]:
+    """See `Architecture.shapes`."""
+    shape, checked = _checked(image_shape, widths, activation, skips)
+    down, up, last = _channels(shape[0], checked, skips)
+    for sizes in (*down, *up, last):
+        for inputs, outputs in itertools.pairwise(sizes):
+            yield (outputs, inputs, 3, 3)
+            yield (outputs,)
+            if activation == "prelu":
+                yield (1,)
 
 
 def _preset(image_shape: Sequence[int], activation: str, width: int | None, seed: int) -> UNet:
@@ -124,4 +159,4 @@ def _preset(image_shape: Sequence[int], activation: str, width: int | None, seed
     return UNet(image_shape, (width, 2 * width, 4 * width, 8 * width), activation, skips="none", seed=seed)
 
 
-ARCHITECTURE = Architecture(UNet, presets={"unet": _preset})
+ARCHITECTURE = Architecture(UNet, presets={"unet": _preset}, shapes=_shapes)

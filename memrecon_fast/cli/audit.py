@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +13,20 @@ import torch
 import typer
 from rich.console import Console
 
-from memrecon_fast.cli.lines import checking, keeping_records, say
-from memrecon_fast.cli.texts import DEVICE_HELP, IMAGES_HELP
+from memrecon_fast.cli.lines import checking, keeping_records, say, saying_warnings
+from memrecon_fast.cli.texts import (
+    ARGUMENTS_HELP,
+    CHANNELS_HELP,
+    DEVICE_HELP,
+    IMAGES_HELP,
+    MEAN_HELP,
+    MODEL_HELP,
+    OUTPUT_HELP,
+    PIXEL_RANGE_HELP,
+    STD_HELP,
+    TRUST_HELP,
+    WEIGHTS_HELP,
+)
 from memrecon_fast.common.checks import check_number
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, find
@@ -41,9 +54,7 @@ DEFAULTS = Settings()
 
 
 def audit(
-    model: Annotated[
-        str, typer.Argument(help="a .safetensors file of `train`, a .pt2 file, or package.module:factory")
-    ],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     images: Annotated[str, typer.Argument(help=f"the members, which the model was trained on: {IMAGES_HELP}")],
     out: Annotated[Path, typer.Option(help="folder for the run")],
     controls: Annotated[str | None, typer.Option(help="images that the model was not trained on")] = None,
@@ -63,7 +74,14 @@ def audit(
     max_outer_iterations: Annotated[
         int, typer.Option(help="at most so many for an image, γ and initial mask")
     ] = DEFAULTS.max_outer_iterations,
-    weights: Annotated[Path | None, typer.Option(help="for a factory: its weights, .safetensors")] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    arguments: Annotated[str | None, typer.Option(help=ARGUMENTS_HELP)] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help=TRUST_HELP)] = False,
+    pixel_range: Annotated[str | None, typer.Option(help=PIXEL_RANGE_HELP)] = None,
+    mean: Annotated[str | None, typer.Option(help=MEAN_HELP)] = None,
+    std: Annotated[str | None, typer.Option(help=STD_HELP)] = None,
+    channels: Annotated[str, typer.Option(help=CHANNELS_HELP)] = "rgb",
+    output: Annotated[str | None, typer.Option(help=OUTPUT_HELP)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many members and controls")] = None,
     precision: Annotated[
         str, typer.Option(help=f"of the forward passes of all but `iterate`: {', '.join(PRECISIONS)}")
@@ -109,6 +127,7 @@ def audit(
             from memrecon_fast.audit.session import Means, begin
             from memrecon_fast.audit.store.opening import check_run_folder
             from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
+            from memrecon_fast.autoencoders import Adaptation
             from memrecon_fast.images.masks import open_masks
 
             settings = Settings(
@@ -128,7 +147,22 @@ def audit(
             check_number("--save-every", seconds, low=0)
             means = Means(workers, ray, parts, resume, seconds, Output(console, say))
             check_run_folder(out, resume)
-            loaded = open_model(model, weights, device, in_workers=means.on_cluster)
+            with saying_warnings():
+                loaded = open_model(
+                    model,
+                    weights,
+                    device,
+                    arguments=None if arguments is None else _json_object("--arguments", arguments),
+                    adaptation=Adaptation(
+                        pixel_range=(0, 1) if pixel_range is None else _numbers("--pixel-range", pixel_range),
+                        mean=None if mean is None else _numbers("--mean", mean),
+                        std=None if std is None else _numbers("--std", std),
+                        channels=channels,
+                        output=output,
+                    ),
+                    trust_model=trust_model,
+                    in_workers=means.on_cluster,
+                )
             if means.on_cluster:
                 opened.enter_context(cluster.connected(ray, workers))
                 cluster.number_of_workers(workers, cluster.device_kind(device))
@@ -210,6 +244,24 @@ def _methods_of_degraded(methods: list[str] | None, masks: list[str] | None, res
 def _show_count(status: Status, split: str, count: int) -> None:
     if count % 100 == 0:
         status.update(f"Reading the {split} … {count}")
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    """Of "0.485,0.456,0.406"."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{option} must be numbers with commas between, such as 0.5,0.5,0.5, not {text!r}") from error
+
+
+def _json_object(option: str, text: str) -> dict[str, object]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"""{option} must be JSON, such as '{{"width": 64}}', not {text!r}: {error}""") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"""{option} must be a JSON object, such as '{{"width": 64}}', not {text!r}""")
+    return content
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -32,6 +33,19 @@ def checking() -> Iterator[None]:
         if wants_traceback() or not is_out_of_memory(error):
             raise
         refuse(f"memory ran out before the work could begin: {first_line(error)}")
+
+
+@contextlib.contextmanager
+def saying_warnings() -> Iterator[None]:
+    """Remarks, which are RuntimeWarnings, become one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, RuntimeWarning):
+            say(str(warning.message))
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @contextlib.contextmanager

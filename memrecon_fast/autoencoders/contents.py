@@ -1,0 +1,140 @@
+"""What a file is, told by its name, its first bytes and its table of contents, before anything in it is read."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from memrecon_fast.common.errors import reason
+from memrecon_fast.common.files import open_regular
+from memrecon_fast.common.memory import available_memory, in_units
+
+TAKEN = (
+    "a model is a .safetensors file that `memrecon train` or mf.autoencoders.save wrote, a .pt2 file of torch.export, "
+    "or package.module:factory, with --weights FILE for a file of weights"
+)
+PROGRAM = "a .pt2 file is a program, which can do anything when it is opened"
+"""Said in the same words wherever it matters."""
+CONVERT = (
+    "Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), and give that as "
+    "the weights of a package.module:factory"
+)
+TORCH_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
+"""Of what `torch.save` writes."""
+_OTHERS = {
+    ".onnx": "a model of ONNX",
+    ".h5": "a model of Keras, or other data in HDF5",
+    ".hdf5": "a model of Keras, or other data in HDF5",
+    ".keras": "a model of Keras",
+    ".gguf": "a model of GGUF",
+    ".pb": "a model of TensorFlow",
+    ".tflite": "a model of TensorFlow Lite",
+    ".index": "a checkpoint of TensorFlow",
+    ".meta": "a checkpoint of TensorFlow",
+    ".msgpack": "a model of Flax",
+    ".joblib": "a pickle of joblib",
+    ".mlmodel": "a model of Core ML",
+    ".engine": "a model of TensorRT",
+    ".ts": "TorchScript",
+    ".npz": "arrays of NumPy",
+    ".npy": "an array of NumPy",
+    ".py": "code",
+    ".json": "a text",
+    ".yaml": "a text",
+}
+_BEGINNINGS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself, which `git lfs pull` fetches"),
+    (b"/annex/objects/", "a pointer of git-annex, not the file itself, which `git annex get` fetches"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5, of Keras for instance"),
+    (b"GGUF", "a model of GGUF"),
+    (b"<!DOCTYPE", "a web page: it was downloaded from the page of the file, not from the file"),
+    (b"<!doctype", "a web page: it was downloaded from the page of the file, not from the file"),
+    (b"<html", "a web page: it was downloaded from the page of the file, not from the file"),
+)
+_SHOWN = 64
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file that may be a model or weights.
+
+    Raises FileNotFoundError where there is none; ValueError for a folder, a special file, an empty one, and one that is
+    known to be something else.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder{_kind_of_folder(path)}; {TAKEN}")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model file {path}{_like(path)}; {TAKEN}")
+    suffix = path.suffix.lower()
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {reason(error)}") from error
+    try:
+        beginning = file.read(_SHOWN)
+        file.seek(0)
+        kind = next((kind for start, kind in _BEGINNINGS if beginning.startswith(start)), _OTHERS.get(suffix))
+        _check_fits(path, os.fstat(file.fileno()).st_size)
+        if not beginning:
+            raise ValueError(f"{path} is empty: it was not written or not downloaded to its end")
+        if kind is not None:
+            hint = f": {path}:function calls a function of it" if suffix == ".py" else ""
+            raise ValueError(f"{path} is {kind}{hint}; {TAKEN}")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def archive_kind(path: Path, file: BinaryIO) -> str:
+    """What an archive holds, by the names of its members: "exported", "scripted" (TorchScript), "saved" (`torch.save`),
+    "other"; "none" where it is no zip archive.
+
+    Raises ValueError where more is in it than there is memory for: a file of a few megabytes may hold gigabytes.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError):
+        return "none"
+    finally:
+        file.seek(0)
+    if min((member.header_offset for member in members), default=0) > 0:
+        return "none"  # of an archive that was cut off, the end of another one inside of it
+    _check_fits(path, sum(member.file_size for member in members))
+    names = [member.filename.partition("/")[2] for member in members]
+    if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
+        return "scripted"
+    if "data.pkl" in names:
+        return "saved"
+    exported = any(name.startswith("models/") or name == "archive_format" for name in names)
+    older = "serialized_exported_program.json" in [member.filename for member in members]  # before torch 2.7
+    return "exported" if exported or older else "other"
+
+
+def _check_fits(path: Path, size: int) -> None:
+    free = available_memory()
+    if free is not None and size > free:
+        raise ValueError(f"{path} holds {in_units(size)}; {in_units(free)} of memory are free")
+
+
+def _kind_of_folder(path: Path) -> str:
+    found = {entry.name for entry in path.iterdir()}
+    if "saved_model.pb" in found:
+        return ", a model of TensorFlow"
+    if found & {"config.json", "model_index.json"}:
+        return (
+            f" of Hugging Face; a factory loads it: def build(): return SomeClass.from_pretrained({str(path)!r}).eval()"
+        )
+    return ""
+
+
+def _like(path: Path) -> str:
+    """A file of nearly this name."""
+    if not path.parent.is_dir():
+        return f", and no folder {path.parent}"
+    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
+    close = difflib.get_close_matches(path.name, names, 1)
+    return f"; there is {close[0]}" if close else ""
