@@ -42,7 +42,12 @@ def read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
     from safetensors import SafetensorError, safe_open
 
     with open_file(path) as opened:
-        _check_is_no_archive(path, opened.read(4))
+        beginning = opened.read(9)
+    if beginning.startswith(b"PK\x03\x04") or _is_pickle(beginning):
+        raise ValueError(
+            f"{path} cannot be read as a safetensors file: it is what torch.save wrote, under another name. Rename it "
+            f"to .pth, and give it as the weights of a package.module:factory"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -75,7 +80,7 @@ def read_state_dicts(path: Path, *, trusted: bool = False) -> StateDicts:
     """
     with open_file(path) as file:
         kind = archive_kind(path, file)
-        pickled = kind == "saved" or file.read(1) == b"\x80"
+        pickled = kind == "saved" or _is_pickle(file.read(9))
         if kind == "scripted":
             raise ValueError(f"{path} is TorchScript, a program; give its state dict as safetensors. {CONVERT}")
         if path.suffix.lower() == ".safetensors" or not (pickled or path.suffix.lower() in TORCH_SUFFIXES):
@@ -88,7 +93,6 @@ def read_state_dicts(path: Path, *, trusted: bool = False) -> StateDicts:
         file.seek(0)
         content = _load_weights_only(path, file)
     found = dict(_state_dicts(content, ""))
-    size = path.stat().st_size
     for tensors in found.values():
         for name, tensor in tensors.items():
             if (
@@ -98,9 +102,7 @@ def read_state_dicts(path: Path, *, trusted: bool = False) -> StateDicts:
             ):
                 raise ValueError(f"{path} is refused: {name} {tuple(tensor.shape)} has more entries than it stores")
     if not found:
-        raise ValueError(
-            f"{path} ({size} bytes) holds no state dict, a dictionary of names and tensors, but {_describe(content)}"
-        )
+        raise ValueError(f"{path} holds no state dict, a dictionary of names and tensors, but {_describe(content)}")
     return found
 
 
@@ -140,12 +142,10 @@ def _describe(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def _check_is_no_archive(path: Path, beginning: bytes) -> None:
-    if beginning.startswith((b"PK\x03\x04", b"\x80\x02")):
-        raise ValueError(
-            f"{path} cannot be read as a safetensors file: it is what torch.save wrote, under another name. Rename it "
-            f"to .pth, and give it as the weights of a package.module:factory"
-        )
+def _is_pickle(beginning: bytes) -> bool:
+    """Of the first 9 bytes. Safetensors begin with the length of their header, which may look like a pickle's first two
+    bytes, and the header with a brace."""
+    return beginning[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and beginning[8:9] != b"{"
 
 
 def _safetensors() -> Any:

@@ -195,10 +195,10 @@ def _missing(expected: Iterable[str], tensors: Mapping[str, Tensor], same: Mappi
 def _misfit(tensors: Mapping[str, Tensor], shapes: Shapes, same: Mapping[str, frozenset[str]]) -> str:
     """What does not fit, in one line."""
     missing = _missing(shapes, tensors, same)
-    unexpected = [name for name in tensors if name not in shapes]
+    unexpected = sorted(name for name in tensors if name not in shapes)
     others = [
         f"{name} {tuple(value.shape)} for {shapes[name]}"
-        for name, value in tensors.items()
+        for name, value in sorted(tensors.items())
         if name in shapes and shapes[name] not in (None, tuple(value.shape))
     ]
     problems = {

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from memrecon_fast.autoencoders import FullyConnected, UNet, load, save
+from memrecon_fast.autoencoders import ARCHITECTURES, FullyConnected, UNet, load, save
 
 FACTORY = """
 import torch
@@ -126,21 +128,111 @@ def test_missing_corrupt_and_foreign_files_are_named(tmp_path: Path) -> None:
         load(path)
 
 
+_BUILT = '{"name": "FullyConnected", "arguments": {"image_shape": [1, 2, 2], "width": %s, "depth": %s}}'
+_UNET = '{"name": "UNet", "arguments": {"image_shape": [1, 2, 2], "widths": %s}}'
+
+
 @pytest.mark.parametrize(
     ("description", "message"),
     [
         ("no json", "cannot be built by this version: no json"),
+        ("[" * 100_000, "RecursionError|cannot be built"),
+        ("[]", "TypeError"),
+        ("null", "TypeError"),
+        ('{"name": ["FullyConnected"], "arguments": {}}', "TypeError"),
+        ('{"name": "FullyConnected"}', "KeyError"),
+        ('{"name": "FullyConnected", "arguments": []}', "TypeError"),
+        ('{"name": "FullyConnected", "arguments": null}', "TypeError"),
+        ('{"name": "FullyConnected", "arguments": {"x": 1}}', "TypeError"),
+        ('{"name": "FullyConnected", "name": "UNet", "arguments": {}}', "a name is there twice"),
+        (_BUILT % ("true", 2), "width must be an integer, not True"),
+        (_BUILT % ('"3"', 2), "width must be an integer"),
+        (_BUILT % ("3.0", 2), "width must be an integer"),
+        (_BUILT % ("1e999", 2), "width must be an integer"),
+        (_BUILT % ("NaN", 2), "width must be an integer"),
+        (_BUILT % (3, "9" * 5000), "cannot be built"),
+        (_BUILT % (3, "9" * 400), "cannot be built"),
+        (_BUILT % (3, '["x"]'), "depth must be an integer"),
+        (_BUILT % (3, 3), "do not fit"),
+        (_BUILT % (3, 10**7), "do not fit"),
+        (_BUILT % (20_000, 2), "do not fit"),
+        (_BUILT % (10**12, 10**12), "do not fit"),
+        (_UNET % "[1, 20000]", "do not fit"),
+        (_UNET % "[1, 1e9]", "widths must be an integer"),
+        (_UNET % f"[{'1, ' * 20_000}1]", "divisible|cannot be built"),
+        (_UNET % '"ab"', "widths must be an integer"),
         ('{"name": "Transformer", "arguments": {}}', "cannot be built"),
         ('{"name": "FullyConnected", "arguments": {"image_shape": [1, 2, 2], "width": -1, "depth": 2}}', "width"),
         ('{"name": "FullyConnected", "arguments": {"image_shape": [1, 2, 2], "width": 9, "depth": 2}}', "do not fit"),
     ],
 )
-def test_metadata_that_do_not_fit_are_named(tmp_path: Path, description: str, message: str) -> None:
+def test_metadata_that_do_not_fit_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, description: str, message: str
+) -> None:
     path = tmp_path / "model.safetensors"
     tensors = FullyConnected((1, 2, 2), 3, 2).state_dict()
     save_file(tensors, path, {"memrecon_fast.architecture": description})
-    with pytest.raises(ValueError, match=message):
+    monkeypatch.setattr("memrecon_fast.autoencoders.layers.skip_init", None)  # no layer is made of what does not fit
+    with pytest.raises(ValueError, match=message) as caught:
         load(path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FullyConnected((1, 3, 2), 5, 4, "prelu"),
+        FullyConnected((3, 2, 2), 1, 2),
+        UNet((3, 4, 4), (4, 5, 6), "prelu", "all"),
+        UNet((1, 4, 4), (4, 5, 6), "softplus", "lower"),
+        UNet((2, 4, 4), (1, 3)),
+    ],
+)
+def test_the_shapes_of_an_architecture_are_those_of_its_tensors(model: FullyConnected | UNet) -> None:
+    shapes = ARCHITECTURES[type(model).__name__].shapes
+    assert shapes is not None
+    expected = Counter(tuple(tensor.shape) for tensor in model.state_dict().values())
+    assert Counter(shapes(**model.arguments())) == expected
+
+
+def test_a_suffix_in_capitals_is_the_same_suffix(tmp_path: Path) -> None:
+    save(FullyConnected((1, 2, 2), 3, 2), tmp_path / "model.safetensors")
+    renamed = (tmp_path / "model.safetensors").rename(tmp_path / "MODEL.SAFETENSORS")
+    assert isinstance(load(renamed), FullyConnected)
+
+
+def test_what_is_no_model_is_named_with_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(FullyConnected((1, 2, 2), 3, 2), tmp_path / "model.safetensors")
+    os.mkfifo("pipe.safetensors")
+    Path("hub").mkdir()
+    Path("hub/config.json").write_text("{}")
+    Path("plain").mkdir()
+    Path("empty.safetensors").touch()
+    Path("pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    Path("page.pth").write_text("<!DOCTYPE html><html>not found</html>")
+    Path("net.onnx").write_bytes(b"onnx")
+    Path("net.H5").write_bytes(b"keras")
+    Path("net.gguf").write_bytes(b"GGUF")
+    Path("net.py").write_text("x = 1")
+    Path("noise.safetensors").write_bytes(b"\xff" * 100)
+    for name, message in {
+        "modle.safetensors": r"there is no model file modle.safetensors; there is model.safetensors; a model is",
+        "missing/model.safetensors": "there is no model file .*no folder missing",
+        "pipe.safetensors": "a named pipe",
+        "hub": "a folder of Hugging Face; a factory loads it: .*from_pretrained",
+        "plain": "plain is a folder; a model is",
+        "empty.safetensors": "is empty",
+        "pointer.safetensors": "is a Git LFS pointer",
+        "page.pth": "is a web page",
+        "net.onnx": "is a model of ONNX; a model is a .safetensors file",
+        "net.H5": "is a model of Keras",
+        "net.gguf": "is a model of GGUF",
+        "net.py": "net.py is code: net.py:function calls a function of it",
+        "noise.safetensors": "cannot be read as a safetensors file",
+    }.items():
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            load(name)
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
@@ -178,14 +270,14 @@ def test_a_factory_may_return_any_callable(factory: str) -> None:
         ("models_of_mine:nothing", None, "returned a NoneType; expected a callable"),
         ("models_of_mine:plain", "weights.safetensors", "no torch.nn.Module: it takes no weights"),
         ("models_of_mine:linear", "weights.safetensors", "do not fit the model of models_of_mine:linear"),
-        ("models_of_mine:linear", "weights.pt", "is refused"),
+        ("models_of_mine:linear", "weights.pt", "is refused: .*unpickling runs whatever code"),
     ],
 )
 def test_factories_that_fail_are_named(
     factory: str, tmp_path: Path, name: str, weights: str | None, message: str
 ) -> None:
     save_file({"1.weight": torch.rand(4, 4)}, tmp_path / "weights.safetensors")
-    torch.save({}, tmp_path / "weights.pt")
+    torch.save(FullyConnected((1, 2, 2), 3, 2), tmp_path / "weights.pt")  # a whole model, pickled
     with pytest.raises(ValueError, match=message):
         load(name, weights=weights)
 
