@@ -212,6 +212,44 @@ def test_a_factory_with_weights(data: Path, tmp_path: Path, inside: Inside) -> N
     assert row["approximate_rate"] > 0.5
 
 
+def test_a_model_of_other_pixels_is_said_and_the_option_that_the_audit_names_is_right(
+    data: Path, tmp_path: Path, inside: Inside
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import torch\nfrom memrecon_fast.autoencoders import load\n"
+        "class Symmetric(torch.nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        f"        self.trained = load({str(data / 'model.safetensors')!r})\n"
+        "    def forward(self, x):\n        return 2 * self.trained((x + 1) / 2) - 1\n"
+    )
+    command = (
+        "audit", "theirs:Symmetric", data / "members", "--controls", data / "controls.npy", "--mask", "center",
+        "--method", "known-mask",
+    )  # fmt: skip
+    wrong = inside(*command, "--out", "wrong")
+    assert wrong.returncode == 0
+    assert "memrecon: The model does not reconstruct the members" in one_line(wrong.stderr)
+    assert "With --pixel-range -1,1 the error falls to" in wrong.stderr
+    assert " ".join(wrong.stdout.split()).startswith("The model does not reconstruct the members")
+    report = " ".join((tmp_path / "wrong" / "report.html").read_text().split())
+    assert report.index("does not reconstruct the members") < report.index("None of 16 training images")
+    errors = json.loads((tmp_path / "wrong" / "summary.json").read_text())["reconstruction_error"]
+    assert errors["members"]["above"] == errors["members"]["images"] == 16
+
+    right = inside(*command, "--pixel-range", "-1,1", "--out", "right")
+    assert (right.returncode, right.stderr) == (0, "")
+    summary = json.loads((tmp_path / "right" / "summary.json").read_text())
+    assert summary["reconstruction_error"]["members"]["mean"] < 1e-5
+    assert summary["reconstruction_error"]["hint"] is None
+    rate = {row["split"]: row["approximate_rate"] for row in summary["rows"]}
+    assert rate["members"] > 0.5
+    assert rate["controls"] == 0
+
+    other = inside(*command, "--pixel-range", "0,255", "--out", "right")
+    assert other.returncode == 2
+    assert "holds another audit" in one_line(other.stderr)
+
+
 def test_training_can_be_resumed(data: Path, tmp_path: Path) -> None:
     def train(out: str, *more: object) -> Result:
         return memrecon("train", data / "members", "--out", tmp_path / out, "--width", 16, "--max-steps", 20, *more)

@@ -206,7 +206,9 @@ def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], lis
 def _measure(plan: Audit, autoencoder: Autoencoder, opened: OpenRun, output: Output) -> None:
     """How well the model reconstructs the images, once for a run; and a warning where it does not."""
     if ERRORS not in opened.description:
-        opened.description[ERRORS] = measure(autoencoder, plan.splits)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what is to be said of the model was said by `prepare`
+            opened.description[ERRORS] = measure(autoencoder, plan.splits)
         write_description(opened.folder.path, opened.description)
     warning = warning_of(opened.description[ERRORS])
     if warning is not None:
