@@ -119,7 +119,8 @@ def _load_weights_only(path: Path, file: Any) -> Any:
             f"holds more than tensors ({needed[1]})" if needed else f"is damaged or not of torch ({first_line(error)})"
         )
         raise ValueError(
-            f"{path} is refused: it {why}, and unpickling runs whatever code the file carries. {CONVERT}"
+            f"{path} is refused: it {why}, and such files are pickled: unpickling runs whatever code the file carries. "
+            f"{CONVERT}"
         ) from error
 
 

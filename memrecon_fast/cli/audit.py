@@ -255,12 +255,13 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def _json_object(option: str, text: str) -> dict[str, object]:
+    wanted = f"""{option} must be a JSON object, such as '{{"width": 64}}', not {text[:60]!r}"""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"""{option} must be JSON, such as '{{"width": 64}}', not {text!r}: {error}""") from error
+        raise ValueError(f"{wanted}: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"""{option} must be a JSON object, such as '{{"width": 64}}', not {text!r}""")
+        raise ValueError(wanted)
     return content
 
 
