@@ -149,3 +149,13 @@ def test_what_workers_load_is_the_same_model(tmp_path: Path, monkeypatch: pytest
     expected = adapt(FullyConnected((3, 4, 4), 5, 2, seed=4).eval(), pixel_range=(-1, 1), channels="bgr")
     images = torch.rand(2, 3, 4, 4)
     torch.testing.assert_close(loaded(images), expected(images))
+
+
+def test_what_would_steer_a_terminal_is_shown_escaped(audit: Audit, tmp_path: Path) -> None:
+    tensors = {"w\x1b[2J\u202e": torch.zeros(1)}
+    save_file(tensors, tmp_path / "steering.safetensors", {"memrecon_fast.architecture": "\x1b[31m\u202e"})
+    for options in ({"model": "steering.safetensors", "weights": None}, {"weights": "steering.safetensors"}):
+        result = audit(**options)  # type: ignore[arg-type]
+        assert result.exit_code == 2
+        assert "\\x1b[" in result.stderr
+        assert not {"\x1b", "\u202e"} & set(result.stderr)

@@ -15,6 +15,8 @@ from memrecon_fast.common.outputs import Output, find_output
 from memrecon_fast.common.typing import Autoencoder
 
 CHANNELS = ("rgb", "bgr")
+_STATED = ("image_shape", "batch_sizes")
+"""What a model may state of itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +114,12 @@ class Adapted(nn.Module):
         # not in the state dict, which stays that of the model
         self.register_buffer("offset", None if offset is None else offset.to(device), persistent=False)
         self.register_buffer("spread", None if spread is None else spread.to(device), persistent=False)
-        if hasattr(model, "image_shape"):
-            self.image_shape = model.image_shape
-            if isinstance(model.image_shape, (tuple, list)) and model.image_shape:
-                self._check_channels(model.image_shape[0])
+        for stated in _STATED:
+            if hasattr(model, stated):
+                setattr(self, stated, getattr(model, stated))
+        shape = getattr(self, "image_shape", None)
+        if isinstance(shape, (tuple, list)) and shape:
+            self._check_channels(shape[0])
 
     def forward(self, images: Tensor) -> Tensor:
         """The reconstructions of images (B, *image_shape), both in [0, 1] RGB."""

@@ -27,20 +27,20 @@ def load_exported(path: Path, device: str | torch.device = "cpu", *, trust_model
     for.
 
     A `.pt2` file is a program, which can do anything when it is opened: torch.export unpickles and evaluates what is in
-    it. So nothing of it is read unless it is trusted.
+    it. So nothing but its table of contents is read unless it is trusted.
 
     Raises ValueError for a file that is not trusted, is corrupt or something else, holds more than there is memory for,
     was exported in another format than float32, or has a fixed batch size.
     """
-    if not trust_model:
-        raise ValueError(
-            f"{path} is refused: {PROGRAM}. If you trust who made it as you would to install their software, say so: "
-            f"--trust-model, or trust_model=True"
-        )
     with open_file(path) as file:
         kind = archive_kind(path, file)
         if kind != "exported":
             raise ValueError(f"{path} is not a torch.export archive; it is {_INSTEAD[kind]}")
+        if not trust_model:
+            raise ValueError(
+                f"{path} is refused: {PROGRAM}. If you trust who made it as you would to install their software, say "
+                f"so: --trust-model, or trust_model=True"
+            )
         content = io.BytesIO(file.read())
     with _saying_why(path):
         program = torch.export.load(content)

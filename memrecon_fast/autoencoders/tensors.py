@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memrecon_fast.autoencoders.contents import CONVERT, TORCH_SUFFIXES, archive_kind, open_file
+from memrecon_fast.autoencoders.contents import CONVERT, TAKEN, TORCH_SUFFIXES, archive_kind, open_file
 from memrecon_fast.common.errors import first_line
 from memrecon_fast.common.files import replacing
 
@@ -53,7 +53,8 @@ def read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
             return shapes, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from error
+        hint = "" if path.suffix.lower() == ".safetensors" else f"; {TAKEN}"
+        raise ValueError(f"{path} cannot be read as a safetensors file: {error}{hint}") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -92,7 +93,7 @@ def read_state_dicts(path: Path, *, trusted: bool = False) -> StateDicts:
             )
         file.seek(0)
         content = _load_weights_only(path, file)
-    found = dict(_state_dicts(content, ""))
+    found = dict(_state_dicts(content, "", set()))
     for tensors in found.values():
         for name, tensor in tensors.items():
             if (
@@ -124,17 +125,18 @@ def _load_weights_only(path: Path, file: Any) -> Any:
         ) from error
 
 
-def _state_dicts(content: Any, where: str) -> list[tuple[str, dict[str, Tensor]]]:
-    """The dictionaries of names and tensors in a checkpoint, with where they are: "model.ema"."""
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+def _state_dicts(content: Any, where: str, seen: set[int]) -> list[tuple[str, dict[str, Tensor]]]:
+    """The dictionaries of names and tensors in a checkpoint, with where they are: "model.ema". One that is there twice
+    is found once: `seen` has the ids."""
+    if not isinstance(content, Mapping) or id(content) in seen or not all(isinstance(name, str) for name in content):
         return []
+    seen.add(id(content))
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    inner = [(f"{where}.{name}".strip("."), value) for name, value in content.items() if isinstance(value, Mapping)]
-    if where.count(".") + 1 < _DEPTH:
-        nested = [found for place, value in inner for found in _state_dicts(value, place)]
-    else:
-        nested = []
-    return nested or ([(where, tensors)] if tensors else [])
+    found = [(where, tensors)] if tensors else []
+    for name, value in content.items():
+        if where.count(".") + 1 < _DEPTH:
+            found += _state_dicts(value, f"{where}.{name}".strip("."), seen)
+    return found
 
 
 def _describe(content: Any) -> str:

@@ -79,7 +79,9 @@ def load_weights(model: nn.Module, weights: str | os.PathLike[str], what: str, *
         names = ", ".join(fit.name or "the file itself" for fit in fits)
         raise ValueError(f"{path} holds several sets of weights that fit {what}: {names}; choose one as {path}:NAME")
     if not fits and len(found) > 1:
-        problems = "; ".join(f"{place}: {_misfit(tensors, shapes, same)}" for place, tensors in found.items())
+        problems = "; ".join(
+            f"{place or 'itself'}: {_misfit(tensors, shapes, same)}" for place, tensors in found.items()
+        )
         raise ValueError(f"none of the weights in {path} fit {what}: {problems}")
     [(place, tensors), *_] = found.items()
     chosen = fits[0] if fits else Fit(place, tensors)  # a module may rename by itself what it is given

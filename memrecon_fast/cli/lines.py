@@ -87,5 +87,7 @@ def refuse(message: str) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
-    typer.echo(f"memrecon: {' '.join(message.split())}", err=True)
+    """One line on stderr. Names come from other people's files: what would steer a terminal is shown escaped."""
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    typer.echo(f"memrecon: {shown}", err=True)

@@ -295,3 +295,29 @@ def test_without_safetensors_the_error_names_the_extra(tmp_path: Path, monkeypat
     arguments: Any = (FullyConnected((1, 2, 2), 3, 2), tmp_path / "model.safetensors")
     with pytest.raises(ImportError, match=r"pip install 'memrecon-fast\[audit\]'"):
         save(*arguments)
+
+
+def test_a_header_of_any_kind_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    tensor = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    for header in (
+        '{"a": ' * 100_000,
+        "[" * 100_000,
+        f'{{"a": {tensor}, "a": {tensor}}}',
+        '{"a": {"dtype": "F32", "shape": [1000000000000, 1000000000000], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
+        '{"__metadata__": {"memrecon_fast.architecture": 3}}',
+        '{"__metadata__": []}',
+        "null",
+    ):
+        content = header.encode()
+        path.write_bytes(len(content).to_bytes(8, "little") + content + bytes(4))
+        with pytest.raises(ValueError, match=r"model.safetensors (cannot be read|does not say)") as caught:
+            load(path)
+        assert len(str(caught.value).splitlines()) == 1
+        assert len(str(caught.value)) < 1000
+    for length in (2**63, 2**64 - 1, 10**8 + 1, 10**12):
+        path.write_bytes(length.to_bytes(8, "little") + b"{}")
+        with pytest.raises(ValueError, match=r"model.safetensors cannot be read"):
+            load(path)

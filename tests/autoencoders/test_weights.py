@@ -13,7 +13,7 @@ from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from memrecon_fast.autoencoders import adapt
-from memrecon_fast.autoencoders.tensors import SAFE_SINCE
+from memrecon_fast.autoencoders.tensors import SAFE_SINCE, read_state_dicts
 from memrecon_fast.autoencoders.weights import load_weights
 
 State = dict[str, Tensor]
@@ -223,6 +223,14 @@ def test_a_misfit_is_told_in_numbers_and_a_few_names(tmp_path: Path) -> None:
     torch.save({"one": {"x": torch.zeros(1)}, "two": {"y": torch.zeros(1)}}, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match=r"none of the weights in .* fit Net: one: .*; two: "):
         load_weights(Net(), tmp_path / "weights.pth", "Net")
+
+
+def test_a_checkpoint_that_holds_itself_many_times_is_looked_through_once(trained: Net, tmp_path: Path) -> None:
+    shared: dict[str, Any] = {"w": torch.zeros(1)}
+    for _ in range(3):
+        shared = {str(i): shared for i in range(1000)}  # a thousand million ways to the same tensor
+    torch.save({"model": trained.state_dict(), "again": trained.state_dict(), "many": shared}, tmp_path / "many.pth")
+    assert sorted(read_state_dicts(tmp_path / "many.pth")) == ["again", "model"]
 
 
 class Trap:
