@@ -155,7 +155,7 @@ def test_what_would_steer_a_terminal_is_shown_escaped(audit: Audit, tmp_path: Pa
     tensors = {"w\x1b[2J\u202e": torch.zeros(1)}
     save_file(tensors, tmp_path / "steering.safetensors", {"memrecon_fast.architecture": "\x1b[31m\u202e"})
     for options in ({"model": "steering.safetensors", "weights": None}, {"weights": "steering.safetensors"}):
-        result = audit(**options)  # type: ignore[arg-type]
+        result = audit(**options)
         assert result.exit_code == 2
         assert "\\x1b[" in result.stderr
         assert not {"\x1b", "\u202e"} & set(result.stderr)

@@ -183,7 +183,8 @@ def model_digest(autoencoder: Autoencoder) -> str:
     """
     if not isinstance(autoencoder, nn.Module):
         return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
-    code = autoencoder.code if isinstance(autoencoder, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
+    program = autoencoder.model if isinstance(autoencoder, Adapted) else autoencoder
+    code = program.code if isinstance(program, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
     layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {code}"
     layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
     tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}

@@ -77,7 +77,7 @@ def run(
 
     plan: what is audited.
     model: an nn.Module or another callable, (B, *image_shape) → the same; the path of a model file or
-        "package.module:factory", see `autoencoders.load`; or an `open_model`, for weights and a device.
+        "package.module:factory", see `autoencoders.load`; or an `open_model`, for weights, a device or a `.pt2` file.
     workers: so many worker processes do the work, on a Ray cluster of this machine or on `ray`; None: this process, or
         with `ray` one worker for each processor or GPU.
     ray: the address of a Ray cluster, for instance "auto".

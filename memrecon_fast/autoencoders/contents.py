@@ -45,6 +45,16 @@ _OTHERS = {
     ".json": "a text",
     ".yaml": "a text",
 }
+INSTEAD = {
+    "exported": "a torch.export archive, a model by itself: give it as the model",
+    "other": "another archive",
+    "pickled": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
+    "safetensors": "safetensors: rename it, or give it with --weights to a package.module:factory",
+    "saved": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
+    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that",
+    "unknown": "no archive, or one that is not whole",
+}
+"""What a file of each kind is, and what to do with it, where another was expected."""
 _BEGINNINGS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself, which `git lfs pull` fetches"),
     (b"/annex/objects/", "a pointer of git-annex, not the file itself, which `git annex get` fetches"),
@@ -66,7 +76,7 @@ def open_file(path: Path) -> BinaryIO:
     if path.is_dir():
         raise ValueError(f"{path} is a folder{_kind_of_folder(path)}; {TAKEN}")
     if not path.exists():
-        raise FileNotFoundError(f"there is no model file {path}{_like(path)}; {TAKEN}")
+        raise FileNotFoundError(f"there is no model file {path}{_like(path) or _meant(path)}; {TAKEN}")
     suffix = path.suffix.lower()
     try:
         file = open_regular(path)
@@ -88,21 +98,34 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def archive_kind(path: Path, file: BinaryIO) -> str:
-    """What an archive holds, by the names of its members: "exported", "scripted" (TorchScript), "saved" (`torch.save`),
-    "other"; "none" where it is no zip archive.
+def kind_of(path: Path, file: BinaryIO) -> str:
+    """What a file holds, by its first bytes and, of an archive, the names of its members.
 
-    Raises ValueError where more is in it than there is memory for: a file of a few megabytes may hold gigabytes.
+    "safetensors"; "exported" (`torch.export`), "scripted" (TorchScript), "saved" (`torch.save`) or "other", an archive;
+    "pickled", what `torch.save` wrote before there were archives, or another pickle; "unknown".
+
+    Raises ValueError where more is in an archive than there is memory for: a few megabytes may hold gigabytes.
     """
+    beginning = file.read(9)
+    file.seek(0)
+    # a length of eight bytes, the first of which may look like those of a pickle, and a brace
+    if beginning[5:] == b"\0\0\0{":
+        return "safetensors"
+    if beginning[:1] == b"\x80" and beginning[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return "pickled"
+    return _archive_kind(path, file)
+
+
+def _archive_kind(path: Path, file: BinaryIO) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError):
-        return "none"
+        return "unknown"
     finally:
         file.seek(0)
     if min((member.header_offset for member in members), default=0) > 0:
-        return "none"  # of an archive that was cut off, the end of another one inside of it
+        return "unknown"  # of an archive that was cut off, the end of another one inside of it
     _check_fits(path, sum(member.file_size for member in members))
     names = [member.filename.partition("/")[2] for member in members]
     if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
@@ -129,6 +152,14 @@ def _kind_of_folder(path: Path) -> str:
             f" of Hugging Face; a factory loads it: def build(): return SomeClass.from_pretrained({str(path)!r}).eval()"
         )
     return ""
+
+
+def _meant(path: Path) -> str:
+    """For a factory that is named with a dot: package.module.function."""
+    module, _, function = str(path).rpartition(".")
+    known = (".safetensors", ".pt2", *TORCH_SUFFIXES, *_OTHERS)
+    dotted = all(part.isidentifier() for part in (*module.split("."), function))
+    return f"; a factory is named {module}:{function}" if dotted and path.suffix.lower() not in known else ""
 
 
 def _like(path: Path) -> str:

@@ -11,15 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.autoencoders.contents import PROGRAM, archive_kind, open_file
+from memrecon_fast.autoencoders.contents import INSTEAD, PROGRAM, kind_of, open_file
 from memrecon_fast.common.errors import one_line
-
-_INSTEAD = {
-    "none": "no archive, or one that is not whole",
-    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that",
-    "saved": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
-    "other": "another archive",
-}
 
 
 def load_exported(path: Path, device: str | torch.device = "cpu", *, trust_model: bool = False) -> nn.Module:
@@ -33,9 +26,9 @@ def load_exported(path: Path, device: str | torch.device = "cpu", *, trust_model
     was exported in another format than float32, or has a fixed batch size.
     """
     with open_file(path) as file:
-        kind = archive_kind(path, file)
+        kind = kind_of(path, file)
         if kind != "exported":
-            raise ValueError(f"{path} is not a torch.export archive; it is {_INSTEAD[kind]}")
+            raise ValueError(f"{path} is not a torch.export archive; it is {INSTEAD[kind]}")
         if not trust_model:
             raise ValueError(
                 f"{path} is refused: {PROGRAM}. If you trust who made it as you would to install their software, say "

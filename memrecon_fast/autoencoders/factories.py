@@ -25,7 +25,8 @@ _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 def is_factory(name: str) -> bool:
     """Whether `name` reads like module:function, with a dotted name or a path for the module (a file of that whole name
     does not count)."""
-    return re.fullmatch(rf"(?:{_NAME}|[^:]*(?:/|\\|\.py)[^:]*):{_NAME}", name) is not None and not os.path.exists(name)
+    wanted = rf"(?:{_NAME}|[^:]*(?:/|\\|\.py)[^:]*):{_NAME}(?:\(\))?"
+    return re.fullmatch(wanted, name) is not None and not os.path.exists(name)
 
 
 def call_factory(name: str, arguments: Mapping[str, Any] | None = None) -> Autoencoder:
@@ -37,7 +38,7 @@ def call_factory(name: str, arguments: Mapping[str, Any] | None = None) -> Autoe
 
     Raises ValueError where there is no such module or function, it fails, or it returns nothing that can be called.
     """
-    place, _, path = name.partition(":")
+    place, _, path = name.removesuffix("()").partition(":")
     with _on_path(*_folders_of(place)):
         module = _import(name, place)
         factory = _find(name, module, path)

@@ -16,7 +16,7 @@ from torch import nn
 
 from memrecon_fast.autoencoders.adapting import Adaptation
 from memrecon_fast.autoencoders.architectures import ARCHITECTURES, name_of
-from memrecon_fast.autoencoders.contents import TORCH_SUFFIXES
+from memrecon_fast.autoencoders.contents import TORCH_SUFFIXES, kind_of, open_file
 from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
 from memrecon_fast.autoencoders.tensors import read_shapes, read_state_dicts, read_tensors, write_tensors
@@ -86,10 +86,11 @@ def load(
 
 
 def _load_file(path: Path, device: str | torch.device, trust_model: bool) -> nn.Module:
-    suffix = path.suffix.lower()
-    if suffix == ".pt2":
+    with open_file(path) as file:
+        kind, suffix = kind_of(path, file), path.suffix.lower()
+    if kind == "exported" or suffix == ".pt2":
         return load_exported(path, device, trust_model=trust_model)
-    if suffix in TORCH_SUFFIXES:
+    if kind != "safetensors" and suffix in TORCH_SUFFIXES:
         tensors = sum(map(len, read_state_dicts(path, trusted=trust_model).values()))
         raise ValueError(
             f"{path} holds weights, {tensors} tensors, and not the architecture that they belong to: give a factory "

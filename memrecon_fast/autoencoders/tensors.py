@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memrecon_fast.autoencoders.contents import CONVERT, TAKEN, TORCH_SUFFIXES, archive_kind, open_file
+from memrecon_fast.autoencoders.contents import CONVERT, INSTEAD, TAKEN, TORCH_SUFFIXES, kind_of, open_file
 from memrecon_fast.common.errors import first_line
 from memrecon_fast.common.files import replacing
 
@@ -42,12 +42,9 @@ def read_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
     from safetensors import SafetensorError, safe_open
 
     with open_file(path) as opened:
-        beginning = opened.read(9)
-    if beginning.startswith(b"PK\x03\x04") or _is_pickle(beginning):
-        raise ValueError(
-            f"{path} cannot be read as a safetensors file: it is what torch.save wrote, under another name. Rename it "
-            f"to .pth, and give it as the weights of a package.module:factory"
-        )
+        kind = kind_of(path, opened)
+    if kind not in ("safetensors", "unknown"):
+        raise ValueError(f"{path} cannot be read as a safetensors file: it is {INSTEAD[kind]}")
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -80,18 +77,17 @@ def read_state_dicts(path: Path, *, trusted: bool = False) -> StateDicts:
     memory for.
     """
     with open_file(path) as file:
-        kind = archive_kind(path, file)
-        pickled = kind == "saved" or _is_pickle(file.read(9))
-        if kind == "scripted":
-            raise ValueError(f"{path} is TorchScript, a program; give its state dict as safetensors. {CONVERT}")
-        if path.suffix.lower() == ".safetensors" or not (pickled or path.suffix.lower() in TORCH_SUFFIXES):
+        kind = kind_of(path, file)
+        if kind in ("scripted", "exported"):
+            raise ValueError(f"{path} holds no weights alone; it is {INSTEAD[kind]}")
+        damaged = kind in ("unknown", "other")  # or of neither kind; then its name says what it should be
+        if kind == "safetensors" or (damaged and path.suffix.lower() not in TORCH_SUFFIXES):
             return {"": read_tensors(path)[0]}
         if not trusted and tuple(map(int, torch.__version__.split(".")[:2])) < SAFE_SINCE:
             raise ValueError(
                 f"{path} is refused: what torch.save wrote can run code when torch {torch.__version__} opens it, even "
                 f"as weights only. Take torch {'.'.join(map(str, SAFE_SINCE))} or newer, or --trust-model. {CONVERT}"
             )
-        file.seek(0)
         content = _load_weights_only(path, file)
     found = dict(_state_dicts(content, "", set()))
     for tensors in found.values():
@@ -143,12 +139,6 @@ def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
         return f"a dictionary with {', '.join(map(str, list(content)[:8])) or 'nothing'}"
     return f"a {type(content).__name__}"
-
-
-def _is_pickle(beginning: bytes) -> bool:
-    """Of the first 9 bytes. Safetensors begin with the length of their header, which may look like a pickle's first two
-    bytes, and the header with a brace."""
-    return beginning[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and beginning[8:9] != b"{"
 
 
 def _safetensors() -> Any:

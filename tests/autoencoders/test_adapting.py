@@ -154,6 +154,19 @@ def test_another_adaptation_is_another_model() -> None:
     assert len(functions) == 2
 
 
+def test_what_a_program_computes_is_part_of_what_it_is() -> None:
+    shapes = ({0: torch.export.Dim("batch")},)
+
+    def exported(factor: float) -> Any:
+        class Scaled(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                return x * factor
+
+        return torch.export.export(Scaled().eval(), (IMAGES,), dynamic_shapes=shapes).module()
+
+    assert len({model_digest(adapt(exported(factor), pixel_range=(-1, 1))) for factor in (1.5, 2.5)}) == 2
+
+
 def test_the_bits_of_an_image_depend_on_no_other() -> None:
     adapted = adapt(nn.Identity(), mean=MEAN, std=STD, channels="bgr")
     alone = torch.cat([adapted(image) for image in IMAGES.split(1)])

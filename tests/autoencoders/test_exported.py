@@ -136,6 +136,14 @@ def test_what_would_not_fit_into_memory_is_not_unpacked(
         load(path, trust_model=True)
 
 
+def test_a_program_under_another_name_is_a_program_too(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(exported.read_bytes())
+    with pytest.raises(ValueError, match=r"model.pt is refused: a .pt2 file is a program"):
+        load(path)
+    assert load(path, trust_model=True)(torch.rand(3, *SHAPE)).shape == (3, *SHAPE)
+
+
 def test_half_precision_is_named(tmp_path: Path) -> None:
     half = torch.export.export(
         FullyConnected(SHAPE, 6, 3).eval().half(), (torch.rand(2, *SHAPE).half(),), dynamic_shapes=({0: BATCH},)

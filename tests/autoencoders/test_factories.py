@@ -65,6 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "./nets/of_mine.py:build_network",
         "nets.of_mine:Net.small",
         "nets/of_mine.py:Net.small",
+        "nets.of_mine:build_network()",
         "nets.of_mine:network",
         "nets/of_mine.py:network",
     ],
@@ -115,6 +116,11 @@ def test_what_is_wrong_with_a_factory_is_said(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load(name, arguments=arguments)
+
+
+def test_a_factory_named_with_a_dot_is_understood() -> None:
+    with pytest.raises(FileNotFoundError, match=r"a factory is named package.models:build; a model is"):
+        load("package.models.build")
 
 
 def test_arguments_are_for_factories() -> None:

@@ -74,6 +74,15 @@ def test_a_state_dict_is_data(trained: Net, tmp_path: Path, suffix: str) -> None
     assert _same(model, trained)
 
 
+def test_what_a_file_is_its_content_says(trained: Net, tmp_path: Path) -> None:
+    save_file(trained.state_dict(), tmp_path / "safe.bin")
+    torch.save(trained.state_dict(), tmp_path / "saved.safetensors")
+    for name in ("safe.bin", "saved.safetensors"):
+        model = Net()
+        load_weights(model, tmp_path / name, "Net")
+        assert _same(model, trained)
+
+
 def test_the_older_format_of_torch_is_read(trained: Net, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(trained.state_dict(), path, _use_new_zipfile_serialization=False)
@@ -279,9 +288,10 @@ def test_what_holds_no_weights_is_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"is refused: it is damaged or not of torch") as caught:
             load_weights(Net(), path, "Net")
         assert len(str(caught.value).splitlines()) == 1
-    torch.save({"w": torch.zeros(2)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"it is what torch.save wrote, under another name. Rename it"):
-        load_weights(Net(), tmp_path / "w.safetensors", "Net")
+    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(2, 2),))
+    torch.export.save(program, tmp_path / "program.pt2")
+    with pytest.raises(ValueError, match=r"holds no weights alone; it is a torch.export archive"):
+        load_weights(Net(), tmp_path / "program.pt2", "Net")
     with pytest.raises(FileNotFoundError, match="there is no model file"):
         load_weights(Net(), tmp_path / "missing.pth:model", "Net")
 
