@@ -136,7 +136,8 @@ class Audit:
 def describe(
     audit: Audit, autoencoder: Autoencoder, device: str, model: str, sources: Mapping[str, str], parts: str | None
 ) -> dict[str, Any]:
-    """What is audited, for JSON; `sessions` are added as the run is worked on. "kept": the entries that a mask keeps.
+    """What is audited, for JSON; `sessions` are added as the run is worked on. "kept": the entries that a mask keeps;
+    "remarks": on the images, for instance which files were left out and why.
 
     model, sources: as the user named them. device: "cpu" or "cuda". parts: where the part files are, see
     `parts.Parts`; None: in the run's folder.
@@ -149,6 +150,7 @@ def describe(
         "counts": {
             split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
         },
+        "remarks": {split: list(map(printable, images.remarks)) for split, images in audit.splits.items()},
         "kept": {name: int(mask.sum()) for name, mask in audit.masks.items()},
         "plan": {
             "model": model_digest(autoencoder),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,9 +55,11 @@ DEFAULTS = Settings()
 
 def audit(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    images: Annotated[str, typer.Argument(help=f"the members, which the model was trained on: {IMAGES_HELP}")],
+    images: Annotated[list[str], typer.Argument(help=f"the members, which the model was trained on: {IMAGES_HELP}")],
     out: Annotated[Path, typer.Option(help="folder for the run")],
-    controls: Annotated[str | None, typer.Option(help="images that the model was not trained on")] = None,
+    controls: Annotated[
+        list[str] | None, typer.Option(help="images that the model was not trained on; may be repeated")
+    ] = None,
     mask: Annotated[list[str] | None, typer.Option(help=MASKS_HELP)] = None,
     method: Annotated[list[str] | None, typer.Option(help=METHODS_HELP)] = None,
     gamma: Annotated[list[float] | None, typer.Option(help=GAMMA_HELP)] = None,
@@ -166,7 +168,7 @@ def audit(
             if means.on_cluster:
                 opened.enter_context(cluster.connected(ray, workers))
                 cluster.number_of_workers(workers, cluster.device_kind(device))
-            sources = {"members": images} | ({} if controls is None else {"controls": controls})
+            sources = {"members": images} | ({"controls": controls} if controls else {})
             splits = _open_splits(sources, stated_shape(loaded.autoencoder), size, limit, degraded, console)
             shape = splits["members"].image_shape
             if degraded:
@@ -192,15 +194,15 @@ def audit(
 
 
 def _open_splits(
-    sources: Mapping[str, str],
+    sources: Mapping[str, Sequence[str]],
     shape: tuple[int, int, int] | None,
     size: tuple[int, int] | None,
     limit: int | None,
     degraded: bool,
     console: Console,
 ) -> dict[str, Images]:
-    """Members and controls, every image of which was read; says how many cannot be used. Raises ValueError where that
-    is most of them: then the options are wrong, most likely."""
+    """Members and controls, every image of which was read; says what was left out, and how many cannot be used. Raises
+    ValueError where that is most of them: then the options are wrong, most likely."""
     from memrecon_fast.images.scan import open_images, typical_problem
     from memrecon_fast.images.sources import NOISY_PIXEL_RANGE, PIXEL_RANGE
 
@@ -215,6 +217,8 @@ def _open_splits(
             except (ValueError, TypeError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"the {split}: {error}") from error
+        for remark in images.remarks:
+            say(f"the {split}: {remark}")
         if images.problems:
             what = f"{len(images.problems)} of {len(images)} {split} cannot be used"
             example = f"for instance {images.names[(at := typical_problem(images))]}: {images.problems[at]}"

@@ -17,4 +17,7 @@ STD_HELP = "likewise: 0.229,0.224,0.225"
 CHANNELS_HELP = "rgb, or bgr where the model takes blue first"
 OUTPUT_HELP = "of a model that returns more than the reconstruction: its name, or its position from 0"
 DEVICE_HELP = "auto (a GPU, if there is one), cpu, cuda or cuda:N"
-IMAGES_HELP = "a folder of image files, a .npy or .npz array, Parquet files, or torchvision:NAME:ROOT"
+IMAGES_HELP = (
+    "a folder of image files, a .npy or .npz array (FILE.npz:NAME), Parquet files, or torchvision:NAME:ROOT; or "
+    "several, one after the other, or a pattern in quotes, such as 'data/train-*.parquet'"
+)

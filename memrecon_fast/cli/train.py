@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 
 from memrecon_fast.autoencoders import PRESETS
-from memrecon_fast.cli.lines import checking
+from memrecon_fast.cli.lines import checking, say
 from memrecon_fast.cli.texts import DEVICE_HELP, IMAGES_HELP
 
 
 def train(
-    images: Annotated[str, typer.Argument(help=IMAGES_HELP)],
+    images: Annotated[list[str], typer.Argument(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
     architecture: Annotated[str, typer.Option(help=", ".join(PRESETS))] = PRESETS[0],
     activation: Annotated[str, typer.Option(help="leaky_relu, prelu or softplus")] = "leaky_relu",
@@ -41,6 +41,8 @@ def train(
 
         _check_model_path(out)
         opened = open_images(images, limit=limit)
+        for remark in opened.remarks:
+            say(remark)
         pixels = opened.stack()
         model = autoencoders.build(architecture, opened.image_shape, activation=activation, width=width, seed=seed)
         model.to(find_device(device))

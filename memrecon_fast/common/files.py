@@ -43,6 +43,15 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         raise
 
 
+def placeholder(beginning: bytes) -> str | None:
+    """What a file that begins so, with 64 bytes or more, stands for, where the content itself is elsewhere."""
+    if beginning.startswith(b"version https://git-lfs.github.com/"):
+        return "a Git LFS pointer, not the file itself, which `git lfs pull` fetches"
+    if beginning.startswith((b"/annex/objects/", b"../.git/annex/")):
+        return "a pointer of git-annex, not the file itself, which `git annex get` fetches"
+    return None
+
+
 def kind_of_special(mode: int) -> str | None:
     """What a file of this st_mode is, where it is no regular file: "a named pipe", "a socket", …"""
     return None if stat.S_ISREG(mode) else _SPECIAL.get(stat.S_IFMT(mode), "of an unknown kind")

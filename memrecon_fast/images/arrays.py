@@ -16,27 +16,47 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memrecon_fast.common.errors import reason
-from memrecon_fast.common.files import replacing
-from memrecon_fast.images.decode import pixels_of, read_array
-from memrecon_fast.images.source import PIXEL_RANGE, Source, indices
+from memrecon_fast.common.files import open_regular, replacing
+from memrecon_fast.images.decode import pixels_of
+from memrecon_fast.images.numpy_files import Header, array_names, read_array
+from memrecon_fast.images.source import PIXEL_RANGE, Look, Size, Source, file_and_part, indices
 
 CHANNELS = (1, 3)
+ROUNDING = 1e-5
+"""So far may float32 pixels leave [0, 1] and be clipped: what arithmetic in float32 explains, 1/400 of a grey value."""
+_MAX_NAMED = 6
+CLIPPED = f"have pixels that leave [0, 1] by rounding, at most {ROUNDING:g}, which were clipped"
 
 
 def open_array_file(text: str, pixel_range: tuple[float, float]) -> Source:
-    """The images of a `.npy` file, read as they are needed, or of an `.npz` file of one array, read into memory whole.
+    """The images of a `.npy` file, read as they are needed, or of one array of an `.npz` file, read into memory whole.
 
-    They are float32 in `pixel_range` or uint8, (N, C, H, W) or (N, H, W, C), with one or three channels.
+    They are float32 in `pixel_range` or uint8, (N, C, H, W) or (N, H, W, C), with one or three channels. Of an `.npz`
+    file with several arrays it is the only one that can be meant, or the one that is named: FILE.npz:NAME.
     """
-    path = Path(text)
-    array = read_array(path)
+    path, part = file_and_part(text)
+    array = read_array(path, part, _may_be_images)
     channels_last = _check_array(array, text)
-    return Source(indices(len(array)), _ArrayFile(path, array, channels_last, pixel_range))
+    read = _ArrayFile(path, array, channels_last, pixel_range, part)
+    meant, others = array_names(path, _may_be_images) if part is None and not isinstance(array, np.memmap) else ([], [])
+    remarks: tuple[str, ...] = ()
+    if others:
+        left = ", ".join(name.removesuffix(".npy") for name in others[:_MAX_NAMED])
+        more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+        remarks = (f"{meant[0].removesuffix('.npy')} was taken, the only array of images beside {left}{more}",)
+    return Source(indices(len(array)), read, read.look, remarks)
 
 
 def from_array(array: NDArray[Any], what: str = "the array") -> Source:
     """The images of an array in memory, see `open_source`; `what` names it in errors."""
-    return Source(indices(len(array)), partial(_read_from_array, array, _check_array(array, what)))
+    channels_last = _check_array(array, what)
+    look = partial(_look_at_array, array, channels_last, PIXEL_RANGE)
+    return Source(indices(len(array)), partial(_read_from_array, array, channels_last, PIXEL_RANGE), look)
+
+
+def _may_be_images(header: Header) -> bool:
+    """Whether an array looks like images, of whatever type: float64 is refused with a reason."""
+    return len(header.shape) == 4 and (header.shape[1] in CHANNELS or header.shape[3] in CHANNELS)
 
 
 def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Source:
@@ -68,17 +88,28 @@ def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Sourc
         file.seek(0)
         if _write_header(file, first, count) != header:  # NumPy leaves room in it for a longer first axis
             raise ValueError(f"{count} images are too many for one file")
-    return Source(indices(count), _ArrayFile(spool, np.load(spool, mmap_mode="r"), channels_last=True))
+    read = _ArrayFile(spool, np.load(spool, mmap_mode="r"), channels_last=True)
+    return Source(indices(count), read, read.look)
 
 
 def _check_array(array: NDArray[Any], what: str) -> bool:
     """Whether its channels are last. Raises TypeError or ValueError for what is no array of images."""
     if array.dtype not in (np.float32, np.uint8):
         raise TypeError(f"{what} must hold float32 in [0, 1] or uint8, not {array.dtype}")
+    if array.ndim == 3 and 0 not in array.shape:
+        raise ValueError(
+            f"{what} must have the shape (N, C, H, W) or (N, H, W, C); it has {array.shape}: one image, array[None]? "
+            "Or grey ones without an axis for their channel, array[:, None]?"
+        )
     if array.ndim != 4 or 0 in array.shape:
         raise ValueError(
             f"{what} must have the shape (N, C, H, W) or (N, H, W, C), none of them 0; it has {array.shape}"
         )
+    return _channels_last(array, what)
+
+
+def _channels_last(array: NDArray[Any], what: str) -> bool:
+    """Of (N, C, H, W) or (N, H, W, C). Raises ValueError where it is neither, or may be both."""
     first, last = array.shape[1] in CHANNELS, array.shape[3] in CHANNELS
     if first == last:
         raise ValueError(
@@ -104,13 +135,18 @@ def _pixels_at(position: int, image: Any) -> NDArray[Any]:
         raise TypeError(f"{what} must be an array or tensor of uint8 or float32, or a Pillow image, not {kind}")
     if image.dtype not in (np.float32, np.uint8):
         raise TypeError(f"{what} must hold float32 in [0, 1] or uint8, not {image.dtype}")
-    if image.ndim not in (2, 3) or 0 in image.shape:
+    return as_image(image, what)
+
+
+def as_image(array: NDArray[Any], what: str) -> NDArray[Any]:
+    """An array (H, W), (H, W, C) or (C, H, W) as (H, W, C). Raises ValueError for another, or one that may be both."""
+    if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(
-            f"{what} must have the shape (H, W), (H, W, C) or (C, H, W), none of them 0; it has {image.shape}"
+            f"{what} must have the shape (H, W), (H, W, C) or (C, H, W), none of them 0; it has {array.shape}"
         )
-    if image.ndim == 2:
-        return image[:, :, None]
-    return image if _check_array(image[None], what) else image.transpose(1, 2, 0)
+    if array.ndim == 2:
+        return array[:, :, None]
+    return array if _channels_last(array[None], what) else array.transpose(1, 2, 0)
 
 
 def _write_header(file: Any, image: NDArray[Any], count: int) -> int:
@@ -121,18 +157,55 @@ def _write_header(file: Any, image: NDArray[Any], count: int) -> int:
 
 
 def _read_from_array(
-    array: NDArray[Any], channels_last: bool, index: int, pixel_range: tuple[float, float] = PIXEL_RANGE
+    array: NDArray[Any], channels_last: bool, pixel_range: tuple[float, float], index: int
 ) -> NDArray[Any]:
+    return _look_at_array(array, channels_last, pixel_range, index).pixels
+
+
+def _look_at_array(
+    array: NDArray[Any],
+    channels_last: bool,
+    pixel_range: tuple[float, float],
+    index: int,
+    size: Size | None = None,
+) -> Look:
+    """An image of an array; `size` is not needed, as nothing is decoded."""
     image: NDArray[Any] = array[index]
+    remark = None
     if image.dtype == np.float32:
-        low, high = pixel_range
-        good = (image >= low) & (image <= high)  # not so for NaN
-        if not good.all():
-            raise ValueError(
-                f"it has a pixel of {image[~good].flat[0]:g}; float32 pixels must lie in [{low:g}, {high:g}], and "
-                "those of 0 to 255 must be uint8"
-            )
-    return image if channels_last else image.transpose(1, 2, 0)
+        image, remark = in_range(image, pixel_range)
+    return Look(image if channels_last else image.transpose(1, 2, 0), remark)
+
+
+def in_range(image: NDArray[np.float32], pixel_range: tuple[float, float]) -> tuple[NDArray[np.float32], str | None]:
+    """The pixels, those that leave [0, 1] by rounding clipped, and the remark on that. Raises ValueError for others.
+
+    A wider range has room for rounding.
+    """
+    low, high = pixel_range
+    if ((image >= low) & (image <= high)).all():  # not so for NaN
+        return image, None
+    if pixel_range == PIXEL_RANGE and ((image >= low - ROUNDING) & (image <= high + ROUNDING)).all():
+        return image.clip(low, high), CLIPPED
+    raise ValueError(_out_of_range(image, low, high))
+
+
+def _out_of_range(image: NDArray[np.float32], low: float, high: float) -> str:
+    """What is wrong, with the pixel that is furthest from the range; and what the pixels look like."""
+    beyond = np.maximum(low - image, image - high)
+    worst = image.flat[int(beyond.argmax())]  # NaN, if there is one
+    message = (
+        f"it has a pixel of {worst:g}; float32 pixels must lie in [{low:g}, {high:g}], and those of 0 to 255 must be "
+        "uint8"
+    )
+    least, most = image.min(), image.max()
+    if least >= 0 and 1 < most <= 255 and (image > 1).mean() > 0.1:
+        return f"{message}; they look like 0 to 255"
+    if low == 0 and -1 <= least < -0.25 and most <= 1:
+        return f"{message}; they look like -1 to 1, of which (x + 1) / 2 makes 0 to 1"
+    if -10 < least < -0.25 and most < 10:
+        return f"{message}; they look as if mean and standard deviation had been made 0 and 1, which must be undone"
+    return message
 
 
 class _ArrayFile:
@@ -147,8 +220,10 @@ class _ArrayFile:
         array: NDArray[Any],
         channels_last: bool,
         pixel_range: tuple[float, float] = PIXEL_RANGE,
+        part: str | None = None,
     ) -> None:
         self._path = path.absolute()
+        self._part = part
         self._channels_last = channels_last
         self._pixel_range = pixel_range
         self._shape, self._dtype = array.shape[1:], array.dtype
@@ -163,20 +238,28 @@ class _ArrayFile:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def __call__(self, index: int) -> NDArray[Any]:
+        return self.look(index).pixels
+
+    def look(self, index: int, size: Size | None = None) -> Look:
+        """Image `index`, see `Source.look`."""
         if self._offset is None:
-            return _read_from_array(self._in_memory(), self._channels_last, index, self._pixel_range)
+            return _look_at_array(self._in_memory(), self._channels_last, self._pixel_range, index)
         count = math.prod(self._shape)
         offset = self._offset + index * count * self._dtype.itemsize
         try:
-            pixels: NDArray[Any] = np.fromfile(self._path, self._dtype, count, offset=offset)
+            with open_regular(self._path) as file:
+                pixels: NDArray[Any] = np.fromfile(file, self._dtype, count, offset=offset)
         except OSError as error:
             raise ValueError(f"{self._path.name} cannot be read: {reason(error)}") from error
         if pixels.size < count:
             raise ValueError(f"{self._path.name} is shorter than it was")
-        return _read_from_array(pixels.reshape(1, *self._shape), self._channels_last, 0, self._pixel_range)
+        return _look_at_array(pixels.reshape(1, *self._shape), self._channels_last, self._pixel_range, 0)
 
     def _in_memory(self) -> NDArray[Any]:
         with self._lock:
             if self._loaded is None:
-                self._loaded = read_array(self._path)
+                loaded = read_array(self._path, self._part, _may_be_images)
+                if (loaded.shape[1:], loaded.dtype) != (self._shape, self._dtype):
+                    raise ValueError(f"{self._path.name} is not what it was")
+                self._loaded = loaded
             return self._loaded

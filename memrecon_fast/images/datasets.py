@@ -6,20 +6,23 @@ import importlib
 import inspect
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from PIL import Image
 
 from memrecon_fast.common.errors import reason
-from memrecon_fast.images.decode import pixels_of
+from memrecon_fast.images.decode import pixels_of, printable
+from memrecon_fast.images.listing import list_files
 from memrecon_fast.images.source import Source, indices
+from memrecon_fast.images.splits import split_of
 
 
 def open_dataset(text: str, pixel_range: tuple[float, float]) -> Source:
     """The images of "torchvision:NAME:ROOT": NAME is a class of torchvision.datasets that gives Pillow images, ROOT its
     folder. Nothing is downloaded; of a data set with parts, it is the one that is the class's default, usually the
-    training set.
+    training set. Images are turned as the data set does it: torchvision applies no EXIF orientation.
 
     pixel_range: is not needed, as Pillow images hold integers.
     """
@@ -34,6 +37,8 @@ def open_dataset(text: str, pixel_range: tuple[float, float]) -> Source:
         raise ValueError(f"torchvision.datasets has no class {name!r}")
     if not os.path.isdir(root):
         raise FileNotFoundError(f"there is no folder {root} with the data set {name}")
+    if special := list_files(Path(root)).special:  # torchvision would open it, and wait for ever
+        raise ValueError(f"{os.path.join(root, printable(special[0]))} is no regular file")
     read = _Dataset(name, os.path.abspath(root))
     try:
         count = len(read.dataset())
@@ -41,6 +46,11 @@ def open_dataset(text: str, pixel_range: tuple[float, float]) -> Source:
         raise ValueError(f"torchvision cannot open {name} in {root}: {reason(error)}") from error
     if not count:
         raise ValueError(f"{text} holds no images")
+    classes = [one for one in getattr(read.dataset(), "classes", ()) if isinstance(one, str)]
+    splits = {split_of(one): one for one in classes if split_of(one)}
+    if len(splits) > 1:
+        named = " and ".join(splits.values())
+        raise ValueError(f"{root} holds several splits, {named}, as if they were classes; name one of them as ROOT")
     return Source(indices(count), read)
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.degradation import MASKS, make_mask
-from memrecon_fast.images.decode import IMAGE_SUFFIXES, read_array, read_image
+from memrecon_fast.images.decode import IMAGE_SUFFIXES, read_image
+from memrecon_fast.images.numpy_files import read_array
 
 
 def open_masks(masks: Sequence[str], image_shape: Sequence[int], seed: int = 0) -> dict[str, Tensor]:

@@ -25,12 +25,15 @@ from torch import Tensor
 from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import replacing
-from memrecon_fast.images.sources import PIXEL_RANGE, Source, open_source
+from memrecon_fast.images.decode import WrongSize
+from memrecon_fast.images.source import Look, Size
+from memrecon_fast.images.sources import PIXEL_RANGE, Names, Source, open_source
 
 CELLS = 8
 """A thumbnail has so many cells along each side."""
 _MAX_THREADS = 8
 _PIECE = 8  # images that a thread takes at a time: handing over a small one takes as long as reading it
+_ASKED = 32  # images at the beginning, the most frequent shape of which is taken where none is given
 _AHEAD = 2  # pieces for each thread that are read before the first of them is asked for
 
 IMAGES_SCHEMA = pa.schema(
@@ -45,6 +48,7 @@ IMAGES_SCHEMA = pa.schema(
 )
 
 T = TypeVar("T")
+_NUMBER = re.compile(r"-?\d[\d.]*(e[-+]?\d+)?")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +69,8 @@ class Images:
     """Why an image cannot be used, by its index; most begin with "it": "it is in colour; …"."""
     thumbnails: NDArray[np.float32]
     """(N, channels · 8 · 8): averages over cells of the image, see `average_cells`; zeros where it cannot be used."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know of them: which files were left out and why, which pixels were clipped, …"""
 
     def __len__(self) -> int:
         """The number of images, whether they can be used or not."""
@@ -108,7 +114,7 @@ class Images:
 
 
 def open_images(
-    text: str | os.PathLike[str],
+    names: Names,
     image_shape: tuple[int, int, int] | None = None,
     resize: tuple[int, int] | None = None,
     limit: int | None = None,
@@ -116,8 +122,8 @@ def open_images(
     expecting: str = "as the model",
     pixel_range: tuple[float, float] = PIXEL_RANGE,
 ) -> Images:
-    """`scan` of `sources.open_source`: opens a source of images by its name, and checks every image."""
-    return scan(open_source(text, pixel_range), image_shape, resize, limit, progress, expecting)
+    """`scan` of `sources.open_source`: opens a source of images by its name or names, and checks every image."""
+    return scan(open_source(names, pixel_range), image_shape, resize, limit, progress, expecting)
 
 
 def scan(
@@ -130,8 +136,9 @@ def scan(
 ) -> Images:
     """Read every image once, and note of each what it is, or why it cannot be used.
 
-    image_shape: (C, H, W), what is expected; without it, the shape of the first image that can be read. A greyscale
-        image among colour ones gets three equal channels; a colour image among greyscale ones is not usable.
+    image_shape: (C, H, W), what is expected; without it, the most frequent shape among the first images that can be
+        read. A greyscale image among colour ones gets three equal channels; a colour image among greyscale ones is not
+        usable.
     resize: (H, W), to which images of another size are resized (Lanczos; the aspect ratio is not kept). Without it,
         they are not usable.
     limit: only so many images are looked at, the first ones.
@@ -148,31 +155,36 @@ def scan(
             check_integer(f"the {name} to resize to", size, low=1)
     if not len(source):
         raise ValueError("there are no images")
+    remarks = list(source.remarks)
     if image_shape is None:
-        image_shape, expecting = _first_shape(source, resize)
+        image_shape, expecting, differing = _usual_shape(source, resize)
+        remarks += [differing] if differing else []
     elif resize is not None and resize != image_shape[1:]:
         raise ValueError(f"images of {_size(resize)} do not fit; expected {_size(image_shape[1:])}, {expecting}")
     look = partial(_look, source, image_shape, resize is not None, expecting)
     thumbnails = np.zeros((len(source), image_shape[0] * CELLS * CELLS), np.float32)
     sha256: list[str] = []
     problems: dict[int, str] = {}
+    of_images: Counter[str] = Counter()
     for index, found in enumerate(_in_threads(look, len(source))):
         if isinstance(found, str):
             problems[index] = found
             sha256.append("")
         else:
-            hash_, thumbnails[index] = found
+            hash_, thumbnails[index], remark = found
             sha256.append(hash_)
+            of_images.update([remark] if remark else [])
         if progress is not None:
             progress(index + 1)
     if len(problems) == len(source):
         raise _unusable(source, problems[0])
-    return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails)
+    remarks += [f"{count} of {len(source)} images {remark}" for remark, count in of_images.items()]
+    return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails, tuple(remarks))
 
 
 def typical_problem(images: Images) -> int:
     """The index of the first image with the problem that most of the unusable ones have, whatever its numbers are."""
-    kinds = {index: re.sub(r"\d+", "", problem) for index, problem in images.problems.items()}
+    kinds = {index: _NUMBER.sub("", problem) for index, problem in images.problems.items()}
     most, _ = Counter(kinds.values()).most_common(1)[0]
     return next(index for index, kind in kinds.items() if kind == most)
 
@@ -235,25 +247,38 @@ def _averaging(size: int) -> NDArray[np.float64]:
     return inside / np.maximum(np.diff(edges), 1)[:, None]
 
 
-def _first_shape(source: Source, resize: tuple[int, int] | None) -> tuple[tuple[int, int, int], str]:
-    """The shape of the first image that can be read, as it will be, and how to say that others should have it."""
+def _usual_shape(source: Source, resize: Size | None) -> tuple[tuple[int, int, int], str, str]:
+    """The most frequent shape among the first images, as they will be; how to say that others should have it; and a
+    remark where they differ. Where several are as frequent, it is that which comes first."""
+    shapes: dict[int, tuple[int, int, int]] = {}
     first_problem = ""
-    for index, name in enumerate(source.names):
-        shape = _shape(source, index)
-        if isinstance(shape, str):
-            first_problem = first_problem or shape
+    for index in range(len(source)):
+        found = _first_look(source, index, None)
+        if isinstance(found, str):
+            first_problem = first_problem or found
         else:
-            return (shape[2], *(resize or shape[:2])), f"as the first image, {name}"
-    raise _unusable(source, first_problem)
+            height, width, channels = found.pixels.shape
+            shapes[index] = (channels, *(resize or (height, width)))
+        if len(shapes) and index + 1 >= _ASKED:
+            break
+    if not shapes:
+        raise _unusable(source, first_problem)
+    shape, count = Counter(shapes.values()).most_common(1)[0]
+    first = min(shapes)
+    if shapes[first] == shape:
+        return shape, f"as the first image, {source.names[first]}", ""
+    others = f"{count} of the first {len(shapes)} images"
+    return shape, f"as {others}", f"no shape was given; {'×'.join(map(str, shape))}, (C, H, W), is that of {others}"
 
 
-def _shape(source: Source, index: int) -> tuple[int, int, int] | str:
-    """(H, W, C) of an image, or why it cannot be read."""
+def _first_look(source: Source, index: int, size: Size | None) -> Look | str:
+    """What is seen of an image, or why it cannot be read. Raises WrongSize, where it was not decoded for that."""
     try:
-        height, width, channels = source.read(index).shape
+        return Look(source.read(index)) if source.look is None else source.look(index, size)
+    except WrongSize:
+        raise
     except ValueError as error:
         return str(error)
-    return height, width, channels
 
 
 def _unusable(source: Source, problem: str) -> ValueError:
@@ -263,13 +288,18 @@ def _unusable(source: Source, problem: str) -> ValueError:
 
 def _look(
     source: Source, image_shape: tuple[int, int, int], resize: bool, expecting: str, index: int
-) -> tuple[str, NDArray[np.float64]] | str:
-    """Hash and thumbnail of an image, or what is wrong with it."""
+) -> tuple[str, NDArray[np.float64], str | None] | str:
+    """Hash and thumbnail of an image, and a remark; or what is wrong with it."""
     try:
-        pixels = _fit(source.read(index), image_shape, resize, expecting)
+        found = _first_look(source, index, None if resize else image_shape[1:])
+        if isinstance(found, str):
+            return found
+        pixels = _fit(found.pixels, image_shape, resize, expecting)
+    except WrongSize as error:
+        return _wrong_size(error.size, image_shape[1:], expecting)
     except ValueError as error:
         return str(error)
-    return _hash(pixels), average_cells(pixels).reshape(-1)
+    return _hash(pixels), average_cells(pixels).reshape(-1), found.remark
 
 
 def _fit(pixels: NDArray[Any], image_shape: tuple[int, int, int], resize: bool, expecting: str = "") -> NDArray[Any]:
@@ -279,12 +309,16 @@ def _fit(pixels: NDArray[Any], image_shape: tuple[int, int, int], resize: bool, 
         raise ValueError(f"it is in colour; expected greyscale, {expecting}".removesuffix(", "))
     if pixels.shape[:2] != size:
         if not resize:
-            raise ValueError(
-                f"it is {_size(pixels.shape)} pixels (height×width); expected {_size(size)}, {expecting} "
-                f"(--resize {size[0]}x{size[1]} would change that)"
-            )
+            raise ValueError(_wrong_size(pixels.shape[:2], size, expecting))
         pixels = np.stack([_resize(pixels[:, :, c], size) for c in range(pixels.shape[2])], axis=2)
     return np.ascontiguousarray(np.broadcast_to(pixels.transpose(2, 0, 1), image_shape))
+
+
+def _wrong_size(size: tuple[int, ...], expected: tuple[int, ...], expecting: str) -> str:
+    return (
+        f"it is {_size(size)} pixels (height×width); expected {_size(expected)}, {expecting} "
+        f"(--resize {expected[0]}x{expected[1]} would change that)"
+    )
 
 
 def _resize(channel: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

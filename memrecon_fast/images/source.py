@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 PIXEL_RANGE = (0.0, 1.0)
 NOISY_PIXEL_RANGE = (-1.0, 2.0)
 """Room for noise, not enough for pixels of 0 to 255."""
+
+
+Size = tuple[int, int]
+"""(height, width)."""
+
+
+class Look(NamedTuple):
+    """What is seen of an image when it is first read."""
+
+    pixels: NDArray[Any]
+    """As `Source.read` gives them."""
+    remark: str | None = None
+    """What was done with it, or was not, that a person should know; the same words for all images of which it is so,
+    as they follow "3 images ": "carry an EXIF orientation, …"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +39,11 @@ class Source:
     """Reads an image: uint8 or float32 in [0, 1], (H, W, 1) or (H, W, 3). May be called by several threads.
 
     Raises ValueError, which says what is wrong, without the name of the image, where it cannot be used."""
+    look: Callable[[int, Size | None], Look] | None = dataclasses.field(default=None, compare=False)
+    """Where there is more to know than `read` tells: reads an image for the first time. One that is not of the size, if
+    a size is given, may be refused before it is decoded. As `read` in all else."""
+    remarks: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """What a person should know of all of it: which files were left out, say. Each is part of a line."""
     text: str | None = dataclasses.field(default=None, compare=False)
     """What the user called all of it: "members.npy", say. It identifies nothing: the same images may have two names."""
 
@@ -40,7 +60,8 @@ class Source:
 class SourceKind:
     """A kind of source: which names are its own, and what opens them. `sources.SOURCES` lists them all.
 
-    A name is a text of the user: one that begins with `prefix`, a folder, or a file with one of `suffixes`.
+    A name is a text of the user: one that begins with `prefix`, a folder, or a file with one of `suffixes`, after which
+    ":" and a part of the file may be named, see `file_and_part`.
     """
 
     open: Callable[[str, tuple[float, float]], Source]
@@ -57,10 +78,18 @@ class SourceKind:
         """Whether the name is of this kind."""
         if self.prefix is not None and text.startswith(self.prefix):
             return True
-        path = Path(text)
+        path, _ = file_and_part(text)
         if path.is_dir():
             return self.folders
         return path.suffix.lower() in self.suffixes and path.exists()
+
+
+def file_and_part(text: str) -> tuple[Path, str | None]:
+    """FILE and PART of "FILE:PART", where there is such a file and none of the whole name; else the whole, and None."""
+    file, colon, part = text.rpartition(":")
+    if colon and os.path.isfile(file) and not os.path.exists(text):
+        return Path(file), part
+    return Path(text), None
 
 
 def indices(count: int) -> tuple[str, ...]:

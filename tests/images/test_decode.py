@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zipfile
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memrecon_fast.images.decode import IMAGE_SUFFIXES, decode, pixels_of, read_array, read_image
+from memrecon_fast.images.decode import IMAGE_SUFFIXES, WrongSize, decode, look, pixels_of, read_image
+from memrecon_fast.images.numpy_files import read_array
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
@@ -171,7 +173,7 @@ def test_what_an_error_of_a_decoder_says_is_kept(tmp_path: Path, monkeypatch: py
         raise RuntimeError
 
     Image.fromarray(COLOUR).save(tmp_path / "a.png")
-    monkeypatch.setattr("memrecon_fast.images.decode.pixels_of", fail)
+    monkeypatch.setattr("memrecon_fast.images.decode.check_pixels", fail)
     with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: it cannot be decoded: RuntimeError"):
         read_image(tmp_path / "a.png")
 
@@ -192,6 +194,78 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(
 def test_documents_and_films_are_no_images() -> None:
     assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp", ".gif", ".jp2"} <= set(IMAGE_SUFFIXES)
     assert not {".eps", ".ps", ".pdf", ".wmf", ".mpg", ".h5", ".hdf", ".grib", ".bufr"} & set(IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"\0", "its format is unknown, or it is damaged"),
+        (b"\x89PNG", "its format is unknown, or it is damaged"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+            "it is a Git LFS pointer, not the file itself",
+        ),
+        (b"/annex/objects/MD5E-s5--00", "it is a pointer of git-annex, not the file itself"),
+    ],
+)
+def test_files_that_hold_no_picture_say_why(content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        decode(io.BytesIO(content))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of one colour, all of whose pixels are there."""
+    stream = io.BytesIO()
+    Image.new("1", (width, height)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_an_image_of_another_size_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bomb(9000, 9000)  # below Pillow's limit
+    assert len(content) < 20_000
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(WrongSize, match=r"^it is 9000×9000 pixels"):
+        look(io.BytesIO(content), (12, 12))
+
+
+def test_an_image_for_which_there_is_no_memory_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memrecon_fast.images.decode.available_memory", lambda: 10**9)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match=r"its 81000000 pixels take up to 1\.3 GB of memory to decode, and 1 GB"):
+        decode(io.BytesIO(bomb(9000, 9000)))
+
+
+def test_frames_are_not_counted_to_know_that_there_are_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.BytesIO()
+    frames = [Image.new("L", (2, 2), shade) for shade in range(200)]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    stream.seek(0)
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.n_frames", property(lambda _: pytest.fail("all were read")))
+    with pytest.raises(ValueError, match="it has several frames"):
+        decode(stream)
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iCCP"])
+def test_a_chunk_that_expands_without_measure_is_an_error_of_one_line(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(GREY).save(stream, "PNG")
+    content = stream.getvalue()
+    data = b"a\0\0" + zlib.compress(bytes(2**27), 9)
+    chunk = struct.pack(">I", len(data)) + kind.encode() + data
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    with contextlib.suppress(ValueError):  # Pillow may pass over it
+        assert decode(io.BytesIO(content[:33] + chunk + content[33:])).shape == (3, 4, 1)
+
+
+def test_a_jpeg_as_large_as_can_be_is_refused_by_its_header() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(COLOUR).save(stream, "JPEG")
+    content = bytearray(stream.getvalue())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 65_500, 65_500)
+    with pytest.raises(ValueError, match=r"its 4290250000 pixels may be a decompression bomb; at most \d+ are decoded"):
+        decode(io.BytesIO(bytes(content)))
 
 
 def test_npy_files_are_mapped_and_npz_files_read(tmp_path: Path) -> None:

@@ -194,9 +194,19 @@ def test_a_file_that_is_shorter_than_it_was_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"a": [1], "text": ["b"]}, "has no column that may hold images, .*; its columns are a, text"),
-        ({"a": [b"1"], "b": [b"2"]}, "has several columns that may hold images, .*; its columns are a, b"),
-        ({"image": ["a.png"]}, "has no column that may hold images"),
+        (
+            {"a": [1], "text": ["b"]},
+            r"has no column that may hold images: .* \{bytes, path\} .*; its columns are a \(int64\), text \(string\)",
+        ),
+        (
+            {"a": [b"1"], "b": [b"2"]},
+            r"has several columns that may hold images: .*; its columns are a \(binary\), b \(binary\)",
+        ),
+        (
+            {"text": ["b"], "image": [[b"1", b"2"]]},
+            r"has no column .*: expected is one image in a row, .*; its columns are image \(list<\w+: binary>\), text",
+        ),
+        ({"image": [3]}, r"has no column .*; its columns are image \(int64\)"),
     ],
 )
 def test_files_without_a_column_of_images_are_refused(

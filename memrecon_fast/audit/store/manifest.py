@@ -16,7 +16,7 @@ import torch
 import memrecon_fast
 from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.common.files import write_json
-from memrecon_fast.images.folder import MARKER
+from memrecon_fast.images.listing import MARKER
 
 DESCRIPTION = MARKER
 """The file that says what a run is. A folder that holds it is a run's, and no source of images."""
