@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,52 @@ def test_an_array_may_differ_between_channels(tmp_path: Path) -> None:
     array = np.stack([KEPT, ~KEPT, KEPT])
     np.save(tmp_path / "mine.npy", array)
     assert torch.equal(open_masks([str(tmp_path / "mine.npy")], SHAPE)["mine.npy"], torch.from_numpy(array))
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (1, 5, 6), (5, 6, 1), (3, 5, 6), (5, 6, 3), (1, 1, 5, 6), (1, 3, 5, 6)])
+def test_shapes_in_which_programs_save_masks(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    plane = KEPT[..., None] if shape[-1] in (1, 3) else KEPT
+    np.save(tmp_path / "mine.npy", np.broadcast_to(plane, shape))
+    mask = open_masks([str(tmp_path / "mine.npy")], SHAPE)["mine.npy"]
+    assert torch.equal(mask, torch.from_numpy(KEPT).expand(SHAPE))
+
+
+def palette(values: np.ndarray) -> Image.Image:
+    image = Image.fromarray(values.astype(np.uint8)).convert("P")
+    image.putpalette([0, 0, 0, 128, 0, 0])
+    return image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(KEPT.astype(np.uint8)),
+        Image.fromarray(KEPT),
+        Image.fromarray(KEPT.astype(np.uint16) * 65535),
+        Image.fromarray(KEPT.astype(np.uint16)),
+        Image.fromarray(np.where(KEPT, 40_000, 20_000).astype(np.uint16)),
+        palette(KEPT),
+        Image.merge("RGBA", [Image.fromarray(KEPT.astype(np.uint8) * 255)] * 3 + [Image.new("L", (6, 5), 255)]),
+    ],
+    ids=["0 and 1", "one bit", "16 bits", "16 bits, 0 and 1", "16 bits, others", "palette", "opaque"],
+)
+def test_images_in_which_programs_save_masks(tmp_path: Path, image: Image.Image) -> None:
+    image.save(tmp_path / "mine.png")
+    mask = open_masks([str(tmp_path / "mine.png")], SHAPE)["mine.png"]
+    assert torch.equal(mask, torch.from_numpy(KEPT).expand(SHAPE))
+
+
+def test_images_that_are_no_masks_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGBA", (6, 5), (255, 255, 255, 9)).save(tmp_path / "clear.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, message in {
+        "empty.png": "it is empty",
+        "clear.png": "it has transparency",
+        "pipe.png": "it is a named pipe, no regular file",
+    }.items():
+        with pytest.raises(ValueError, match=rf"the mask .*{name} cannot be read as an image: {message}"):
+            open_masks([str(tmp_path / name)], SHAPE)
 
 
 @pytest.mark.parametrize(
