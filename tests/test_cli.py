@@ -536,6 +536,36 @@ def test_a_run_that_differs_is_not_continued_and_the_message_says_in_what(data: 
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_what_is_left_out_of_a_folder_is_said_and_kept(data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(data / "members", tmp_path / "images")
+    for name in ("a.heic", "b.heic", "notes.txt"):
+        (folder / name).write_bytes(b"...")
+    (folder / "gone").symlink_to("nowhere")
+    arguments = arguments_of_a_short_audit(data, tmp_path / "run")
+    result = memrecon(*[folder if one == data / "members" else one for one in arguments])
+    assert result.exit_code == 0, result.output
+    remark = "2 .heic files that cannot be read here, 1 link that leads nowhere and 1 .txt file are left out"
+    assert f"memrecon: the members: {remark}\n" in result.stderr
+    assert json.loads((tmp_path / "run" / "audit.json").read_text())["remarks"] == {"members": [remark]}
+
+
+def test_splits_are_refused_together_and_taken_by_name(data: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(data / "members", tmp_path / "images" / split)
+    arguments = arguments_of_a_short_audit(data, tmp_path / "run")
+    named = [tmp_path / "images" if one == data / "members" else one for one in arguments]
+    result = memrecon(*named)
+    assert result.exit_code == 2
+    assert f"the members: {tmp_path}/images holds several splits: 16 files in train, 16 in test" in one_line(result.stderr)
+    assert f"for instance {tmp_path}/images/train" in result.stderr
+    named = [f"{tmp_path}/images/train/*.png" if one == data / "members" else one for one in arguments]
+    result = memrecon(*named, "--controls", tmp_path / "images" / "test", "--controls", data / "controls.npy")
+    assert result.exit_code == 0, result.output
+    description = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert description["counts"]["members"] == {"images": 16, "unusable": 0}
+    assert description["counts"]["controls"]["images"] > 16
+
+
 def test_images_that_cannot_be_used_are_left_out_and_named(data: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(data / "members", tmp_path / "images")
     (folder / "00.png").write_bytes((folder / "00.png").read_bytes()[:60])
