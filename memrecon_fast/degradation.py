@@ -78,6 +78,37 @@ def erase(images: Tensor, mask: Tensor, noise_std: float = 0.0, seed: int = 0, f
     return degraded
 
 
+def check_mask(name: str, mask: Tensor) -> None:
+    """Raise ValueError where a mask keeps every entry, or none: what comes back under it says nothing of a model."""
+    if mask.all():
+        raise ValueError(f"{name} keeps everything; it must erase a part of the images")
+    if not mask.any():
+        raise ValueError(f"{name} erases everything; it must keep a part of the images")
+
+
+def contradiction(degraded: Tensor, mask: Tensor, noisy: bool) -> str:
+    """How a degraded image contradicts the mask that is said to have degraded it, in words; "" where it does not.
+
+    degraded: float32 (image_shape). mask: bool, the same shape, True = kept. noisy: whether it may carry noise;
+        without, what was erased is 0.
+    """
+    erased = degraded[~mask]
+    wrong = int(erased.count_nonzero())
+    if not wrong:
+        return ""
+    if mask.any() and not degraded[mask].any():
+        return (
+            f"all is 0 that the mask keeps, and {wrong} of {len(erased)} entries are not that it erases: it is inverted"
+        )
+    if noisy:
+        return ""
+    return (
+        f"{wrong} of the {len(erased)} entries that the mask erases are not 0; is the mask inverted (True or bright "
+        "means kept), is the image not degraded, are its holes filled with another value (white, grey, what JPEG makes "
+        "of black), or does it carry noise?"
+    )
+
+
 def broadcast_mask(mask: Tensor, images: Tensor) -> Tensor:
     """`mask` expanded to the shape of `images`. Raises TypeError unless boolean, ValueError unless it broadcasts."""
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:

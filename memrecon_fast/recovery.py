@@ -12,7 +12,7 @@ from torch import Tensor
 from memrecon_fast import ops
 from memrecon_fast.common.checks import check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.degradation import broadcast_mask
+from memrecon_fast.degradation import broadcast_mask, check_mask, contradiction
 from memrecon_fast.engine.inflight import InFlight, slots_by_default
 from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Sample
@@ -48,7 +48,9 @@ def recover(
     autoencoder: any callable (B, *image_shape) → (B, *image_shape), float32, that answers the same to the same image;
         an nn.Module must be in eval mode.
     degraded: float32 (B, *image_shape), pixels in [0, 1] but for noise, erased entries 0.
-    mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`.
+    mask: None (blind: the mask is estimated), or the true one: bool, True = kept, broadcastable to `degraded`. One that
+        keeps all of an image or nothing is refused, and, with `restore_known_pixels`, an image that is not 0 where it
+        was erased.
     settings: the default is `Settings()`.
     backend: "auto", "torch", "cpp" or "triton"; the result says which one it was.
     slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (per pixel and
@@ -63,6 +65,8 @@ def recover(
     """
     _check_degraded(degraded)
     masks = None if mask is None else broadcast_mask(mask, degraded)
+    if masks is not None:
+        _check_masks(degraded, masks, noisy=settings is not None and not settings.restore_known_pixels)
     solver = prepare_recover(
         autoencoder,
         degraded.shape[1:],
@@ -150,6 +154,16 @@ def _check_degraded(degraded: Tensor) -> None:
         raise ValueError(f"degraded has NaN or infinite pixels, first in image {wrong}")
     if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
         raise ValueError(f"degraded must have pixels in [0, 1], but for noise; it has [{low:g}, {high:g}]")
+
+
+def _check_masks(degraded: Tensor, masks: Tensor, noisy: bool) -> None:
+    """Raise ValueError where a mask keeps all or nothing, or where an image contradicts its mask."""
+    axes = tuple(range(1, masks.dim()))
+    suspects = masks.all(dim=axes) | ~masks.any(dim=axes) | torch.where(masks, 0.0, degraded).any(dim=axes)
+    for index in suspects.nonzero().flatten().tolist():
+        check_mask(f"the mask of image {index}", masks[index])
+        if wrong := contradiction(degraded[index], masks[index], noisy):
+            raise ValueError(f"image {index} of degraded: {wrong} (with noise: Settings(restore_known_pixels=False))")
 
 
 def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | None = None) -> Recovery:

@@ -730,3 +730,21 @@ def test_the_demonstration_takes_a_folder_of_its_own(tmp_path: Path) -> None:
     result = memrecon("demo", "--out", occupied(tmp_path))
     assert result.exit_code == 2
     assert "run is not empty" in one_line(result.stderr)
+
+
+def test_masks_that_erase_nothing_or_that_the_images_contradict_are_refused(
+    memorised: Memorised, tmp_path: Path, inside: Inside
+) -> None:
+    mf.autoencoders.save(mf.autoencoders.FullyConnected((3, 8, 8), 8, 2), tmp_path / "model.safetensors")
+    np.save(tmp_path / "whole.npy", memorised.members.clamp(min=0.01).numpy())
+    np.save(tmp_path / "mask.npy", mf.degradation.make_mask("center", (3, 8, 8)).numpy())
+    np.save(tmp_path / "all.npy", np.ones((3, 8, 8), bool))
+    for options, words in (
+        (("--mask", "all.npy"), "the mask all.npy keeps everything"),
+        (("--degraded", "--mask", "mask.npy"), "16 of 16 members contradict the mask, first 0: 48 of the 48 entries"),
+        (("--degraded",), "the members are not degraded: not one entry of an image is 0"),
+    ):
+        done = inside("audit", "model.safetensors", "whole.npy", "--out", "run", *options)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert words in line

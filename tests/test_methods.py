@@ -110,7 +110,7 @@ def test_inpainting_knows_nothing_of_the_model(memorised: Memorised, tmp_path: P
 
 
 def test_degraded_images_need_methods_whose_estimates_are_scored(memorised: Memorised) -> None:
-    masks = {DEGRADED_MASK: torch.ones(3, 8, 8, dtype=torch.bool)}
+    masks = {DEGRADED_MASK: mf.degradation.make_mask("half", (3, 8, 8))}
     for method in ("iterate", "inpaint"):
         with pytest.raises(ValueError, match=f"what {method} makes of degraded images cannot be judged"):
             Audit({"members": images_of(memorised.members)}, masks, (method,), degraded=True)

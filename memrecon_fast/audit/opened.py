@@ -14,6 +14,7 @@ from rich.console import Console
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import choose_shown
 from memrecon_fast.audit.report.page import REPORT, write_report
+from memrecon_fast.audit.report.remarks import remarks_of
 from memrecon_fast.audit.report.summary import make_summary, write_summary
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.folder import Folder
@@ -77,11 +78,14 @@ class Run:
         return sorted(self.folder.pictures(cell, list(chosen)), key=lambda picture: picture.index)
 
     def write_report(self, console: Console | None = None) -> Path:
-        """Write summary.json, summary.csv, verdicts.csv and report.html, and show the table; returns the report."""
+        """Write summary.json, summary.csv, verdicts.csv and report.html, and show the table and what must be said
+        beside it; returns the report."""
         write_summary(self.results, self.summary)
         path = write_report(self.results, self.summary)
         if console is not None:
             console.print(make_table(self.summary))
+            for remark in remarks_of(self.summary):
+                console.print(remark, markup=False, highlight=False, soft_wrap=True)
         return path
 
 

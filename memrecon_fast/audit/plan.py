@@ -19,6 +19,7 @@ from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.degradation import check_mask, contradiction
 from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import Images
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of, is_blind
@@ -37,7 +38,7 @@ class Audit:
     """What is to be audited.
 
     splits: "members", the images that the model was trained on, and maybe "controls", others like them.
-    masks: bool (C, H, W), True = kept, by name.
+    masks: bool (C, H, W), True = kept, by name; none keeps everything or nothing.
     methods: of `METHODS`.
     settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
         `restore_known_pixels` is then False, whatever was given.
@@ -67,12 +68,14 @@ class Audit:
             check_choice("split", split, SPLITS)
         if "members" not in self.splits or not self.masks or not self.methods:
             raise ValueError("an audit needs members, at least one mask and at least one method")
+        for method in self.methods:
+            find(method)
         for name, mask in self.masks.items():
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != self.image_shape:
                 found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
                 raise ValueError(f"the mask {name!r} must be a bool tensor of shape {self.image_shape}, not {found}")
-        for method in self.methods:
-            find(method)
+            if not self.degraded or self.knows_mask:
+                check_mask(f"the mask {name!r}", mask)
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"a method is named twice: {', '.join(self.methods)}")
         check_number("noise_std", self.noise_std, low=0)
@@ -106,6 +109,11 @@ class Audit:
         return self.splits["members"].image_shape
 
     @property
+    def knows_mask(self) -> bool:
+        """Whether a method is given the true mask."""
+        return any(METHODS[method].mask == "given" for method in self.methods)
+
+    @property
     def headline(self) -> str:
         """See `headline_of`; its results say which images the gallery shows."""
         return headline_of(self.methods)
@@ -124,6 +132,30 @@ class Audit:
             method: METHODS[method].prepare(autoencoder, self.image_shape, self._settings_of(method), self.backend)
             for method in self.methods
         }
+
+    def check_degradation(self) -> None:
+        """Raise ValueError where `degraded` images are not degraded as is said. Reads them."""
+        if not self.degraded:
+            return
+        for split, images in self.splits.items():
+            if self.knows_mask:
+                self._check_known_mask(split, images)
+            elif not self.noise_std and not any((images[index] == 0).any() for index in images.usable()):
+                raise ValueError(
+                    f"the {split} are not degraded: not one entry of an image is 0, as those are that were erased "
+                    "(where they carry noise, noise_std must say so)"
+                )
+
+    def _check_known_mask(self, split: str, images: Images) -> None:
+        (mask,) = self.masks.values()
+        found = ((index, contradiction(images[index], mask, self.noise_std > 0)) for index in images.usable())
+        wrong = [(index, words) for index, words in found if words]
+        if wrong:
+            index, words = wrong[0]
+            raise ValueError(
+                f"{len(wrong)} of {len(images)} {split} contradict the mask, first {images.names[index]}: {words} "
+                "(where they carry noise, noise_std must say so)"
+            )
 
     def _settings_of(self, method: str) -> Settings:
         """With what noise leaves of every score allowed for: otherwise all would be tried for every image."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.metrics import APPROXIMATE_MSE
 from memrecon_fast.results import RECOGNIZED_BELOW
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -78,8 +79,9 @@ class AuditProgress:
         word, came_back = "recovered", record.approximate
         if came_back is None:  # the original is unknown, and the threshold not calibrated yet
             word, came_back = "recognized", not record.diverged and record.score < RECOGNIZED_BELOW
+        counts = record.erased_mse is None or record.erased_mse >= APPROXIMATE_MSE
         done_in_cell, recovered = self._counts.get(cell, (0, 0))
-        done_in_cell, recovered = self._counts[cell] = done_in_cell + 1, recovered + came_back
+        done_in_cell, recovered = self._counts[cell] = done_in_cell + counts, recovered + (came_back and counts)
         self.done += 1
         now = time.monotonic()
         pace = _pace(self.done - self._before, self._total - self.done, now - self._started)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast import metrics
@@ -44,6 +46,7 @@ class _Errors:
     mse: float | None = None
     psnr: float | None = None
     wrong_mask_share: float | None = None
+    erased_mse: float | None = None
 
 
 def records_of(finished: Sequence[Finished]) -> list[Record]:
@@ -57,21 +60,25 @@ def records_of(finished: Sequence[Finished]) -> list[Record]:
 
 def _errors(finished: Sequence[Finished]) -> list[_Errors]:
     truths = [one.label.truth for one in finished]
+    images, masks = _rows([one.image for one in finished]), _rows([one.mask for one in finished])
     if truths[0] is None:
-        return [_Errors()] * len(finished)
-    images, originals, masks, true_masks = (
-        torch.stack(tensors).flatten(1).numpy()
-        for tensors in (
-            [one.image for one in finished],
-            [truth.image for truth in truths],
-            [one.mask for one in finished],
-            [truth.mask for truth in truths],
-        )
-    )
+        return [_Errors(erased_mse=erased) for erased in _erased(images, masks)]
+    originals, true_masks = _rows([truth.image for truth in truths]), _rows([truth.mask for truth in truths])
     mse = metrics.mse_of_rows(images, originals)
     psnr = metrics.psnr_of(metrics.clipped_mse_of_rows(images, originals))
-    columns = (mse, np.minimum(psnr, MAX_PSNR), (masks != true_masks).mean(axis=1))
-    return [_Errors(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    wrong = (masks != true_masks).mean(axis=1)
+    columns = (mse.tolist(), np.minimum(psnr, MAX_PSNR).tolist(), wrong.tolist(), _erased(originals, true_masks))
+    return [_Errors(*values) for values in zip(*columns, strict=True)]
+
+
+def _rows(tensors: Sequence[Tensor]) -> NDArray[Any]:
+    return torch.stack(tuple(tensors)).flatten(1).numpy()
+
+
+def _erased(images: NDArray[np.float32], masks: NDArray[np.bool_]) -> list[float]:
+    """‖(1 − H)x‖²/d of each row; infinite where x is not finite."""
+    erased = metrics.mse_of_rows(np.where(masks, np.float32(0), images), np.zeros_like(images))
+    return np.where(np.isnan(erased), np.inf, erased).tolist()  # type: ignore[no-any-return]
 
 
 def _record(one: Finished, errors: _Errors) -> Record:
@@ -107,4 +114,5 @@ def _record(one: Finished, errors: _Errors) -> Record:
         accepted=one.accepted,
         rejected=one.rejected,
         mask_changes=one.mask_changes,
+        erased_mse=errors.erased_mse,
     )

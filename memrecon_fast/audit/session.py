@@ -178,6 +178,7 @@ def begin(
         crew = cluster.number_of_workers(means.workers, kind) if means.on_cluster else None
         sources = {split: images.source.name for split, images in plan.splits.items()}
         description = describe(plan, opened_model.autoencoder, kind, opened_model.name, sources, parts)
+        plan.check_degradation()
         checked = cluster.without_gpu(plan) if means.on_cluster else plan
         streams, remarks = prepare(checked, opened_model.autoencoder)
         opened = stack.enter_context(open_run(plan.splits, description, Path(out), means.resume, means.output.remark))

@@ -13,7 +13,7 @@ from types import FrameType
 
 import numpy as np
 
-from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes
+from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes, something_erased
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
@@ -176,12 +176,16 @@ class Saver:
         """
         done = self._done[cell]
         positions = sorted(done.pixels, key=lambda position: done.records[position].index)
-        names = ("mse", "score", "diverged")
         records = [done.records[position] for position in positions]
-        found = errors({name: np.array([getattr(one, name) for one in records], np.float64) for name in names})
+        columns = {
+            name: np.array([getattr(one, name) for one in records], np.float64)
+            for name in ("mse", "score", "diverged", "erased_mse")
+        }
+        found = errors(columns)
         kept = {positions[at] for at in extremes(found, self._keep_images)}
         if self._wanted is None:
-            shown = {positions[at] for at in candidates(found)}
+            counted = np.flatnonzero(something_erased(columns))
+            shown = {positions[counted[at]] for at in candidates(found[counted])}
         else:
             wanted = self._wanted.get(cell, frozenset())
             shown = {position for position in positions if done.records[position].index in wanted}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import open_regular
-from memrecon_fast.degradation import MASKS, make_mask
+from memrecon_fast.degradation import MASKS, check_mask, make_mask
 from memrecon_fast.images.decode import IMAGE_SUFFIXES, open_image, pixels_of
 from memrecon_fast.images.numpy_files import read_array
 from memrecon_fast.images.source import Size
@@ -55,8 +55,7 @@ def _read_mask(path: Path, image_shape: Sequence[int]) -> Tensor:
     if kept.shape not in ((channels, height, width), (1, height, width), (height, width)):
         raise _wrong_shape(path, shape, image_shape)
     mask = torch.from_numpy(kept.astype(np.bool_)).expand(channels, height, width).clone()
-    if not mask.any():
-        raise ValueError(f"the mask {path} erases everything")
+    check_mask(f"the mask {path}", mask)
     return mask
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memrecon_fast.degradation import contradiction
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.samples import Sample, Staged
 from memrecon_fast.engine.transfer import to_device, upload
@@ -25,7 +26,7 @@ def count_attempts(settings: Settings, known_masks: bool, first_twice: bool = Fa
 
 def stage(sample: Sample, settings: Settings, prox: Prox, known_masks: bool, first_twice: bool = False) -> Staged:
     """The attempt that the sample asks for: all γ with the first initial mask come first. Raises ValueError where a
-    known mask is missing."""
+    known mask is missing, or where the image contradicts it, see `degradation.contradiction` (on a CPU)."""
     start, which = divmod(max(0, sample.attempt - first_twice), len(settings.gammas))
     images = {"y": sample.degraded, "mask": _first_mask(sample, settings, prox.image_shape, known_masks, start)}
     if sample.initial_state is not None:
@@ -48,6 +49,10 @@ def _first_mask(
     if known_masks:
         if sample.mask is None:
             raise ValueError(f"image {sample.index} comes without its mask")
+        if sample.attempt == 0 and sample.degraded.device.type == "cpu":  # a GPU would have to be waited for
+            wrong = contradiction(sample.degraded, sample.mask, noisy=not settings.restore_known_pixels)
+            if wrong:
+                raise ValueError(f"image {sample.index}: {wrong}")
         return sample.mask
     if sample.initial_mask is not None:
         return sample.initial_mask

@@ -94,9 +94,10 @@ def test_long_names_are_folded_and_not_cut() -> None:
 def test_the_table_of_degraded_images_speaks_of_no_errors(
     controls: float | None, bound: float | None, said: str
 ) -> None:
-    rows = [{"split": "members", "method": "paper", "recognized_rate": 0.75, "mean_evaluations": 61.6}]
+    paper = {"method": "paper", "images": 10}
+    rows = [{"split": "members", "recognized_rate": 0.75, "mean_evaluations": 61.6, **paper}]
     if controls is not None:
-        rows.append({"split": "controls", "method": "paper", "recognized_rate": controls, "mean_evaluations": 9.0})
+        rows.append({"split": "controls", "recognized_rate": controls, "mean_evaluations": 9.0, **paper})
     recognition = [{"method": "paper", "threshold": 8e-5, "false_positive_bound": bound}]
     images = {row["split"]: 10 for row in rows}
     lines = printed({"degraded": True, "rows": rows, "recognition": recognition, "images": images})

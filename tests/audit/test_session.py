@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.analysis.statistics import choose, choose_shown, errors
+from memrecon_fast.audit.analysis.statistics import choose_shown
 from memrecon_fast.audit.plan import ALL_IMAGES, DEGRADED_MASK, Audit
 from memrecon_fast.audit.session import MissingImagesError, missing, run_audit
 from memrecon_fast.audit.store.opening import IMAGES
@@ -184,9 +184,9 @@ def test_degraded_images_are_recovered_as_they_are(
 def test_near_duplicates_are_not_looked_for_among_degraded_images(memorised: Memorised, tmp_path: Path) -> None:
     """Under a hard mask everything is nearly black."""
     given = images_of(0.01 * memorised.members)
-    masks = {DEGRADED_MASK: torch.ones(SHAPE, dtype=torch.bool)}
+    masks = {DEGRADED_MASK: mf.degradation.make_mask("half", SHAPE)}
     for degraded, found in ((True, False), (False, True)):
-        audit = small_audit(memorised, splits={"members": given, "controls": given}, methods=("known-mask",))
+        audit = small_audit(memorised, splits={"members": given, "controls": given}, methods=("paper",))
         audit = dataclasses.replace(audit, masks=masks, degraded=degraded)
         run(audit, memorised.autoencoder, tmp_path / str(degraded))
         duplicates = read_images(tmp_path / str(degraded) / IMAGES)["near_duplicate_of"]
@@ -242,12 +242,14 @@ def test_images_for_which_the_model_says_nan_do_not_touch_the_others(
 
 
 def test_equal_images_have_the_greatest_psnr_there_is(memorised: Memorised, tmp_path: Path) -> None:
-    everything = {"everything": torch.ones(SHAPE, dtype=torch.bool)}
-    audit = small_audit(memorised, methods=("known-mask",), masks=everything)
-    run(audit, memorised.autoencoder, tmp_path)
-    columns = folder_of(tmp_path).read(Cell("members", "everything", "known-mask"))
+    """They are black where the mask erases, and the model leaves every image as it is."""
+    black = images_of(mf.degradation.erase(memorised.members, mf.degradation.make_mask("center", SHAPE)))
+    audit = small_audit(memorised, methods=("known-mask",), splits={"members": black})
+    run(audit, nn.Identity().eval(), tmp_path)
+    columns = folder_of(tmp_path).read(Cell("members", "center", "known-mask"))
     assert (columns["mse"] == 0).all()
     assert (columns["psnr"] == MAX_PSNR).all()
+    assert (columns["erased_mse"] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -505,7 +507,7 @@ def test_the_gallery_shows_of_all_methods_what_the_first_one_chose(memorised: Me
     folder = folder_of(finished)
     for cell in audit.cells():
         headline = folder.read(Cell(cell.split, cell.mask, "paper"))
-        shown = choose(errors(headline))
+        shown = choose_shown(headline)
         assert len(shown) == 12
         pictures = folder.pictures(cell, range(16))
         assert [picture.index for picture in pictures] == sorted(shown)

@@ -14,7 +14,7 @@ from torch import nn
 
 import memrecon_fast as mf
 from memrecon_fast import Status
-from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes
+from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes, something_erased
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
 from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
@@ -122,28 +122,30 @@ def test_the_pixels_kept_are_those_that_all_images_together_would_choose(
     keep_images: int, some_are_wanted: bool, known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Done in any order, with equal errors, and such that are no number: the choice is made a few images at a time."""
-    monkeypatch.setattr("memrecon_fast.audit.worker._MAX_WITH_PIXELS", 16)
+    monkeypatch.setattr("memrecon_fast.audit.worker._MAX_WITH_PIXELS", 20)
     random = np.random.default_rng(keep_images)
     count = 150
     wanted = {CELL: frozenset(random.choice(count, 20, replace=False).tolist())} if some_are_wanted else None
     saver = Saver(Parts(str(tmp_path)), wanted, keep_images, NEVER, lambda: None)
-    original = torch.zeros(1, 2, 2)
     for index in random.permutation(count).tolist():
+        original = torch.full((1, 2, 2), float(random.choice([0.0, 0.5])))  # of black ones nothing is erased
+        mask = torch.tensor([[[True, True], [False, False]]])
         estimate = original + float(random.choice([0.0, 1e-4, 0.02, 0.02, 0.3, np.nan, np.inf]))
         status = Status.DIVERGED if not estimate.isfinite().all() else Status.CONVERGED
         score = float(random.choice([0.0, 1e-7, 1e-3, np.nan, np.inf]))
-        job = Job(CELL, str(index), "0" * 64, original, Truth(original, original > 0) if known else None)
-        finished = Finished(index, estimate, original > 0, 1, 1, status, 0.0, score=score, label=job)
+        job = Job(CELL, str(index), "0" * 64, original, Truth(original, mask) if known else None)
+        finished = Finished(index, estimate, mask, 1, 1, status, 0.0, score=score, label=job)
         saver.add(finished, *records_of([finished]))
     saver.save()
     (table,) = Parts(str(tmp_path)).read(CELL)
     table = table.sort_by("index")
-    columns = {name: table[name].to_numpy().astype(float) for name in ("mse", "score", "diverged")}
-    found = errors(columns)
+    columns = {name: table[name].to_numpy().astype(float) for name in ("mse", "score", "diverged", "erased_mse")}
+    found, counted = errors(columns), np.flatnonzero(something_erased(columns))
+    assert 0 < len(counted) < count
     assert table["index"].to_pylist() == list(range(count))
     assert {at for at, image in enumerate(table["image"]) if image.is_valid} == extremes(found, keep_images)
     shown = {at for at, picture in enumerate(table["picture"]) if picture.is_valid}
-    assert shown == (candidates(found) if wanted is None else wanted[CELL])
+    assert shown == ({counted[at] for at in candidates(found[counted])} if wanted is None else wanted[CELL])
 
 
 def test_pictures_are_kept_of_what_is_wanted(many: Images, tmp_path: Path) -> None:

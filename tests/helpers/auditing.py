@@ -106,6 +106,7 @@ def make_record(cell: Cell, index: int, **changes: Any) -> Record:
         accepted=5,
         rejected=1,
         mask_changes=4,
+        erased_mse=0.05,
     )
     return dataclasses.replace(record, **changes)
 

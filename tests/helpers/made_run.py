@@ -21,6 +21,7 @@ from memrecon_fast.audit.store.manifest import session, write_description
 from memrecon_fast.audit.store.opening import IMAGES
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.records import MAX_PSNR, RECORDS, Cell, Record
+from memrecon_fast.degradation import make_mask
 from memrecon_fast.images.scan import CELLS, Images, write_images
 from memrecon_fast.images.sources import Source
 
@@ -64,7 +65,7 @@ def make_run(
     images = {split: make_images(named[split], (problems or {}).get(split, {}), shape) for split in splits}
     audit = Audit(
         splits=images,
-        masks={mask: torch.ones(shape, dtype=torch.bool) for mask in masks},
+        masks={mask: make_mask("half", shape) for mask in masks},
         methods=tuple(dict.fromkeys(cell.method for cell in errors)),
         degraded=degraded,
         noise_std=noise_std,
@@ -93,6 +94,13 @@ def make_run(
             columns = folder.read(chosen if chosen in errors else cell)
             folder.complete(cell, list(choose_shown(columns)), [])
     return read_results(path)
+
+
+def without_new(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary as version e44d08c made it: without what was added since."""
+    rows = [{name: value for name, value in row.items() if name != "nothing_erased"} for row in summary["rows"]]
+    added = ("erased_unknown", "copies")
+    return {**{name: value for name, value in summary.items() if name not in added}, "rows": rows}
 
 
 def make_row(cell: Cell, images: Images, index: int, mse: float, picture: NDArray[np.uint8] | None) -> Row:
@@ -124,5 +132,6 @@ def make_row(cell: Cell, images: Images, index: int, mse: float, picture: NDArra
         accepted=5,
         rejected=1,
         mask_changes=4,
+        erased_mse=0.05,
     )
     return Row(record, picture)

@@ -33,6 +33,8 @@ class Outcomes:
     """See `statistics.scores`; infinite where it diverged or was not done, and by a method that has no score."""
     psnr: NDArray[np.float64]
     """dB, of the estimate clipped to [0, 1]; NaN where it was not done, or where the originals are unknown."""
+    left_out: NDArray[np.bool_]
+    """Whether it was done, but does not count, as nothing was erased; it is not `tried` then."""
 
     def of_model(self, methods: Sequence[str]) -> Outcomes:
         """Those of the methods that use the model; all, where none does. methods: those of the run."""
@@ -46,20 +48,25 @@ class Outcomes:
         return found
 
     def least_errors(self, method: int) -> NDArray[np.float64]:
-        """(N,): the least MSE over the masks; NaN where not all of them were tried, which is not comparable."""
-        return np.where(self.tried[method].all(axis=0), self.errors[method].min(axis=0), np.nan)
+        """(N,): the least MSE over the masks that count; NaN where one of them was not tried, which is not comparable,
+        and where none counts."""
+        tried = self.tried[method]
+        comparable = (tried | self.left_out[method]).all(axis=0) & tried.any(axis=0)
+        return np.where(comparable, self.errors[method].min(axis=0), np.nan)
 
 
 def gather_outcomes(results: Results, split: str) -> Outcomes:
     """The outcomes of a split of a run, however much of it is done."""
     shape = (len(results.methods), len(results.masks), len(results.images_of(split)["index"]))
-    flags = {name: np.zeros(shape, bool) for name in ("tried", "accurate", "approximate", "diverged")}
+    flags = {name: np.zeros(shape, bool) for name in ("tried", "accurate", "approximate", "diverged", "left_out")}
     least, score, psnr = np.full(shape, np.inf), np.full(shape, np.inf), np.full(shape, np.nan)
     thresholds = np.zeros((*shape[:2], 1))
     recognitions = recognitions_of(results)
     for m, method in enumerate(results.methods):
         for k, mask in enumerate(results.masks):
-            columns = results.cells.get(Cell(split, mask, method))
+            cell = Cell(split, mask, method)
+            flags["left_out"][m, k, results.left_out.get(cell, [])] = True
+            columns = results.cells.get(cell)
             if columns is None:
                 continue
             at = (m, k, columns["index"])

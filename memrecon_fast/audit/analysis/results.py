@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memrecon_fast.audit.analysis.statistics import something_erased
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
 from memrecon_fast.audit.store.opening import IMAGES
@@ -31,7 +32,11 @@ class Results:
     images: Columns
     """Of `images.parquet`: one row for each image, usable or not."""
     cells: dict[Cell, Columns]
-    """The records of each cell that has any, as columns; without names and hashes, which `images` has."""
+    """The records of each cell that has any that count, as columns; without names and hashes, which `images` has."""
+    left_out: dict[Cell, NDArray[np.int64]]
+    """The indices of the images that do not count, as nothing was erased of them: see `statistics.something_erased`."""
+    unknown: int
+    """Records that do not say how much was erased, as an earlier version wrote them; they count."""
 
     @property
     def splits(self) -> list[str]:
@@ -78,6 +83,7 @@ class Results:
         """How many recoveries of usable images are still to be done."""
         usable = sum(name is None for name in self.images["problem"])
         done = sum(len(columns["index"]) for columns in self.cells.values())
+        done += sum(map(len, self.left_out.values()))
         return usable * len(self.masks) * len(self.methods) - done
 
 
@@ -85,19 +91,25 @@ def read_results(run: Path) -> Results:
     """Read a run. Raises ValueError for a folder that is not a run's, and for a run without any record."""
     description = read_description(run)
     folder = Folder(run, Parts(parts_of(run, description)))
-    cells = {}
+    cells: dict[Cell, Columns] = {}
+    left_out: dict[Cell, NDArray[np.int64]] = {}
+    unrecorded = 0
     for cell in cells_of(description):
-        columns = folder.read(cell)
-        if len(columns["index"]):
-            cells[cell] = _condense(columns)
-    if not cells:
+        columns = _condense(folder.read(cell))
+        counted = something_erased(columns)
+        unrecorded += int(np.isnan(columns["erased_mse"]).sum())
+        if counted.any():
+            cells[cell] = {name: column[counted] for name, column in columns.items()}
+        if not counted.all():
+            left_out[cell] = columns["index"][~counted]
+    if not cells and not left_out:
         raise ValueError(f"{run} holds no records of an audit: no image was done")
     unknown = [method for method in description["plan"]["methods"] if method not in METHODS]
     if unknown:
         raise ValueError(
             f"the run in {run} has the method {unknown[0]!r}, which is unknown here: import what adds it first"
         )
-    return Results(folder, description, read_images(run / IMAGES), cells)
+    return Results(folder, description, read_images(run / IMAGES), cells, left_out, unrecorded)
 
 
 def _condense(columns: Columns) -> Columns:

@@ -39,6 +39,12 @@ def scores(columns: Columns) -> NDArray[np.float64]:
     return np.where(np.isnan(found), np.inf, found)
 
 
+def something_erased(columns: Columns) -> NDArray[np.bool_]:
+    """Which images the mask erased something of, so that they count, see `Record.erased_mse`; True where that is not
+    known."""
+    return ~(columns["erased_mse"] < APPROXIMATE_MSE)
+
+
 def extremes(errors: NDArray[np.float64], count: int) -> set[int]:
     """The positions of the `count` lowest and the `count` highest errors; of equal ones the first, or the last.
 
@@ -71,8 +77,10 @@ def candidates(errors: NDArray[np.float64]) -> set[int]:
 
 
 def choose_shown(columns: Columns) -> dict[int, str]:
-    """The images of a cell that the gallery shows: index → group."""
-    return {int(columns["index"][at]): group for at, group in choose(errors(columns)).items()}
+    """The images of a cell that the gallery shows, of those that count: index → group."""
+    counted = something_erased(columns)
+    indices = columns["index"][counted]
+    return {int(indices[at]): group for at, group in choose(errors(columns)[counted]).items()}
 
 
 def roc(members: NDArray[np.float64], controls: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

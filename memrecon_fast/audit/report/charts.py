@@ -116,7 +116,8 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
         )
         axes.set_xlabel("MSE that counts as recovered")
         percent_axis(axes)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return to_svg(figure)
 
 

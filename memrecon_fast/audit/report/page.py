@@ -14,6 +14,7 @@ from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr, draw_scores
+from memrecon_fast.audit.report.remarks import remarks_of
 from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.audit.store.manifest import ERRORS
@@ -49,7 +50,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows, masks, methods = summary["rows"], summary["masks"], summary["methods"]
+    rows, masks, methods = _counted(summary), summary["masks"], summary["methods"]
     recognitions = recognitions_of(results)
     known = {} if results.degraded else _against_originals(results, summary)
     charts = {} if results.degraded else _charts_of_errors(results, summary)
@@ -71,6 +72,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
             "iterations": embed_svg(draw_iterations(results.cells, methods, names["splits"]["members"])),
         },
         names=names,
+        remarks=remarks_of(summary),
         gallery=make_showcase(results),
         blind=[method for method in methods if is_blind(method)],
         all_verdicts=all_verdicts(results),
@@ -102,11 +104,16 @@ def _charts_of_errors(results: Results, summary: Mapping[str, Any]) -> dict[str,
     methods = summary["methods"]
     comparisons = compare_over_masks(results)
     return {
-        "rates": embed_svg(draw_rates(summary["rows"], summary["masks"], methods)),
+        "rates": embed_svg(draw_rates(_counted(summary), summary["masks"], methods)),
         "psnr": embed_svg(draw_psnr(results.cells, methods)),
         "thresholds": embed_svg(draw_thresholds(results.cells, methods)),
         "roc": embed_svg(draw_roc(comparisons, methods)) if comparisons else None,
     }
+
+
+def _counted(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows that have images that count."""
+    return [row for row in summary["rows"] if row["images"]]
 
 
 def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +121,7 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     method = summary["headline"]
     rates = {
         row["mask"]: row["recognized_rate" if summary["degraded"] else "approximate_rate"]
-        for row in summary["rows"]
+        for row in _counted(summary)
         if (row["split"], row["method"]) == ("members", method)
     }
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from memrecon_fast.audit.analysis.outcomes import gather_outcomes
 from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import rate_interval, scores
-from memrecon_fast.audit.report.verdicts import alone, count_verdicts, near_duplicates, unusable, write_verdicts
-from memrecon_fast.audit.store.manifest import ERRORS
-from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.audit.report.verdicts import alone, copies, count_verdicts, near_duplicates, unusable, write_verdicts
+from memrecon_fast.audit.store.manifest import ERRORS, cells_of
+from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.results import Status
 
@@ -38,8 +38,9 @@ def make_summary(results: Results) -> dict[str, Any]:
     recognitions = recognitions_of(results)
     return {
         "rows": [
-            summarise_cell(cell, columns, recognitions.get((cell.mask, cell.method)), results.verdicts)
-            for cell, columns in results.cells.items()
+            summarise_cell(cell, results, recognitions.get((cell.mask, cell.method)))
+            for cell in cells_of(description)
+            if cell in results.cells or cell in results.left_out
         ],
         "rows_over_masks": summarise_over_masks(results),
         **(_against_originals(results) if not results.degraded else {}),
@@ -49,6 +50,8 @@ def make_summary(results: Results) -> dict[str, Any]:
         "verdicts": count_verdicts(results),
         "iterations": summarise_iterations(results),
         "missing": results.missing(),
+        "erased_unknown": results.unknown,
+        "copies": copies(results),
         "unusable": unusable(results),
         "model": description["model"],
         "sources": description["sources"],
@@ -84,18 +87,25 @@ def _against_originals(results: Results) -> dict[str, Any]:
     }
 
 
-def summarise_cell(
-    cell: Cell, columns: Columns, recognition: Recognition | None, verdicts: Sequence[str]
-) -> dict[str, Any]:
+def summarise_cell(cell: Cell, results: Results, recognition: Recognition | None) -> dict[str, Any]:
     """The row of a cell: rates are shares of its images, with 95 % confidence intervals; mean PSNR in dB, of estimates
     clipped to [0, 1]; how many are recognized, and for how many that is what the comparison with the original says.
 
-    recognition: None where the method has none. verdicts: of `Results.verdicts`.
+    images: those that count. nothing_erased: those that do not, see `statistics.something_erased`. Where no image
+    counts, rates and means are None. recognition: None where the method has none.
     """
+    verdicts = results.verdicts
+    row: dict[str, Any] = {**dataclasses.asdict(cell), "images": 0}
+    left_out = {"nothing_erased": len(results.left_out.get(cell, ()))}
+    columns = results.cells.get(cell)
+    if columns is None:
+        rates = [f"{verdict}_{what}" for verdict in verdicts for what in ("rate", "interval")]
+        more = ["recognized_rate", "agreement", "mean_psnr"] if "approximate" in verdicts else []
+        return row | dict.fromkeys([*rates, *more, "mean_evaluations"]) | {"diverged": 0} | left_out
     known = recognition is not None
     recognized = scores(columns) < (recognition.calibration.threshold if recognition is not None else 0.0)
     said = {**columns, "recognized": recognized}
-    row = {**dataclasses.asdict(cell), "images": len(recognized)}
+    row["images"] = len(recognized)
     for verdict in verdicts:
         row |= _rate(verdict, said[verdict])
     if "approximate" in verdicts:
@@ -104,10 +114,11 @@ def summarise_cell(
             "agreement": float((recognized == columns["approximate"]).mean()) if known else None,
             "mean_psnr": float(columns["psnr"].mean()),
         }
-    return row | {
+    row |= {
         "mean_evaluations": float(columns["evaluations"].mean()),
         "diverged": int(columns["diverged"].sum()),
     }
+    return row | left_out
 
 
 def summarise_over_masks(results: Results) -> list[dict[str, Any]]:
@@ -154,8 +165,9 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """An interval as two columns."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        if isinstance(value, list):
-            flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
+        if name.endswith("_interval"):
+            low, high = value or (None, None)
+            flat |= {f"{name}_low": low, f"{name}_high": high}
         else:
             flat[name] = value
     return flat

@@ -26,7 +26,7 @@ def make_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _table_without_originals(summary: Mapping[str, Any]) -> Table:
-    rows = {(row["method"], row["split"]): row for row in summary["rows"]}
+    rows = {(row["method"], row["split"]): row for row in summary["rows"] if row["images"]}
     caption = "Originals unknown. Recognized: a score below the threshold."
     if "controls" in summary["images"]:
         caption += " False positives: with 95 % confidence."
@@ -50,7 +50,7 @@ def _table_without_originals(summary: Mapping[str, Any]) -> Table:
 
 
 def _table_against_originals(summary: Mapping[str, Any]) -> Table:
-    rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"]}
+    rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"] if row["images"]}
     with_controls = "controls" in summary["images"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(with_controls), caption_justify="left")
     table.add_column("mask", overflow="fold")  # two long names must stay apart

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ def write_verdicts(results: Results) -> None:
     may have an apostrophe in front, see `files.write_csv`.
     verdict: over all methods and masks, see `judge`. best_psnr: dB, the highest of the same. best_score: the lowest.
     only_approximate, only_accurate: the one method that recovered it, if there are several, see `alone`.
-    METHOD_tried, METHOD_approximate, METHOD_accurate, METHOD_recognized, METHOD_diverged: under how many masks.
+    nothing_erased: under how many masks it does not count, as nothing was erased of it.
+    METHOD_tried, METHOD_approximate, METHOD_accurate, METHOD_recognized, METHOD_diverged: under how many of the masks
+    where it counts.
 
     Where the originals are unknown, there are no best_psnr, approximate and accurate, but only_recognized.
     """
@@ -48,20 +51,21 @@ def count_verdicts(results: Results) -> dict[str, dict[str, int]]:
 
 def all_verdicts(results: Results) -> tuple[str, ...]:
     """All verdicts of `judge`, the best first."""
-    return (*results.verdicts, _otherwise(results), "diverged", "not done", "unusable")
+    return (*results.verdicts, _otherwise(results), "diverged", "nothing erased", "not done", "unusable")
 
 
 def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> NDArray[np.str_]:
     """(N,): the best verdict on each image over all masks and all methods that use the model, if there are any.
 
     "accurate", "approximate", "not recovered" (without the originals "recognized", "not recognized"), "diverged"
-    (wherever it was tried), "not done" (tried nowhere) or "unusable".
+    (wherever it was tried), "nothing erased" (wherever it was done), "not done" (nowhere) or "unusable".
     """
     outcomes = outcomes.of_model(results.methods)
     both = (0, 1)
     tried = outcomes.tried.any(axis=both)
     conditions = {
         "unusable": ~usable,
+        "nothing erased": ~tried & outcomes.left_out.any(axis=both),
         "not done": ~tried,
         **{verdict: getattr(outcomes, verdict).any(axis=both) for verdict in results.verdicts},
         "diverged": (outcomes.diverged | ~outcomes.tried).all(axis=both),
@@ -96,6 +100,24 @@ def near_duplicates(results: Results) -> dict[str, Any]:
         recovered = gather_outcomes(results, "controls").came_back("approximate")[method]
         back = int((recovered & results.near_duplicates("controls")).sum())
     return {"count": len(pairs), "approximate": back, "first": pairs[:MAX_NAMED]}
+
+
+def copies(results: Results) -> dict[str, Any]:
+    """Images with the same pixels. within: for each split how many images have copies in it, and how many images these
+    are, each counted once. controls_in_members: how many controls are members."""
+    hashes = {}
+    for split in results.splits:
+        images = results.images_of(split)
+        hashes[split] = Counter(images["sha256"][_usable(images)].tolist())
+    return {
+        "within": {
+            split: [sum(count for count in counts.values() if count > 1), sum(count > 1 for count in counts.values())]
+            for split, counts in hashes.items()
+        },
+        "controls_in_members": sum(
+            count for sha256, count in hashes.get("controls", Counter()).items() if sha256 in hashes["members"]
+        ),
+    }
 
 
 def alone(results: Results) -> list[dict[str, Any]]:
@@ -144,6 +166,7 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
     if not results.degraded:
         best = np.nan_to_num(outcomes.of_model(results.methods).psnr, nan=-np.inf).max(axis=(0, 1))
         columns["best_psnr"] = [round(psnr, 4) if np.isfinite(psnr) else None for psnr in best.tolist()]
+    columns["nothing_erased"] = outcomes.left_out.any(axis=0).sum(axis=0).tolist()
     lowest = outcomes.scores.min(axis=(0, 1))
     columns["best_score"] = [float(f"{score:.4g}") if np.isfinite(score) else None for score in lowest.tolist()]
     for verdict in reversed(results.verdicts):

@@ -93,6 +93,11 @@ class Record:
     """Rejected extrapolations, which made the residual grow."""
     mask_changes: int
     """How often the accelerated solver changed its estimate of the mask."""
+    erased_mse: float | None
+    """‖(1 − H)x‖²/d: by how much the image x and its degraded copy differ through the mask alone; where the original is
+    unknown, of the estimate and its mask, infinite where it diverged. Below `metrics.APPROXIMATE_MSE` the copy passes
+    for the image, and what comes back says nothing of the model: it counts nowhere. None where an earlier version wrote
+    the record: it is not known."""
 
 
 _OPTIONAL = " | None"
@@ -104,6 +109,9 @@ SCHEMA = pa.schema(
         for kind in [str(field.type)]
     ]
 )
+
+LATER = ("erased_mse",)
+"""Columns that earlier versions did not write: of their rows these are null."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -129,8 +137,13 @@ def read_table(source: Any, what: str, schema: pa.Schema, columns: Sequence[str]
     """
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(schema):
+            absent = [name for name in LATER if name not in file.schema_arrow.names]
+            if not file.schema_arrow.equals(pa.schema([field for field in schema if field.name not in absent])):
                 raise ValueError(f"{what} holds no records of an audit: its columns are {file.schema_arrow.names}")
-            return file.read(columns)
+            wanted = schema.names if columns is None else list(columns)
+            table = file.read([name for name in wanted if name not in absent])
+            for name in absent:
+                table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+            return table.select(wanted)
     except (pa.ArrowException, OSError) as error:  # ArrowInvalid is a ValueError as well, but names no file
         raise ValueError(f"{what} cannot be read as records of an audit: {error}") from error

@@ -23,7 +23,7 @@ def table_of(records: list[Record]) -> pa.Table:
 def test_the_columns_are_those_of_a_record() -> None:
     assert SCHEMA.names == [field.name for field in dataclasses.fields(Record)]
     assert [field.name for field in SCHEMA if field.nullable] == [
-        "mse", "psnr", "accurate", "approximate", "wrong_mask_share", "gamma",
+        "mse", "psnr", "accurate", "approximate", "wrong_mask_share", "gamma", "erased_mse",
     ]  # fmt: skip
     assert [str(SCHEMA.field(name).type) for name in ("index", "name", "mse", "accurate")] == [
         "int64",
@@ -83,6 +83,17 @@ def test_no_two_cells_share_a_file() -> None:
     assert len({stem.lower() for stem in stems if "A.png" not in stem}) == len(stems) - 4
     assert len(set(stems)) == len(stems)
     assert all(len(stem.encode()) < 200 and "/" not in stem for stem in stems)
+
+
+def test_what_an_earlier_version_wrote_is_read_without_the_column_that_it_lacks(tmp_path: Path) -> None:
+    whole = table_of([make_record(CELL, 0), make_record(CELL, 1)])
+    path = tmp_path / "old.parquet"
+    pq.write_table(whole.drop_columns(["erased_mse"]), path)
+    read = read_table(path, str(path), SCHEMA)
+    assert read.schema == SCHEMA
+    assert read["erased_mse"].to_pylist() == [None, None]
+    assert read.drop_columns(["erased_mse"]).equals(whole.drop_columns(["erased_mse"]))
+    assert read_table(path, str(path), SCHEMA, ["erased_mse", "index"]).column_names == ["erased_mse", "index"]
 
 
 def test_what_holds_no_records_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""What must be said beside the rates of a run, in lines: images that do not count, controls that are no controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def remarks_of(summary: Mapping[str, Any]) -> list[str]:
+    """Sentences for the terminal and the report; none where there is nothing to say. summary: of `make_summary`."""
+    return [*_nothing_erased(summary), *_controls(summary), *_copies(summary)]
+
+
+def _nothing_erased(summary: Mapping[str, Any]) -> Iterator[str]:
+    left_out: dict[tuple[str, str], tuple[int, int]] = {}  # by mask and split, of the method with the most
+    for row in summary["rows"]:
+        found = (row["nothing_erased"], row["images"] + row["nothing_erased"])
+        key = (row["mask"], row["split"])
+        left_out[key] = max(found, left_out.get(key, (0, 0)))
+    words = [
+        f"{count} of {images} {split}" + ("" if summary["degraded"] else f" under {mask}")
+        for (mask, split), (count, images) in left_out.items()
+        if count
+    ]
+    if words and summary["degraded"]:
+        yield (
+            f"{', '.join(words)} were left out: the estimates are hardly more than what was given, so that nothing was "
+            "erased of these images, or nothing was found."
+        )
+    elif words:
+        yield (
+            f"{', '.join(words)} were left out: nothing of them was erased, as the degraded copy passes for the image."
+        )
+    if summary["erased_unknown"]:
+        yield (
+            f"{summary['erased_unknown']} recoveries were recorded by an earlier version, without how much was erased: "
+            "they count even where that was nothing."
+        )
+
+
+def _controls(summary: Mapping[str, Any]) -> Iterator[str]:
+    same, controls = summary["copies"]["controls_in_members"], summary["images"].get("controls", 0)
+    if same and summary["degraded"]:
+        yield (
+            f"{same} of {controls} controls are members, with the same pixels: the threshold is set so that nothing "
+            "like them is recognized."
+        )
+        return
+    near = summary.get("near_duplicates", {"count": 0})["count"] - same
+    words = [f"{same} of {controls} controls are members, with the same pixels"] if same else []
+    words += [f"{near} of {controls} controls are nearly a member"] if near > 0 else []
+    if words:
+        yield (
+            f"{', '.join(words)}: what comes back of them is that member; they are left out where members are compared "
+            "with controls, and count in the rates of the controls."
+        )
+
+
+def _copies(summary: Mapping[str, Any]) -> Iterator[str]:
+    for split, (copies, originals) in summary["copies"]["within"].items():
+        if copies:
+            images = "image" if originals == 1 else "images"
+            yield (
+                f"{copies} of {summary['images'][split]} {split} are copies of {originals} {images}, and count as "
+                "often as they are there."
+            )
