@@ -33,6 +33,9 @@ class Stream(Protocol):
     def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
         """The samples, each with what came of it, in any order; those before an error are not lost."""
 
+    def check(self) -> None:
+        """Raise AutoencoderChangedError where the model does not answer as it did: what was done is in doubt."""
+
     @property
     def how(self) -> str:
         """How it runs, in a few words."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from memrecon_fast import ops
 from memrecon_fast.common.checks import check_integer, check_number
+from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import broadcast_mask, check_mask, contradiction
 from memrecon_fast.engine.inflight import InFlight, slots_by_default
@@ -59,9 +61,14 @@ def recover(
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).
 
-    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments. What the autoencoder
-    itself raises later passes through, and the images done by then are lost: `InFlight.stream` with `prepare_recover`
-    hands out each image as it is done.
+    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments, and where the autoencoder
+    is no function of each image alone: noise, dropout, statistics over the batch. What the autoencoder itself raises
+    later passes through, and the images done by then are lost: `InFlight.stream` with `prepare_recover` hands out each
+    image as it is done. An autoencoder that is random now and then, or that is changed by its use, is noticed at the
+    end: the result says so in `doubt`, and a RuntimeWarning does.
+
+    Whatever was switched in torch, such as autocast, the default dtype or gradients, the numbers are those of
+    `settings.precision`.
     """
     _check_degraded(degraded)
     masks = None if mask is None else broadcast_mask(mask, degraded)
@@ -193,10 +200,17 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
         for name, column in batch.numbers.items():
             if name in columns:
                 columns[name][indices] = column
+    doubt = ""
+    try:
+        in_flight.check()
+    except AutoencoderChangedError as error:
+        doubt = f"{error}: the result is in doubt"
+        warnings.warn(doubt, RuntimeWarning, stacklevel=3)
     return Recovery(
         images=images.to(degraded.device),
         masks=estimated_masks.to(degraded.device),
         **{name: column.to(degraded.device) for name, column in columns.items()},
         backend=solver.ops.backend,
         execution=in_flight.execution,
+        doubt=doubt,
     )

@@ -74,6 +74,8 @@ class Recovery:
     """What computed it: "torch", "cpp", "triton", or "reference"."""
     execution: str = "eager"
     """How it ran: "eager", "CUDA graph", or "eager: " and why the autoencoder could not be captured in a graph."""
+    doubt: str = ""
+    """Why the result is in doubt, where it is: the autoencoder did not answer in the end as it did in the beginning."""
 
     @property
     def score(self) -> torch.Tensor:

@@ -20,6 +20,7 @@ from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import check_mask, contradiction
+from memrecon_fast.engine.stated import check_shape, original_of
 from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import Images
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of, is_blind
@@ -125,9 +126,7 @@ class Audit:
 
     def prepare(self, autoencoder: Autoencoder) -> dict[str, Open]:
         """What makes the stream of each method. Raises TypeError or ValueError where the autoencoder does not do."""
-        expected = stated_shape(autoencoder)
-        if expected not in (None, self.image_shape):
-            raise ValueError(f"the model is for images of shape {expected}; these are {self.image_shape}")
+        check_shape(autoencoder, self.image_shape)
         return {
             method: METHODS[method].prepare(autoencoder, self.image_shape, self._settings_of(method), self.backend)
             for method in self.methods
@@ -202,19 +201,13 @@ def describe(
     }
 
 
-def stated_shape(autoencoder: Autoencoder) -> tuple[int, int, int] | None:
-    """What the attribute `image_shape` says; None unless that is three integers: another's model may mean anything."""
-    shape = getattr(autoencoder, "image_shape", None)
-    if isinstance(shape, (tuple, list)) and len(shape) == 3 and all(isinstance(size, int) for size in shape):
-        return (shape[0], shape[1], shape[2])
-    return None
-
-
 def model_digest(autoencoder: Autoencoder) -> str:
     """SHA-256 of the layers, as they are printed, and of all parameters and buffers, as they are before it is used.
 
-    Of a callable that is no nn.Module the name alone, as nothing else is known of it.
+    Of a compiled module that of what was compiled. Of a callable that is no nn.Module the name alone, as nothing else
+    is known of it.
     """
+    autoencoder = original_of(autoencoder)
     if not isinstance(autoencoder, nn.Module):
         return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
     program = autoencoder.model if isinstance(autoencoder, Adapted) else autoencoder
@@ -237,5 +230,22 @@ def _digest(parts: list[str | Tensor]) -> str:
             found.update(part.encode())
         else:
             found.update(f" {part.dtype} {tuple(part.shape)} ".encode())
-            found.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            for dense in _dense_parts(part.detach()):
+                found.update(
+                    dense.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy().data
+                )
     return found.hexdigest()
+
+
+def _dense_parts(tensor: Tensor) -> list[Tensor]:
+    """Dense tensors that hold all of its values."""
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return [tensor.indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    if tensor.is_quantized:
+        return [tensor.int_repr(), tensor.dequantize()]
+    return [tensor if tensor.layout == torch.strided else tensor.to_dense()]

@@ -124,12 +124,13 @@ def audit(
         with checking():
             from memrecon_fast.audit import cluster
             from memrecon_fast.audit.model import open_model
-            from memrecon_fast.audit.plan import ALL_IMAGES, DEGRADED_MASK, Audit, stated_shape
+            from memrecon_fast.audit.plan import ALL_IMAGES, DEGRADED_MASK, Audit
             from memrecon_fast.audit.progress import Output
             from memrecon_fast.audit.session import Means, begin
             from memrecon_fast.audit.store.opening import check_run_folder
             from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
             from memrecon_fast.autoencoders import Adaptation
+            from memrecon_fast.engine.stated import stated_shape
             from memrecon_fast.images.masks import open_masks
 
             settings = Settings(

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+
+_OF_AUTOENCODER = "raised by the forward pass of the autoencoder"
+
+
+class AutoencoderChangedError(RuntimeError):
+    """The autoencoder does not answer as it did when it was tried: what was recovered with it is in doubt."""
+
+
+def note_autoencoder(error: BaseException) -> None:
+    """Note on an error that it came out of the autoencoder; a traceback shows it from Python 3.11 on."""
+    notes: list[Any] = getattr(error, "__notes__", [])
+    if _OF_AUTOENCODER not in notes:
+        error.__notes__ = [*notes, _OF_AUTOENCODER]  # type: ignore[attr-defined]
+
+
+def is_of_autoencoder(error: BaseException) -> bool:
+    """Whether the error came out of the autoencoder."""
+    return _OF_AUTOENCODER in getattr(error, "__notes__", [])
 
 
 def one_line(error: BaseException) -> str:

@@ -32,7 +32,7 @@ class Batched:
         self, function: Callable[[Tensor, Tensor], Tensor], scorer: Solver, images_at_once: int | None = None
     ) -> None:
         self._function, self._scorer = function, scorer
-        self._count = images_at_once or IMAGES_AT_ONCE
+        self._count = min(images_at_once or IMAGES_AT_ONCE, scorer.prox.most_rows)
 
     def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
         """The samples, each with what came of it. Raises ValueError for one that comes without its mask."""
@@ -40,6 +40,10 @@ class Batched:
         waiting = iter(samples)
         while batch := list(itertools.islice(waiting, self._count)):
             yield self._finish(batch)
+
+    def check(self) -> None:
+        """As `InFlight.check`."""
+        self._scorer.prox.check_same()
 
     def _finish(self, samples: list[Sample]) -> list[Finished]:
         prox = self._scorer.prox

@@ -88,15 +88,15 @@ class InFlight:
             slots = slots_by_default(solver)
         check_integer("slots", slots, low=1)
         self.solver = solver
-        self.slots = slots
-        """As given, or less if memory ran out."""
-        self._schedule = schedule or make_schedule(solver.prox.device, slots)
+        self.slots = min(slots, solver.prox.most_rows)
+        """As given, or less if the autoencoder takes no more at a time, or if memory ran out."""
+        self._schedule = schedule or make_schedule(solver.prox.device, self.slots)
         self._groups: list[Group] = []
         self._busy = False
         self._reviewed = reviewed
         self._early = None
         if solver.early is not None:
-            self._early = InFlight(solver.early, slots, self._schedule, reviewed=False)
+            self._early = InFlight(solver.early, self.slots, self._schedule, reviewed=False)
             # what comes from there is computed, not read
             self._schedule = dataclasses.replace(self._schedule, ahead=0)
 
@@ -125,13 +125,20 @@ class InFlight:
         No more samples are taken from the iterable than there are slots free, and those that are read ahead. Raises
         ValueError for a sample whose shape is not that of the others, or where the autoencoder was changed or is in
         training mode, and RuntimeError while another stream goes through the same slots. What the autoencoder raises
-        passes through, and the images yielded before are not lost.
+        passes through, and the images yielded before are not lost. Raises AutoencoderChangedError at the end, after
+        all images, as `check`.
         """
         for batch in self.estimates(samples):
             yield from batch.unpack()
+        self.check()
+
+    def check(self) -> None:
+        """Raise AutoencoderChangedError where the autoencoder was changed, or does not answer as it did when it was
+        tried and when the first estimates were scored: it may be random now and then, or since a while."""
+        self.solver.prox.check_same()
 
     def batches(self, samples: Iterable[Sample]) -> Generator[list[Finished], None, None]:
-        """As `stream`, in lists of the images that are reviewed together."""
+        """As `stream`, in lists of the images that are reviewed together, and without the check at the end."""
         for batch in self.estimates(samples):
             yield list(batch.unpack())
 

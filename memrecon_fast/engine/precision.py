@@ -69,6 +69,58 @@ def _with_rounded_weights(autoencoder: nn.Module) -> nn.Module | None:
         return None
 
 
+def with_gradients(autoencoder: Autoencoder) -> Autoencoder:
+    """For an autoencoder that computes gradients inside its forward pass: with autograd on, on a copy of the images."""
+
+    def differentiable(images: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            return autoencoder(images.clone())  # made here: what inference mode made takes no gradient
+
+    return differentiable
+
+
+def unit_of(number_format: str) -> float:
+    """The distance from 1 to the next number of this format, see `in_format`."""
+    return {"tf32": 2.0**-10, "bfloat16": 2.0**-7}.get(number_format, 2.0**-23)
+
+
+@contextlib.contextmanager
+def as_usual(device: torch.device) -> Iterator[None]:
+    """torch as if none of its switches that change results had been touched; as before at the end.
+
+    Autocast is off, numbers are float32 where none are asked for, tensors come onto this device where none is, and on
+    a CPU products of float32 are those of float32.
+    """
+    with contextlib.ExitStack() as switches:
+        for kind in {"cpu", device.type}:
+            if torch.is_autocast_enabled(kind):
+                switches.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_dtype() != torch.float32:
+            switches.callback(torch.set_default_dtype, torch.get_default_dtype())
+            torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type not in ("cpu", device.type):
+            switches.enter_context(device)
+        if device.type == "cpu":
+            _multiply_exactly(switches)
+        yield
+
+
+def _multiply_exactly(switches: contextlib.ExitStack) -> None:
+    """Until the switches are put back, no product on a CPU is rounded to fewer bits than float32 has."""
+    for switch in _on_cpu():
+        before = switch.fp32_precision
+        if before not in ("none", "ieee"):
+            switches.callback(setattr, switch, "fp32_precision", before)
+            switches.callback(setattr, switch, "fp32_precision", "none")  # the general switches, if they say so
+            switch.fp32_precision = "ieee"
+
+
+def _on_cpu() -> list[Any]:
+    """The switches of what runs on a CPU."""
+    mkldnn: Any = torch.backends.mkldnn
+    return [mkldnn.matmul, mkldnn.conv, mkldnn.rnn] if _NEWER else []
+
+
 @contextlib.contextmanager
 def allow_tf32(allowed: bool) -> Iterator[None]:
     """Allow TF32 in the matrix products and convolutions of CUDA, or do not; as before at the end."""

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
+import re
 import warnings
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.nn.parameter import is_lazy
 
-from memrecon_fast.common.errors import is_out_of_memory, one_line
-from memrecon_fast.common.outputs import Output, OutputError, find_output
+from memrecon_fast.common.errors import AutoencoderChangedError, note_autoencoder, one_line
+from memrecon_fast.common.outputs import Output, find_output
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.precision import in_format
+from memrecon_fast.engine.function import (
+    REPEATED,
+    by,
+    check_function,
+    distance,
+    is_rounding,
+    private_randomness,
+    subset,
+    trial_images,
+)
+from memrecon_fast.engine.precision import in_format, unit_of, with_gradients
+from memrecon_fast.engine.stated import check_shape, stated_batch_sizes
+from memrecon_fast.engine.transfer import working_on
+from memrecon_fast.engine.trial import TRIAL_ROWS, call_first, why_not_captured
 from memrecon_fast.ops.state import ALIGNMENT, check_in_memory
 
-TRIAL_ROWS = 16
-"""In the batch that an autoencoder is tried on."""
 _VECTOR_ENTRIES = {"AVX512": 32}
 _FEWEST_VECTOR_ENTRIES = 16
 MIN_ROWS_ON_GPU = 16
 """With fewer, a forward pass on a GPU takes as long."""
+CHECKS_AT_THE_END = 12
+"""Calls that see whether the autoencoder answers as it did: it may be random only now and then."""
 
 
 class Prox:
@@ -45,15 +59,23 @@ class Prox:
         """On a CPU, the autoencoder is given a multiple of this many rows, see `row_multiple_of`."""
         self.bytes_per_row = 0
         """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
+        self.unit = torch.finfo(torch.float32).eps
+        """Of the coarsest number format that f computes in: the distance from 1 to the next number."""
         self.why_not_captured = ""
         """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
         self._original = autoencoder if original is None else original
         """What the user gave; `autoencoder` may be that in another number format."""
+        self.batch_sizes = stated_batch_sizes(self._original)
+        """The numbers of rows that it takes."""
         self._weights = _fingerprint(self._original)
+        self._own_business: set[str] = set()
+        """The names of buffers that a forward pass replaces."""
         self._autoencoder = autoencoder
         self._channels_last = channels_last
         self._output: Output | None = None
         """Which of several outputs is the reconstruction; found in the first call."""
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        """Rows [n, d], and what f answered to them."""
 
     def __call__(self, s: Tensor) -> Tensor:
         """f(s): float32 contiguous [rows, d], aligned, never in the memory of `s`."""
@@ -63,41 +85,131 @@ class Prox:
     def apply(self, images: Tensor) -> Tensor:
         """What the autoencoder answers: the reconstructions, where it returns more than them.
 
-        Raises TypeError or ValueError where that, or what it was given, is not in memory (any more).
+        What it raises passes through, with a note of where it came from; what is no Exception, such as that of
+        `sys.exit`, as a RuntimeError. Raises TypeError or ValueError where the answer, or what it was given, is not in
+        memory (any more).
         """
-        answer: Any = self._autoencoder(images)
-        if not isinstance(answer, Tensor):
-            self._output = self._output or find_output(answer, images)
-            answer = self._output.of(answer)
-        output: Tensor = answer
-        if output.layout is torch.strided:
-            output = (output if type(output) is Tensor else output.as_subclass(Tensor)).resolve_neg()
-            check_in_memory("the autoencoder's output", output)
+        try:
+            returned: Any = self._autoencoder(images)
+        except Exception as error:
+            note_autoencoder(error)
+            raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            ended = RuntimeError(f"the autoencoder tried to end the program ({one_line(error)})")
+            note_autoencoder(ended)
+            raise ended from error
+        if not isinstance(returned, Tensor):
+            self._output = self._output or find_output(returned, images)
+            returned = self._output.of(returned)
+        answer: Tensor = returned.detach()
+        if answer.layout is torch.strided:
+            answer = (answer if type(answer) is Tensor else answer.as_subclass(Tensor)).resolve_neg()
+            check_in_memory("the autoencoder's output", answer)
         check_in_memory("the autoencoder's input", images)
-        return output
+        return answer
 
-    def block_sizes(self, slots: int) -> list[int]:
-        """The numbers of rows that the autoencoder is given, ascending; the last one is for this many slots or more.
+    def block_sizes(self, slots: int) -> Sequence[int]:
+        """The numbers of rows that the autoencoder is given, ascending; the last one is for this many slots, or the
+        most that it takes.
 
         On a CPU all multiples of `row_multiple`. On a GPU, where another number of rows may mean another kernel and
         other last bits, and where each number is captured for itself: the number of slots, its half, and so on.
         """
         if self.device.type != "cuda":
-            return list(range(self.row_multiple, slots + self.row_multiple, self.row_multiple))
-        sizes = [slots]
+            return range(self._block(1), self._block(slots) + 1, self._step)
+        sizes = [self._block(slots)]
         while sizes[0] > MIN_ROWS_ON_GPU:
             sizes.insert(0, -(-sizes[0] // (2 * MIN_ROWS_ON_GPU)) * MIN_ROWS_ON_GPU)
-        return sizes
+        return [size for size in sizes if size in self.batch_sizes]
+
+    @property
+    def most_rows(self) -> int:
+        """The autoencoder is never given more rows at a time."""
+        return self._block(self.batch_sizes[-1])
+
+    @property
+    def _step(self) -> int:
+        """Between two numbers of rows."""
+        multiple = 1 if self.device.type == "cuda" else self.row_multiple
+        return math.lcm(multiple, self.batch_sizes.step)
+
+    def _block(self, rows: int) -> int:
+        """The smallest number of rows at a time that is enough for so many, or else the largest one."""
+        sizes, step = self.batch_sizes, self._step
+        first, last = -(-sizes[0] // step) * step, sizes[-1] // step * step
+        if first not in sizes:  # it takes no such number: then always the same one
+            return sizes[-1]
+        return min(max(first, -(-rows // step) * step), last)
 
     def check_unchanged(self) -> None:
         """Raise ValueError where the autoencoder is in training mode, or its weights are not those it was made with."""
         _check_mode(self._original)
+        changed = next(self._changed(), None)
+        if changed is not None:
+            raise ValueError(f"the autoencoder's {changed} was changed since the solver was prepared: prepare it again")
+
+    def _changed(self) -> Iterator[str]:
+        """The names of the parameters and buffers that are not what they were."""
         now = _fingerprint(self._original)
         for name in {**self._weights, **now}:
-            if self._weights.get(name) != now.get(name):
-                raise ValueError(
-                    f"the autoencoder's {name} was changed since the solver was prepared: prepare it again"
+            if name not in self._own_business and self._weights.get(name) != now.get(name):
+                yield name
+
+    def note_changes(self) -> None:
+        """After a first call: raise ValueError where it changed a parameter. Buffers that it replaced, such as a
+        counter, are its own business: it is by the answers that a change is noticed."""
+        parameters = dict(self._original.named_parameters()) if isinstance(self._original, nn.Module) else {}
+        for name in self._changed():
+            if name in parameters:
+                raise ValueError(f"a forward pass changes the autoencoder's {name}: it must leave its parameters alone")
+            self._own_business = {*self._own_business, name}
+
+    def remember(self, rows: Tensor, answers: Tensor) -> None:
+        """Rows [n, d] and what f answered to them, for `check_same`: the first four of those that come first, and of
+        those that come next."""
+        if len(self._seen) < 2 and len(rows):
+            self._seen.append((rows[:4].clone(), answers[:4].clone()))
+
+    def check_same(self) -> None:
+        """Raise AutoencoderChangedError where f does not answer as it did when `remember` was called, or its weights
+        were changed since it was made. It is called a few times, as it may be random only now and then."""
+        changed = next(self._changed(), None)
+        if changed is not None:
+            raise AutoencoderChangedError(f"the autoencoder's {changed} was changed while images were recovered")
+        if not self._seen:
+            return
+        try:
+            self._check_answers()
+        except AutoencoderChangedError:
+            raise
+        except Exception as error:
+            raise AutoencoderChangedError(
+                f"the autoencoder fails on images that it has answered to before: {one_line(error)}"
+            ) from error
+
+    def _check_answers(self) -> None:
+        known = torch.cat([answers for _, answers in self._seen])
+        count = len(known)
+        rows = torch.zeros(self._block(count), self.pixels, dtype=torch.float32, device=self.device)
+        with working_on(self.device), private_randomness(self.device) as reseed:
+            count = min(count, len(rows))
+            rows[:count].copy_(torch.cat([rows for rows, _ in self._seen])[:count])
+            now = self(rows)[:count].clone()
+            apart = distance(known[:count], now)
+            if not is_rounding(apart, now, self, rows, self.unit):
+                raise AutoencoderChangedError(
+                    f"the autoencoder does not answer as it did before ({by(apart)}): it is random at times, or a "
+                    f"forward pass changes it"
                 )
+            for seed in range(1, CHECKS_AT_THE_END):
+                reseed(seed)
+                if (apart := distance(now, self(rows)[:count])) > REPEATED[self.device.type]:
+                    raise AutoencoderChangedError(
+                        f"the autoencoder answers differently to the same images by now ({by(apart)}): it is random at "
+                        f"times"
+                    )
 
     def to_rows(self, images: Tensor) -> Tensor:
         """(B, *image_shape) as contiguous rows [B, d], on the same device."""
@@ -150,35 +262,101 @@ def device_of(autoencoder: Autoencoder, default: torch.device) -> torch.device:
     return default
 
 
+def check_autoencoder(autoencoder: Autoencoder) -> None:
+    """All that can be said without a call: raise TypeError or ValueError where it is not callable, is in training mode,
+    or has parameters that are not float32, or have no values."""
+    if not callable(autoencoder):
+        raise TypeError(f"autoencoder must be callable, not {type(autoencoder).__name__}")
+    if not isinstance(autoencoder, nn.Module):
+        return
+    _check_mode(autoencoder)
+    for kind, tensors in (("parameter", autoencoder.named_parameters()), ("buffer", autoencoder.named_buffers())):
+        for name, tensor in tensors:
+            if is_lazy(tensor):
+                raise ValueError(
+                    f"autoencoder is lazy: its {kind} {name} has no shape yet. Call it once on a batch of images first"
+                )
+            if tensor.is_meta:
+                raise ValueError(
+                    f"autoencoder's {kind} {name} is on the device 'meta', without values: give it memory with "
+                    f".to_empty(device='cpu'), and load its weights"
+                )
+    for name, parameter in autoencoder.named_parameters():
+        kind_of_number = parameter.dtype.to_real() if parameter.is_complex() else parameter.dtype
+        if kind_of_number.is_floating_point and kind_of_number != torch.float32:
+            raise TypeError(f"autoencoder must be float32; its parameter {name} is {parameter.dtype}: call .float()")
+
+
 def make_prox(
     autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device, number_format: str = "float32"
 ) -> Prox:
     """The autoencoder as the proximal step, tried on a small batch before any work starts.
 
     number_format: of its forward passes, see `precision`. A module with 2d convolutions is given channels-last images,
-    which they are faster on, if it can take them.
+    which they are faster on, if it can take them; one that needs gradients inside its forward pass is given them.
 
-    Raises TypeError or ValueError where f is not callable, is in training mode, has parameters that are not float32,
-    fails, returns another shape or dtype, or changes its input in place, or the device has no such number format.
+    Raises TypeError or ValueError where f is not callable, is in training mode, has parameters that are not float32 or
+    without values, states another shape, fails, returns another shape or dtype, changes its input in place or its
+    parameters, or is no function of each image alone; or where the device has no such number format.
     """
-    if not callable(autoencoder):
-        raise TypeError(f"autoencoder must be callable, not {type(autoencoder).__name__}")
-    _check_mode(autoencoder)
-    if isinstance(autoencoder, nn.Module):
-        for name, parameter in autoencoder.named_parameters():
-            if parameter.dtype != torch.float32:
-                raise TypeError(
-                    f"autoencoder must be float32; its parameter {name} is {parameter.dtype}: call .float()"
-                )
+    check_autoencoder(autoencoder)
+    check_shape(autoencoder, image_shape)
+    with working_on(device), private_randomness(device):
+        prox, images = _tried(autoencoder, image_shape, device, number_format)
+        # in float32, as what another batch costs hides less there
+        exact = prox if number_format == "float32" else _tried(autoencoder, image_shape, device, "float32")[0]
+        rows = prox.to_rows(images)
+        check_function(exact, exact.to_rows(images), prox.batch_sizes, exact.unit)
+        chosen = subset(len(rows), prox.batch_sizes)
+        prox.remember(rows[chosen], prox(rows[chosen]))
+        if device.type == "cuda":
+            prox.why_not_captured = why_not_captured(prox.apply, prox.as_images(rows))
+    if device.type == "cpu" and prox.most_rows % prox.row_multiple:
+        warnings.warn(
+            f"the model takes {prox.most_rows} images at a time, no multiple of {prox.row_multiple}: the last bits of "
+            f"an image's result may depend on its place among others",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return prox
+
+
+def _tried(
+    autoencoder: Autoencoder, image_shape: Sequence[int], device: torch.device, number_format: str
+) -> tuple[Prox, Tensor]:
+    """The best of the ways to call the autoencoder that works, and the images that it was tried on."""
+    sizes = stated_batch_sizes(autoencoder)
+    fitting = bisect_right(sizes, TRIAL_ROWS)
+    images = trial_images(sizes[fitting - 1] if fitting else sizes[0], image_shape).to(device)
     layouts = [True, False] if len(image_shape) == 3 and _has_2d_convolutions(autoencoder) else [False]
-    ways = itertools.product(in_format(autoencoder, number_format, device), layouts)
-    candidates = [Prox(way, image_shape, device, layout, autoencoder) for way, layout in ways]
-    for prox in candidates[:-1]:
-        with contextlib.suppress(ValueError):  # it uses .view(), say, and is to be given contiguous images
-            _try(prox)
-            return prox
-    _try(candidates[-1])
-    return candidates[-1]
+    plain = in_format(autoencoder, number_format, device)
+    for ways, last in ((plain, False), ([with_gradients(way) for way in plain], True)):
+        for way, layout in itertools.product(ways, layouts):
+            prox = Prox(way, image_shape, device, layout, autoencoder)
+            try:
+                _try(prox, images, number_format)
+                return prox, images
+            except ValueError as error:  # it uses .view(), say, and is to be given contiguous images
+                failure = error
+        if last or not _is_about_gradients(failure.__cause__):
+            break
+    raise failure
+
+
+def _try(prox: Prox, images: Tensor, number_format: str) -> None:
+    """Call f once; find out how many rows it is to be given, and how much memory it takes."""
+    count = len(images)
+    tried = call_first(prox.apply, prox.as_images(prox.to_rows(images)))
+    prox.note_changes()
+    vector = vector_entries() if prox.device.type == "cpu" else TRIAL_ROWS  # a GPU's bits depend on no processor
+    prox.row_multiple = row_multiple_of(tried.sizes, count, vector)
+    prox.bytes_per_row = 4 * sum(tried.sizes) // count
+    prox.unit = max(tried.unit, unit_of(number_format))
+
+
+def _is_about_gradients(error: BaseException | None) -> bool:
+    """Whether it is what torch says of gradients in inference mode."""
+    return error is not None and re.search("grad|backward|inference tensor", str(error), re.IGNORECASE) is not None
 
 
 def _check_mode(autoencoder: Autoencoder) -> None:
@@ -200,78 +378,19 @@ def _fingerprint(autoencoder: Autoencoder) -> dict[str, tuple[object, ...]]:
     if not isinstance(autoencoder, nn.Module):
         return {}
     looks: dict[str, tuple[object, ...]] = {
-        name: (tensor.data_ptr(), tensor.shape, tensor.dtype) for name, tensor in autoencoder.named_buffers()
+        name: (_address(tensor), tensor.shape, tensor.dtype) for name, tensor in autoencoder.named_buffers()
     }
     for name, tensor in autoencoder.named_parameters():
         written = None if tensor.is_inference() else tensor._version
-        looks[name] = (tensor.data_ptr(), tensor.shape, tensor.dtype, written)
+        looks[name] = (_address(tensor), tensor.shape, tensor.dtype, written)
     return looks
 
 
-def _try(prox: Prox) -> None:
-    """Call f once; find out how many rows it is to be given, and how much memory it takes."""
-    count = TRIAL_ROWS
-    shape = (count, *prox.image_shape)
-    random = torch.Generator("cpu").manual_seed(0)
-    rows = torch.rand(count, prox.pixels, generator=random, dtype=torch.float32, device="cpu")
-    rows = rows.mul_(3).sub_(1).to(prox.device)  # what enters f may leave [0, 1]
-    before = rows.clone()
+def _address(tensor: Tensor) -> int:
     try:
-        with torch.inference_mode(), _Sizes() as computed:
-            returned = prox.apply(prox.as_images(rows))
-    except OutputError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ValueError(f"autoencoder fails on a batch of shape {shape}: {one_line(error)}") from error
-    if not returned.is_floating_point():
-        raise TypeError(f"autoencoder must return a floating-point tensor, not {returned.dtype}")
-    if returned.shape != shape:
-        raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
-    if not torch.equal(rows, before):
-        raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
-    vector = vector_entries() if prox.device.type == "cpu" else TRIAL_ROWS  # a GPU's bits depend on no processor
-    prox.row_multiple = row_multiple_of(computed.sizes, count, vector)
-    prox.bytes_per_row = 4 * sum(computed.sizes) // count
-    if prox.device.type == "cuda":
-        prox.why_not_captured = _why_not_captured(prox, rows)
-
-
-def _why_not_captured(prox: Prox, rows: Tensor) -> str:
-    """Whether f waits for the device, which a capture does not survive, even in a second call; empty if not."""
-    with torch.inference_mode():
-        prox.apply(prox.as_images(rows))  # what is compiled in a first call may wait
-    before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls this mode a prototype
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.inference_mode():
-            prox.apply(prox.as_images(rows))
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        return one_line(error)
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-    return ""
-
-
-class _Sizes(TorchFunctionMode):
-    """The number of entries of every tensor that torch's functions return."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[int] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.sizes.append(result.numel())
-        return result
+        return tensor.data_ptr()
+    except RuntimeError:  # a sparse one has no memory of its own, but parts that have
+        return id(tensor)
 
 
 def _has_2d_convolutions(autoencoder: Autoencoder) -> bool:

@@ -100,7 +100,9 @@ def score(prox: Prox, ops: Operations, batch: Batch, rows: int = 1) -> Batch:
     assert batch.observed is not None
     x, y = _padded(batch.images, rows), _padded(batch.observed, rows)
     model_of_y = _padded(batch.images.masked_fill(~batch.masks, 0.0), rows)
-    fixed_point_mse = _mean_squares(ops, x, prox(x))[:count]
+    v = prox(x)
+    prox.remember(x[:count], v[:count])
+    fixed_point_mse = _mean_squares(ops, x, v)[:count]
     misfit = _mean_squares(ops, y, model_of_y)[:count]
     energy = _mean_squares(ops, y, torch.zeros_like(y))[:count]
     explained = (1 - misfit / energy).masked_fill(~(energy > 0), 0.0)

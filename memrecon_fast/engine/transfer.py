@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from memrecon_fast.engine.precision import as_usual
+
 T = TypeVar("T")
 
 
@@ -70,6 +72,11 @@ def on_this_stream(items: Iterable[T], device: torch.device) -> Iterator[T]:
 
 @contextlib.contextmanager
 def working_on(device: torch.device) -> Iterator[None]:
-    """Without autograd, and with this GPU the current one, on which kernels are launched."""
-    with torch.inference_mode(), torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+    """Without autograd, with this GPU the current one, on which kernels are launched, and whatever else is switched on
+    in torch, see `precision.as_usual`. For a piece of work between two yields: it must not reach the caller."""
+    with (
+        torch.inference_mode(),
+        torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext(),
+        as_usual(device),
+    ):
         yield

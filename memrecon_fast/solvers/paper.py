@@ -11,6 +11,7 @@ from torch import Tensor
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, make_prox
 from memrecon_fast.engine.samples import Batch, Sample, Staged
+from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.ops import Operations, load
 from memrecon_fast.ops.admm import AdmmState
 from memrecon_fast.settings import Settings, SolverRecord
@@ -120,8 +121,8 @@ def make_paper_solver(prox: Prox, ops: Operations, settings: Settings, known_mas
     """The solver for this autoencoder; computes the shared first iteration where there is one."""
     shared = None
     if settings.initial_mask == "zeros" and settings.starts == 1 and not known_masks:
-        with torch.inference_mode():
-            s = torch.zeros(prox.row_multiple, prox.pixels, dtype=torch.float32, device=prox.device)
+        with working_on(prox.device):
+            s = torch.zeros(prox.block_sizes(1)[0], prox.pixels, dtype=torch.float32, device=prox.device)
             for _ in range(settings.inner_iterations - 2):
                 s.copy_(prox(s))  # the step with Θ = 0
             shared = FirstIteration(s[0].clone(), prox(s)[0].clone())  # f may answer in memory that it uses again

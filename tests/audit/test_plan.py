@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.plan import DEGRADED_MASK, Audit, stated_shape
+from memrecon_fast.audit.plan import DEGRADED_MASK, Audit
 from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.engine.stated import stated_shape
 from memrecon_fast.images.scan import Images, scan
 from memrecon_fast.images.sources import from_array
 from memrecon_fast.results import noise_floor

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.audit.plan import model_digest, stated_shape
+from memrecon_fast.audit.plan import model_digest
 from memrecon_fast.autoencoders import FullyConnected, UNet, adapt
 from memrecon_fast.engine.prox import device_of, make_prox
+from memrecon_fast.engine.stated import stated_shape
 
 SHAPE = (3, 4, 4)
 CPU = torch.device("cpu")

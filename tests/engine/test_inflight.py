@@ -16,8 +16,9 @@ import memrecon_fast as mf
 from memrecon_fast import Settings, Status, autoencoders, degradation
 from memrecon_fast.engine.cuda_graph import Capture
 from memrecon_fast.engine.inflight import InFlight, Schedule
-from memrecon_fast.engine.prox import TRIAL_ROWS, Prox, vector_entries
+from memrecon_fast.engine.prox import Prox, vector_entries
 from memrecon_fast.engine.samples import Batch, Finished, Sample
+from memrecon_fast.engine.trial import TRIAL_ROWS
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
 from memrecon_fast.results import RUNNING
 from tests.helpers.memorised import Memorised
@@ -508,7 +509,8 @@ def test_the_state_is_allocated_once() -> None:
     for solver in solvers:
         addresses.clear()
         in_flight = InFlight(solver, BLOCK, reviewed=False)  # a review scores in memory of its own
-        assert len(list(in_flight.stream([Sample(i, x) for i, x in enumerate(codebook.codes)]))) == 2 * BLOCK - 8
+        samples = [Sample(i, x) for i, x in enumerate(codebook.codes)]
+        assert sum(map(len, in_flight.batches(samples))) == 2 * BLOCK - 8  # without the check at the end
         assert len(addresses) >= 2
         assert len(set(addresses)) == 1
 
@@ -590,14 +592,16 @@ def test_images_on_the_autoencoders_device_stay_there(monkeypatch: pytest.Monkey
 def test_images_done_before_the_first_block_leave_at_once() -> None:
     """From an all-zeros mask the first outer iteration is shared: with one allowed, no image needs another pass."""
     codebook = Codebook(10)
-    result = mf.recover(
-        codebook, codebook.codes, settings=Settings(solver="paper", initial_mask="zeros", max_outer_iterations=1)
-    )
-    shared, trial, scores = 39 * BLOCK, TRIAL_ROWS, BLOCK
-    assert codebook.rows == shared + trial + scores
-    assert result.outer_iterations.tolist() == [1] * 10
-    assert result.evaluations.tolist() == [0] * 10
-    assert result.status.tolist() == [Status.MAX_ITERATIONS] * 10
+    settings = Settings(solver="paper", initial_mask="zeros", max_outer_iterations=1)
+    solver = prepare_recover(codebook, SHAPE, settings)
+    shared, tried = 39 * BLOCK, 4 * TRIAL_ROWS + 2 * 4
+    assert codebook.rows == shared + tried
+    done = list(InFlight(solver, 10).batches(Sample(i, image) for i, image in enumerate(codebook.codes)))
+    assert codebook.rows == shared + tried + BLOCK  # the scores
+    results = [one for batch in done for one in batch]
+    assert [one.outer_iterations for one in results] == [1] * 10
+    assert [one.evaluations for one in results] == [0] * 10
+    assert [one.status for one in results] == [Status.MAX_ITERATIONS] * 10
 
 
 def test_results_are_ordinary_tensors_and_the_caller_is_left_in_its_own_mode() -> None:

@@ -207,7 +207,7 @@ def test_the_first_estimates_of_the_accelerated_solver_are_in_bfloat16_and_all_e
     settings = Settings(solver="accelerated", gamma=0.5, precision="progressive")
     solver = prepare_recover(spy, SHAPE, settings, known_masks=known)
     spy.in_bfloat16.clear()
-    (one,) = InFlight(solver, 4).stream([Sample(0, degraded[0], mask if known else None)])
+    ((one,),) = InFlight(solver, 4).batches([Sample(0, degraded[0], mask if known else None)])  # no check at the end
     early = EARLY_ESTIMATES * settings.mask_period
     assert spy.in_bfloat16[:early] == [True] * early
     late = spy.in_bfloat16[early:]

@@ -1,0 +1,104 @@
+"""The first call of an autoencoder: whether it does, and what it computes on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from memrecon_fast.common.errors import is_out_of_memory, one_line
+from memrecon_fast.common.outputs import OutputError
+from memrecon_fast.engine.stated import layout_hint
+
+TRIAL_ROWS = 16
+"""In the batch that an autoencoder is tried on, if it takes so many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What is known after a first call."""
+
+    sizes: list[int]
+    """The number of entries of every tensor that was computed."""
+    unit: float
+    """The distance from 1 to the next number, in the coarsest format of those tensors."""
+
+
+def call_first(apply: Callable[[Tensor], Tensor], images: Tensor) -> Trial:
+    """Call f on float32 images (B, *image_shape), operation by operation, also where it is compiled.
+
+    apply: of a `Prox`. Raises TypeError or ValueError where it fails, returns another shape or kind, or changes its
+    input in place. What runs out of memory passes through.
+    """
+    before = images.clone()
+    shape = tuple(images.shape)
+    try:
+        with _uncompiled(), _Watch() as computed:
+            returned = apply(images)
+    except OutputError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"autoencoder fails on a batch of shape {shape}: {one_line(error)}{layout_hint(shape[1:])}"
+        ) from error
+    if not returned.is_floating_point():
+        raise TypeError(f"autoencoder must return a floating-point tensor, not {returned.dtype}")
+    if returned.shape != shape:
+        raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
+    if returned.layout != torch.strided or returned.is_meta:
+        kind = "one on the device 'meta'" if returned.is_meta else f"a tensor of layout {returned.layout}"
+        raise TypeError(f"autoencoder must return a dense tensor, not {kind}")
+    if not torch.equal(images, before):
+        raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
+    return Trial(computed.sizes, max(computed.unit, torch.finfo(returned.dtype).eps))
+
+
+def why_not_captured(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:
+    """Whether f waits for the GPU, which a capture does not survive, even in a second call; empty if not."""
+    apply(images)  # what is compiled in a first call may wait
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls this mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        apply(images)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        return one_line(error)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return ""
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """What `torch.compile` compiled runs as it was: to be watched, it would be compiled for each operation."""
+    set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
+    return set_stance("force_eager") if set_stance is not None else contextlib.nullcontext()
+
+
+class _Watch(TorchFunctionMode):
+    """Notes every tensor that torch's functions return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.unit = torch.finfo(torch.float32).eps
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.sizes.append(result.numel())
+            if result.is_floating_point():
+                self.unit = max(self.unit, torch.finfo(result.dtype).eps)
+        return result
