@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from memrecon_fast.audit.plan import Audit, model_digest
+from memrecon_fast.audit.plan import Audit, model_digest, watch_weights
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.opening import OpenRun
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Record
-from memrecon_fast.audit.worker import Shard, Workbench
+from memrecon_fast.audit.worker import Listener, Shard, Workbench
 from memrecon_fast.common.errors import one_line, reason
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.methods import METHODS, Method
@@ -96,6 +96,8 @@ class Worker:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._bench: Workbench | None = None
+        self._weights_changed: Callable[[], str] = str
+        """Says how the weights were changed since they were loaded; "" where they were not."""
 
     def work(self, name: str, dispatcher: Any, method: str, wanted: Mapping[Cell, frozenset[int]] | None) -> str:
         """Work on shards of the method until there are no more; returns how it was run."""
@@ -103,20 +105,24 @@ class Worker:
         self._bench = self._bench or self._prepare()
         records: list[Record] = []
         skipped: list[str] = []
+        doubts: list[str] = []
 
         def shards() -> Iterator[Shard]:
             while (shard := ray.get(dispatcher.take.remote(name))) is not None:
                 yield shard
 
         def saved() -> None:
-            stopped = ray.get(dispatcher.report.remote(list(records), list(skipped)))
-            records.clear()
-            skipped.clear()
+            stopped = ray.get(dispatcher.report.remote(list(records), list(skipped), list(doubts)))
+            for reported in (records, skipped, doubts):
+                reported.clear()
             if stopped:
                 raise _StoppedError
 
         try:
-            return self._bench.work(method, shards(), wanted, records.append, skipped.append, saved)
+            how = self._bench.work(method, shards(), wanted, records.append, skipped.append, saved, doubts.append)
+            doubts += filter(None, [self._weights_changed()])
+            saved()
+            return how
         except _StoppedError:
             return "stopped"
 
@@ -134,6 +140,7 @@ class Worker:
                 images[images.usable()[0]]
         except ValueError as error:
             raise ValueError(f"a worker on {socket.gethostname()} cannot read the images: {error}") from error
+        self._weights_changed = watch_weights(autoencoder)
         return Workbench(task.audit, task.audit.prepare(autoencoder), task.parts, task.seconds_between_parts)
 
 
@@ -146,6 +153,7 @@ class Dispatcher:
         self._dead: set[str] = set()
         self._records: list[Record] = []
         self._skipped: list[str] = []
+        self._doubts: list[str] = []
         self._stopped = False
 
     def take(self, worker: str) -> Shard | None:
@@ -156,10 +164,12 @@ class Dispatcher:
         taken.append(self._waiting.popleft())
         return taken[-1]
 
-    def report(self, records: list[Record], skipped: list[str]) -> bool:
-        """These are saved, and these could not be read. Returns whether the worker is to stop."""
+    def report(self, records: list[Record], skipped: list[str], doubts: list[str]) -> bool:
+        """These are saved, these could not be read, and this is why they are in doubt. Returns whether the worker is to
+        stop."""
         self._records += records
         self._skipped += skipped
+        self._doubts += doubts
         return self._stopped
 
     def lost(self, worker: str) -> list[Shard]:
@@ -176,11 +186,11 @@ class Dispatcher:
         self._stopped = True
         self._waiting.clear()
 
-    def news(self) -> tuple[list[Record], list[str]]:
+    def news(self) -> tuple[list[Record], list[str], list[str]]:
         """What was reported since the last call."""
-        records, self._records = self._records, []
-        skipped, self._skipped = self._skipped, []
-        return records, skipped
+        news = self._records, self._skipped, self._doubts
+        self._records, self._skipped, self._doubts = [], [], []
+        return news
 
     def has_waiting(self) -> bool:
         """Whether a shard waits."""
@@ -194,8 +204,7 @@ class Dispatcher:
 class Crew:
     """The workers of a run.
 
-    show: called with each record once it is saved. skip: with the message for each image that could not be read.
-    remark: with each remark, one line.
+    listener: is told what the workers report. remark: called with each remark, one line.
     """
 
     def __init__(
@@ -203,12 +212,11 @@ class Crew:
         task: Task,
         folder: Folder,
         workers: int,
-        show: Callable[[Record], None],
-        skip: Callable[[str], None],
+        listener: Listener,
         remark: Callable[[str], None],
     ) -> None:
         ray = _ray()
-        self._folder, self._show, self._skip, self._remark = folder, show, skip, remark
+        self._folder, self._listener, self._remark = folder, listener, remark
         self._task = ray.put(task)
         options = {"num_cpus": 1, "num_gpus": 1 if task.device == "cuda" else 0}
         self._make = ray.remote(**options)(Worker).remote
@@ -259,12 +267,14 @@ class Crew:
         return f"{executions[0]}, {len(self.workers)} workers" if executions else "stopped"
 
     def _look(self, dispatcher: Any) -> None:
-        records, skipped = _ray().get(dispatcher.news.remote())
+        records, skipped, doubts = _ray().get(dispatcher.news.remote())
         for record in records:
             self._deaths = 0
-            self._show(record)
+            self._listener.show(record)
         for message in skipped:
-            self._skip(message)
+            self._listener.skip(message)
+        for message in doubts:
+            self._listener.doubt(message)
 
     def _hire(self) -> None:
         self.workers[next(self._names)] = self._make(self._task)

@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -216,6 +216,18 @@ def model_digest(autoencoder: Autoencoder) -> str:
     layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
     tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
     return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
+
+
+def watch_weights(autoencoder: Autoencoder) -> Callable[[], str]:
+    """What says later how the parameters are not what they are now; "" where they are. Buffers, such as counters, are
+    the module's own business: it is by its answers that they are watched."""
+
+    def digest() -> str:
+        named = dict(autoencoder.named_parameters()) if isinstance(autoencoder, nn.Module) else {}
+        return _digest([part for name in sorted(named) for part in (name, named[name])])
+
+    before = digest()
+    return lambda: "" if digest() == before else "the weights of the model were changed while it was used"
 
 
 def _as_json(content: Mapping[str, Any]) -> Any:

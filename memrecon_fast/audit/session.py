@@ -21,16 +21,18 @@ from memrecon_fast.audit.analysis.statistics import choose_shown, errors, extrem
 from memrecon_fast.audit.measuring import measure
 from memrecon_fast.audit.model import Model, as_model
 from memrecon_fast.audit.opened import Run
-from memrecon_fast.audit.plan import Audit, describe
+from memrecon_fast.audit.plan import Audit, describe, watch_weights
 from memrecon_fast.audit.progress import AuditProgress, Output
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import ERRORS, write_description
+from memrecon_fast.audit.store.manifest import ERRORS, doubts_of, write_description
 from memrecon_fast.audit.store.manifest import session as describe_session
 from memrecon_fast.audit.store.opening import OpenRun, check_run_folder, open_run
-from memrecon_fast.audit.store.records import Cell, Record
-from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Shard, Workbench, shards_of
+from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS, Listener, Shard, Workbench, shards_of
 from memrecon_fast.common.checks import check_integer, check_number
+from memrecon_fast.common.errors import AutoencoderChangedError, is_out_of_memory, one_line
 from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.prox import check_autoencoder
 from memrecon_fast.methods import Open
 
 Work = Callable[[str, Sequence[Shard], Mapping[Cell, frozenset[int]] | None], str]
@@ -90,8 +92,9 @@ def run(
     did the work. What the folder holds, the README says.
 
     Raises TypeError or ValueError, before any work, for what is wrong with the arguments or does not fit the model, and
-    where the folder holds another run; MissingImagesError, after the report, where images could not be read. Whatever
-    ends the work, what was done is kept.
+    where the folder holds another run; after the report, MissingImagesError where images could not be read, and
+    AutoencoderChangedError where the model did not answer in the end as in the beginning of the work, now or in an
+    earlier call: the results are then in doubt. Whatever ends the work, what was done is kept.
     """
     console = progress if isinstance(progress, Console) else Console(quiet=not progress)
     with begin(plan, model, out, Means(workers, ray, parts, resume, save_every, Output(console))) as session:
@@ -107,21 +110,24 @@ class Session:
     means: Means
     workers: int | None
     """Worker processes; None: this process does the work."""
-    make_work: Callable[[Callable[[Record], None], Callable[[str], None]], Work]
-    """make_work(show, skip): what works on shards, and calls `show` with each record and `skip` with the message for
-    each image that could not be read."""
+    make_work: Callable[[Listener], Work]
+    """What works on shards, and tells the listener what comes of it."""
+    weights_changed: Callable[[], str]
+    """Says how the weights of the model in this process were changed; "" where they were not."""
 
     def work(self) -> Run:
         """Do what is missing, then write the report; raises as `run` says."""
         skipped: list[str] = []
-        with self._showing() as (progress, entry):
-            work = self.make_work(progress.show, skipped.append)
+        doubts: list[str] = []
+        with self._showing(doubts) as (progress, entry):
+            work = self.make_work(Listener(progress.show, skipped.append, doubts.append))
             entry["execution"] = run_audit(self.plan, self.opened.folder, work)
         return self._finish(skipped)
 
     @contextlib.contextmanager
-    def _showing(self) -> Iterator[tuple[AuditProgress, dict[str, Any]]]:
-        """A progress bar, and an entry in `audit.json` on this session, which gets its "execution" inside."""
+    def _showing(self, doubts: list[str]) -> Iterator[tuple[AuditProgress, dict[str, Any]]]:
+        """A progress bar, and an entry in `audit.json` on this session, which gets its "execution" inside; in the end
+        the doubts, and whether the weights are what they were."""
         folder, description, console = self.opened.folder, self.opened.description, self.means.output.console
         todo, total = count_missing(self.plan, folder), count_all(self.plan)
         entry = describe_session(self.plan.slots, self.workers)
@@ -139,6 +145,9 @@ class Session:
             finally:
                 entry["seconds"] = round(time.monotonic() - began, 3)
                 entry["recoveries"] = progress.done - (total - todo)
+                doubts += filter(None, [self.weights_changed()])
+                if doubts:
+                    entry["doubts"] = sorted(set(doubts))
                 write_description(folder.path, description)
 
     def _finish(self, skipped: list[str]) -> Run:
@@ -152,6 +161,9 @@ class Session:
             raise missing
         finished = Run(folder.path)
         finished.write_report(self.means.output.console)
+        doubts = doubts_of(finished.description)
+        if doubts:
+            raise AutoencoderChangedError(f"the results are in doubt: {doubts[0]}")
         if left:
             raise missing
         return finished
@@ -170,6 +182,8 @@ def begin(
         parts = os.path.abspath(parts)
     check_run_folder(Path(out), means.resume)
     opened_model = as_model(model, in_workers=means.on_cluster)
+    with _about(opened_model):
+        check_autoencoder(opened_model.autoencoder)
     with contextlib.ExitStack() as stack:
         if means.on_cluster:
             stack.enter_context(cluster.connected(means.ray, means.workers))
@@ -177,10 +191,12 @@ def begin(
         kind = cluster.device_kind(opened_model.device) if means.on_cluster else opened_model.kind
         crew = cluster.number_of_workers(means.workers, kind) if means.on_cluster else None
         sources = {split: images.source.name for split, images in plan.splits.items()}
-        description = describe(plan, opened_model.autoencoder, kind, opened_model.name, sources, parts)
+        with _about(opened_model):
+            description = describe(plan, opened_model.autoencoder, kind, opened_model.name, sources, parts)
         plan.check_degradation()
         checked = cluster.without_gpu(plan) if means.on_cluster else plan
-        streams, remarks = prepare(checked, opened_model.autoencoder)
+        with _about(opened_model):
+            streams, remarks = prepare(checked, opened_model.autoencoder)
         opened = stack.enter_context(open_run(plan.splits, description, Path(out), means.resume, means.output.remark))
         for remark in remarks:
             means.output.remark(remark)
@@ -193,7 +209,21 @@ def begin(
             make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.console)
         if not plan.degraded and count_missing(plan, opened.folder):
             _measure(plan, opened_model.autoencoder, opened, means.output)
-        yield Session(plan, opened, means, crew, make_work)
+        weights_changed = watch_weights(opened_model.autoencoder)
+        yield Session(plan, opened, means, crew, make_work, weights_changed)
+
+
+@contextlib.contextmanager
+def _about(model: Model) -> Iterator[None]:
+    """What its own code raises becomes a ValueError or TypeError that names the model."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        message = str(error) if isinstance(error, (TypeError, ValueError)) else one_line(error)
+        raise kind(f"{model.name}: {message}") from error
 
 
 def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], list[str]]:
@@ -216,8 +246,9 @@ def _measure(plan: Audit, autoencoder: Autoencoder, opened: OpenRun, output: Out
         output.remark(warning)
 
 
-def _in_this_process(bench: Workbench, show: Callable[[Record], None], skip: Callable[[str], None]) -> Work:
-    return lambda method, shards, wanted: bench.work(method, shards, wanted, show, skip)
+def _in_this_process(bench: Workbench, listener: Listener) -> Work:
+    show, skip = listener.show, listener.skip
+    return lambda method, shards, wanted: bench.work(method, shards, wanted, show, skip, doubt=listener.doubt)
 
 
 def _by_workers(
@@ -225,11 +256,10 @@ def _by_workers(
     folder: Folder,
     workers: int,
     console: Console,
-    show: Callable[[Record], None],
-    skip: Callable[[str], None],
+    listener: Listener,
 ) -> Work:
     remark = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    return cluster.Crew(task, folder, workers, show, skip, remark).work
+    return cluster.Crew(task, folder, workers, listener, remark).work
 
 
 def missing(audit: Audit, folder: Folder, method: str) -> dict[Cell, list[int]]:

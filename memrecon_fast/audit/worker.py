@@ -8,6 +8,7 @@ import itertools
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 
@@ -19,6 +20,7 @@ from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.pictures import make_picture
 from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.degradation import erase
 from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.samples import Finished, Sample
@@ -49,6 +51,22 @@ def shards_of(todo: Mapping[Cell, Iterable[int]]) -> list[Shard]:
     ]
 
 
+def _warn(doubt: str) -> None:
+    warnings.warn(f"{doubt}: what was done is in doubt", RuntimeWarning, stacklevel=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Who is told what comes of the work."""
+
+    show: Callable[[Record], None]
+    """Called with each record, once it is saved where workers do the work."""
+    skip: Callable[[str], None]
+    """Called with the message for each image that could not be read."""
+    doubt: Callable[[str], None]
+    """Called with why what was done is in doubt: the model does not answer as it did."""
+
+
 class Workbench:
     """The methods of an audit, and where the results go.
 
@@ -74,14 +92,17 @@ class Workbench:
         report: Callable[[Record], None],
         skip: Callable[[str], None],
         saved: Callable[[], None] = lambda: None,
+        doubt: Callable[[str], None] = _warn,
     ) -> str:
         """Work on the shards, all of this method, and save what comes of them; returns how it was run.
 
         wanted: of which images to keep pictures, by cell; None: those that a gallery may choose by their errors.
         report: called with each record. skip: called with the message for each image that could not be read; it is
-        left out. saved: called after each part file. Whatever ends the work early, what is done is saved.
+        left out. saved: called after each part file. doubt: called in the end, however it came, where the model does
+        not answer as it did: with why. Whatever ends the work early, what is done is saved.
         """
         stream = self._streams[method](self._audit.slots)
+        ended = False
         saver = Saver(self._parts, wanted, self._audit.keep_images, self._seconds, saved)
         try:
             with (
@@ -92,8 +113,15 @@ class Workbench:
                     for finished, record in zip(batch, records_of(batch), strict=True):
                         saver.add(finished, record)
                         report(record)
+            ended = True
         finally:
             saver.save()
+            try:
+                stream.check()
+            except AutoencoderChangedError as error:
+                if ended or error.__cause__ is None:  # one that failed before may just fail again
+                    doubt(str(error))
+                    saved()
         return stream.how
 
     def _samples(self, shards: Iterable[Shard], skip: Callable[[str], None]) -> Iterator[Sample]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +39,19 @@ def load_exported(path: Path, device: str | torch.device = "cpu", *, trust_model
         content = io.BytesIO(file.read())
     with _saying_why(path):
         program = torch.export.load(content)
-    _check_batch_is_dynamic(path, program)
+    shape, sizes = _images_of(path, program)
     _check_is_float32(path, program)
     with _saying_why(path):
         if torch.device(device).type != "cpu":
             from torch.export.passes import move_to_device_pass  # not in the oldest versions of torch that we support
 
             program = move_to_device_pass(program, device)
-        return program.module()
+        module = program.module()
+    # what a model states of itself: how many images it takes at a time, and of which shape
+    module.batch_sizes = sizes  # type: ignore[assignment]
+    if all(isinstance(size, int) for size in shape):
+        module.image_shape = shape  # type: ignore[assignment]
+    return module
 
 
 @contextlib.contextmanager
@@ -77,13 +84,26 @@ def _input_of(path: Path, program: torch.export.ExportedProgram) -> Tensor:
     return described
 
 
-def _check_batch_is_dynamic(path: Path, program: torch.export.ExportedProgram) -> None:
+def _images_of(path: Path, program: torch.export.ExportedProgram) -> tuple[tuple[Any, ...], range]:
+    """The shape of an image, and the numbers of images that it takes at a time."""
     shape = _input_of(path, program).shape
     if not shape or isinstance(shape[0], int):
         raise ValueError(
             f"{path} was exported for inputs of shape {tuple(shape)} only; the batch dimension must be dynamic: "
             f"torch.export.export(model, (images,), dynamic_shapes=({{0: torch.export.Dim('batch')}},))"
         )
+    size = shape[0].node.expr
+    symbols = list(size.free_symbols)
+    step = size.coeff(symbols[0]) if len(symbols) == 1 else 0
+    if len(symbols) != 1 or size != step * symbols[0]:
+        raise ValueError(
+            f"{path} takes batches of {size} images; expected any number, or multiples of one: Dim('batch')"
+        )
+    allowed = program.range_constraints.get(symbols[0])
+    lowest = max(1, int(allowed.lower)) if allowed is not None else 1
+    bounded = allowed is not None and bool(allowed.upper.is_Integer)
+    highest = int(allowed.upper) if bounded else sys.maxsize // int(step) - 1
+    return tuple(shape[1:]), range(lowest * int(step), highest * int(step) + 1, int(step))
 
 
 def _check_is_float32(path: Path, program: torch.export.ExportedProgram) -> None:

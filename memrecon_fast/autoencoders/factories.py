@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import importlib
@@ -13,10 +14,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
+from memrecon_fast.common.errors import one_line
 from memrecon_fast.common.typing import Autoencoder
 
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -76,7 +78,8 @@ def _on_path(*folders: str) -> Iterator[None]:
 
 def _import(name: str, place: str) -> ModuleType:
     try:
-        return _load_file(place) if _is_file(place) else importlib.import_module(place)
+        with _contained(place):
+            return _load_file(place) if _is_file(place) else importlib.import_module(place)
     except FileNotFoundError as error:
         if not _is_file(place) or error.filename != place:
             raise ValueError(_why_not(name, place, error)) from error
@@ -89,6 +92,27 @@ def _import(name: str, place: str) -> ModuleType:
         ) from error
     except Exception as error:  # the module is a person's own code, which may raise anything
         raise ValueError(_why_not(name, place, error)) from error
+
+
+@contextlib.contextmanager
+def _contained(place: str) -> Iterator[None]:
+    """For a person's own code: it does not see our arguments, and what would end the program is an error like any."""
+    arguments, usual = sys.argv, argparse.ArgumentParser.error
+    sys.argv = [place]
+    setattr(argparse.ArgumentParser, "error", _end)  # noqa: B010 (which would print how this program is used)
+    try:
+        yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"it tried to end the program ({one_line(error)})") from error
+    finally:
+        sys.argv = arguments
+        setattr(argparse.ArgumentParser, "error", usual)  # noqa: B010
+
+
+def _end(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    raise SystemExit(message)
 
 
 def _why_not(name: str, place: str, error: Exception) -> str:
@@ -136,7 +160,8 @@ def _call(name: str, path: str, factory: Any, arguments: dict[str, Any]) -> Any:
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     how = f"with {given}" if given else "without arguments"
     try:
-        return factory(**arguments)
+        with _contained(name.partition(":")[0]):
+            return factory(**arguments)
     except Exception as error:
         raise ValueError(
             f"{name}: calling {path}() {how} failed: {type(error).__name__}: {error}{_hint(factory, arguments)}"

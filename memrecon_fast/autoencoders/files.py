@@ -21,6 +21,7 @@ from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
 from memrecon_fast.autoencoders.tensors import read_shapes, read_state_dicts, read_tensors, write_tensors
 from memrecon_fast.autoencoders.weights import check_finite, load_weights
+from memrecon_fast.common.errors import is_out_of_memory, one_line
 from memrecon_fast.common.typing import Autoencoder
 
 _KEY = "memrecon_fast.architecture"
@@ -79,7 +80,12 @@ def load(
     if adaptation is not None:
         model = adaptation.of(model)
     if isinstance(model, nn.Module):
-        model = model.to(device)
+        try:
+            model = model.to(device)
+        except (RuntimeError, NotImplementedError) as error:  # it has parameters without values, on "meta", say
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(f"{name} cannot be put on {device}: {one_line(error)}") from error
         with contextlib.suppress(NotImplementedError):  # which an exported program raises: it has no modes
             model.eval()
     return model

@@ -16,13 +16,9 @@ except ImportError as missing:
 
 from memrecon_fast.cli.audit import audit
 from memrecon_fast.cli.demo import demo
-from memrecon_fast.cli.lines import say
+from memrecon_fast.cli.lines import UsageError, say
 from memrecon_fast.cli.report import report
 from memrecon_fast.cli.train import train
-
-# BadParameter is a UsageError of click; which click, typer's version decides: 0.29 carries one of its own, so that
-# click.UsageError would not be what it raises
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     help="Which training images can be recovered from this autoencoder?",

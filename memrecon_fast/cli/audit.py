@@ -189,7 +189,7 @@ def audit(
                 degraded=degraded,
             )
             session = opened.enter_context(begin(plan, loaded, out, means))
-        with keeping_records(out):
+        with keeping_records(out, model):
             path = session.work().report
     typer.echo(f"The report: {path}")
 

@@ -34,7 +34,7 @@ def demo(
         run = out or _free_folder("memrecon-demo")
         check_empty(run)
         run.mkdir(parents=True, exist_ok=True)
-    with keeping_records(run / "run", resumable=False):
+    with keeping_records(run / "run", "of the demonstration", resumable=False):
         path = run_demo(run, Console())
     typer.echo(f"The report: {path}")
 

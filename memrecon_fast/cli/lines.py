@@ -12,8 +12,17 @@ from typing import NoReturn
 
 import typer
 
-from memrecon_fast.common.errors import first_line, is_out_of_memory, one_line
+from memrecon_fast.common.errors import (
+    AutoencoderChangedError,
+    first_line,
+    is_of_autoencoder,
+    is_out_of_memory,
+    one_line,
+)
 
+# BadParameter is a UsageError of click; which click, typer's version decides: 0.29 carries one of its own, so that
+# click.UsageError would not be what it raises
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 EXTRAS = ("PIL", "filelock", "jinja2", "matplotlib", "pyarrow", "safetensors", "skimage")
 
 
@@ -29,10 +38,14 @@ def checking() -> Iterator[None]:
         if wants_traceback():
             raise
         refuse(str(error))
-    except RuntimeError as error:
-        if wants_traceback() or not is_out_of_memory(error):
+    except (typer.Exit, typer.Abort, UsageError):
+        raise
+    except Exception as error:
+        if wants_traceback():
             raise
-        refuse(f"memory ran out before the work could begin: {first_line(error)}")
+        if is_out_of_memory(error):
+            refuse(f"memory ran out before the work could begin: {first_line(error)}")
+        refuse(f"{one_line(error)}; MEMRECON_TRACEBACK=1 shows where that comes from")
 
 
 @contextlib.contextmanager
@@ -49,18 +62,26 @@ def saying_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keeping_records(run: Path, resumable: bool = True) -> Iterator[None]:
+def keeping_records(run: Path, model: str, resumable: bool = True) -> Iterator[None]:
     """Whatever ends the work early, Ctrl-C or an error in the model: say where the finished part is.
 
-    resumable: whether the same command continues the run.
+    model: what the user called it. resumable: whether the same command continues the run.
     """
     try:
         yield
     except KeyboardInterrupt:
         say(f"interrupted; {_kept(run, resumable)}")
         raise typer.Exit(130) from None
+    except AutoencoderChangedError as error:
+        say(f"{model}: {error}; {_kept(run, resumable=False)}")
+        raise typer.Exit(1) from error
     except Exception as error:
-        say(f"{one_line(error)}; {_kept(run, resumable)}")
+        if is_of_autoencoder(error):
+            mended = "with fewer --slots" if is_out_of_memory(error) else "once it takes these images"
+            goes_on = f", and {mended} the same command goes on from there" if resumable else ""
+            say(f"the model {model} failed: {one_line(error)}; {_kept(run, resumable=False)}{goes_on}")
+        else:
+            say(f"{one_line(error)}; {_kept(run, resumable)}")
         if wants_traceback():
             raise
         raise typer.Exit(1) from error

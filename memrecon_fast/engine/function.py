@@ -51,28 +51,34 @@ def check_function(f: Rows, rows: Tensor, sizes: range, unit: float) -> None:
     with private_randomness(rows.device) as reseed:
         answers = f(rows).clone()  # f may answer in memory that it uses again
         reseed(1)
-        apart = distance(answers, f(rows))
-        if apart > REPEATED[rows.device.type]:
-            raise ValueError(
-                f"autoencoder answers differently to the same images ({by(apart)}): it adds noise, or dropout or "
-                f"sampling is left on, or a forward pass changes it. Usual causes: a functional dropout without "
-                f"training=self.training, a VAE that samples its latent in eval mode, a .pt2 file exported without "
-                f".eval()"
-            )
+        _check_repeats(answers, f(rows))
         count = len(rows)
         order = [*range(1, count, 2), *range(0, count, 2)][::-1]
         for chosen, where in (
             (order, "its place in the batch, or its neighbours there"),
             (subset(count, sizes), "how many others, or which, are in the batch with it"),
         ):
-            apart = distance(answers[chosen], f(rows[chosen]))
+            moved = f(rows[chosen]).clone()
+            apart = distance(answers[chosen], moved)
             if not is_rounding(apart, answers, f, rows, unit):
+                _check_repeats(moved, f(rows[chosen]))  # it may be random now and then
                 raise ValueError(
                     f"autoencoder's answer to an image depends on {where} ({by(apart)}); it must be a function of each "
                     f"image alone. Usual causes: BatchNorm with track_running_stats=False, or a .pt2 file exported "
                     f"without .eval(); attention or normalisation over the batch; values that are quantised by the "
                     f"range of the batch"
                 )
+
+
+def _check_repeats(first: Tensor, second: Tensor) -> None:
+    """Raise ValueError where two answers to the same rows differ."""
+    apart = distance(first, second)
+    if apart > REPEATED[first.device.type]:
+        raise ValueError(
+            f"autoencoder answers differently to the same images ({by(apart)}): it adds noise, or dropout or sampling "
+            f"is left on, or a forward pass changes it. Usual causes: a functional dropout without "
+            f"training=self.training, a VAE that samples its latent in eval mode, a .pt2 file exported without .eval()"
+        )
 
 
 def subset(count: int, sizes: range) -> list[int]:

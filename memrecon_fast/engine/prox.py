@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from memrecon_fast.common.errors import AutoencoderChangedError, note_autoencoder, one_line
+from memrecon_fast.common.errors import AutoencoderChangedError, is_out_of_memory, note_autoencoder, one_line
 from memrecon_fast.common.outputs import Output, find_output
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.function import (
@@ -81,6 +81,18 @@ class Prox:
         """f(s): float32 contiguous [rows, d], aligned, never in the memory of `s`."""
         v = self.to_rows(self.apply(self.as_images(s))).float()
         return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
+
+    def try_again(self, s: Tensor) -> Tensor:
+        """f(s) for a check; where f fails, a ValueError says so."""
+        try:
+            return self(s)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"autoencoder fails on a batch of {len(s)} images, though not on the first: {one_line(error)}. If it "
+                f"takes certain numbers of images alone, say so in its attribute batch_sizes, a range"
+            ) from error
 
     def apply(self, images: Tensor) -> Tensor:
         """What the autoencoder answers: the reconstructions, where it returns more than them.
@@ -306,9 +318,9 @@ def make_prox(
         # in float32, as what another batch costs hides less there
         exact = prox if number_format == "float32" else _tried(autoencoder, image_shape, device, "float32")[0]
         rows = prox.to_rows(images)
-        check_function(exact, exact.to_rows(images), prox.batch_sizes, exact.unit)
+        check_function(exact.try_again, exact.to_rows(images), prox.batch_sizes, exact.unit)
         chosen = subset(len(rows), prox.batch_sizes)
-        prox.remember(rows[chosen], prox(rows[chosen]))
+        prox.remember(rows[chosen], prox.try_again(rows[chosen]))
         if device.type == "cuda":
             prox.why_not_captured = why_not_captured(prox.apply, prox.as_images(rows))
     if device.type == "cpu" and prox.most_rows % prox.row_multiple:

@@ -38,6 +38,7 @@ from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import SLOTS_ON_CPU
+from memrecon_fast.engine.prox import CHECKS_AT_THE_END
 from memrecon_fast.images.masks import open_masks
 from memrecon_fast.images.scan import open_images, read_images
 
@@ -199,9 +200,11 @@ def _run_workers(task: Task, folder: Path, workers: int) -> dict[str, Any]:
             run,
             means,
             workers,
-            lambda show, skip: cluster.Crew(job, run.folder, workers, show, skip, remark).work,
+            lambda listener: cluster.Crew(job, run.folder, workers, listener, remark).work,
+            str,
         ).work()
-        passes = [np.loadtxt(path, ndmin=2)[1:] for path in Path(logs).iterdir()]  # the first one is a trial
+        # without those of the trial and those of the check at the end
+        passes = [np.loadtxt(path, ndmin=2)[6:-CHECKS_AT_THE_END] for path in Path(logs).iterdir()]
         records = _digest_of_records(run)
     worked = [log for log in passes if len(log)]
     first, last = min(log[0, 0] for log in worked), max(log[-1, 1] for log in worked)

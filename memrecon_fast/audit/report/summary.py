@@ -15,7 +15,7 @@ from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_o
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import rate_interval, scores
 from memrecon_fast.audit.report.verdicts import alone, copies, count_verdicts, near_duplicates, unusable, write_verdicts
-from memrecon_fast.audit.store.manifest import ERRORS, cells_of
+from memrecon_fast.audit.store.manifest import ERRORS, cells_of, doubts_of
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.results import Status
@@ -49,6 +49,7 @@ def make_summary(results: Results) -> dict[str, Any]:
         "alone": alone(results),
         "verdicts": count_verdicts(results),
         "iterations": summarise_iterations(results),
+        "doubts": doubts_of(description),
         "missing": results.missing(),
         "erased_unknown": results.unknown,
         "copies": copies(results),

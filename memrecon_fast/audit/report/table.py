@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -22,7 +22,15 @@ def make_table(summary: Mapping[str, Any]) -> Table:
         warning = warning_of(errors)
         table.title = Text(warning or in_words(errors), style="bold red" if warning else "")
         table.title_justify = "left"
+    if summary["doubts"]:
+        table.title = Text(in_doubt(summary["doubts"]), style="bold red")
+        table.title_justify = "left"
     return table
+
+
+def in_doubt(doubts: Sequence[str]) -> str:
+    """What is said above all results of a run whose model did not answer as it did."""
+    return f"These results are in doubt: {'; '.join(doubts)}."
 
 
 def _table_without_originals(summary: Mapping[str, Any]) -> Table:

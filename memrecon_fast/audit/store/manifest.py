@@ -82,6 +82,11 @@ def write_description(run: Path, description: Mapping[str, Any]) -> None:
     write_json(run / DESCRIPTION, description)
 
 
+def doubts_of(description: Mapping[str, Any]) -> list[str]:
+    """Why the results are in doubt: what its sessions noted of a model that did not answer as it did."""
+    return sorted({doubt for session in description["sessions"] for doubt in session.get("doubts", [])})
+
+
 def parts_of(run: Path, description: Mapping[str, Any]) -> str:
     """Where the part files of a run are: with others' under one address, in a folder of its own."""
     address = description["plan"]["parts"]
