@@ -143,17 +143,15 @@ def _find(name: str, module: ModuleType, path: str) -> Any:
         if not hasattr(found, part):
             close = difflib.get_close_matches(part, [one for one in dir(found) if not one.startswith("_")], 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{name}: {module.__name__} ({_file_of(module)}) has no function {path}{hint}")
+            raise ValueError(f"{name}: {_file_of(module)} has no function {path}{hint}")
         found = getattr(found, part)
     if not callable(found):
-        raise ValueError(
-            f"{name}: {module.__name__} ({_file_of(module)}) has no function {path}: it is a {type(found).__name__}"
-        )
+        raise ValueError(f"{name}: {_file_of(module)} has no function {path}: it is a {type(found).__name__}")
     return found
 
 
 def _file_of(module: ModuleType) -> str:
-    return getattr(module, "__file__", None) or "built in"
+    return getattr(module, "__file__", None) or module.__name__
 
 
 def _call(name: str, path: str, factory: Any, arguments: dict[str, Any]) -> Any:

@@ -66,6 +66,8 @@ def load(
     model, a factory that fails, and weights that do not fit.
     """
     name = os.fspath(path)
+    if "://" in name:
+        raise ValueError(f"{name} is an address; the model must be a file on this machine")
     if is_factory(name):
         model = call_factory(name, arguments)
         if weights is not None:

@@ -112,9 +112,10 @@ def _load_weights_only(path: Path, file: Any) -> Any:
         raise
     except Exception as error:  # torch raises many kinds here
         needed = re.search(r"GLOBAL (\S+)", str(error))
-        why = (
-            f"holds more than tensors ({needed[1]})" if needed else f"is damaged or not of torch ({first_line(error)})"
-        )
+        said = re.search(r"WeightsUnpickler error: (.+)", str(error))
+        why = f"is damaged, or no file of torch.save ({(said[1] if said else first_line(error))[:100]})"
+        if needed:
+            why = f"holds more than tensors ({needed[1]})"
         raise ValueError(
             f"{path} is refused: it {why}, and such files are pickled: unpickling runs whatever code the file carries. "
             f"{CONVERT}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,16 +14,19 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from memrecon_fast.autoencoders.tensors import StateDicts, read_state_dicts
-from memrecon_fast.common.errors import one_line
+from memrecon_fast.common.errors import reason
 
 _COMPILED = "_orig_mod."
 """What `torch.compile` puts into names, anywhere."""
 _COUNTER = "num_batches_tracked"
 """Of BatchNorm: older files do not have it, and nothing reads it in eval mode."""
-_SHOWN = 3
+_SHOWN, _LETTERS = 3, 300
+"""In a message: so many names, and of each so much."""
 
-Shapes = Mapping[str, "tuple[int, ...] | None"]
-"""Of the tensors of a model, by their names; None where it takes any."""
+State = Mapping[str, Tensor]
+"""Tensors of a model or a file, by their names."""
+Same = Mapping[str, frozenset[str]]
+"""For each name of a model all names of the same tensor: of tied weights a file may have one alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Fit:
 
     place: str
     """Where it is in the file, "" for the file itself."""
-    tensors: Mapping[str, Tensor]
+    tensors: State
     """By the names of the model."""
     removed: str = ""
     """What was taken off the names in the file …"""
@@ -73,38 +77,48 @@ def load_weights(model: nn.Module, weights: str | os.PathLike[str], what: str, *
     found = read_state_dicts(path, trusted=trusted)
     if name:
         found = _named(found, name, path)
-    shapes, same = _shapes(model), _same(model)
-    fits = [fit for place, tensors in found.items() for fit in _fits(place, tensors, shapes, same)]
-    if len(fits) > 1:
-        names = ", ".join(fit.name or "the file itself" for fit in fits)
-        raise ValueError(f"{path} holds several sets of weights that fit {what}: {names}; choose one as {path}:NAME")
-    if not fits and len(found) > 1:
-        problems = "; ".join(
-            f"{place or 'itself'}: {_misfit(tensors, shapes, same)}" for place, tensors in found.items()
-        )
-        raise ValueError(f"none of the weights in {path} fit {what}: {problems}")
-    [(place, tensors), *_] = found.items()
-    chosen = fits[0] if fits else Fit(place, tensors)  # a module may rename by itself what it is given
-    actual = {_plain(name): name for name in model.state_dict()}
+    expected = {_plain(name): value for name, value in model.state_dict(keep_vars=True).items() if _is_tensor(value)}
+    same = _same(expected)
     misfit = f"the weights in {path} do not fit {what}"
+    chosen = _choose(found, expected, same, misfit)
+    actual = {_plain(name): name for name in model.state_dict()}
+    named = {actual.get(name, name): value for name, value in chosen.tensors.items()}
     try:
-        left = model.load_state_dict(
-            {actual.get(name, name): value for name, value in chosen.tensors.items()}, strict=False
-        )
+        left = model.load_state_dict(named, strict=False)
     except Exception as error:  # also of a person's module, which may raise anything
-        raise ValueError(f"{misfit}: {_misfit(tensors, shapes, same) or one_line(error)}") from error
+        why = _misfit(chosen.tensors, expected, same) or reason(error)[:300]
+        raise ValueError(f"{misfit}: {why}") from error
     if left.unexpected_keys or _missing(map(_plain, left.missing_keys), chosen.tensors, same):
-        raise ValueError(f"{misfit}: {_misfit(tensors, shapes, same)}")
+        raise ValueError(f"{misfit}: {_misfit(chosen.tensors, expected, same)}")
     check_finite(model, path)
     remarks = list(chosen.remarks())
     if remarks:
         warnings.warn(f"{path}: {', '.join(remarks)}", RuntimeWarning, stacklevel=3)
 
 
+def _choose(found: StateDicts, expected: State, same: Same, misfit: str) -> Fit:
+    """The state dict that fits, or the only one, as a module may rename by itself what it is given."""
+    fits = [fit for place, tensors in found.items() for fit in _fits(place, tensors, expected, same)]
+    if len(fits) > 1:
+        names = _few([fit.name or "the file itself" for fit in fits])
+        raise ValueError(f"{misfit} in one way alone, but as {names}; choose one as FILE:NAME")
+    if fits:
+        return fits[0]
+    [(place, tensors), *others] = found.items()
+    if others:
+        problems = [f"{place or 'itself'}: {_misfit(tensors, expected, same)}" for place, tensors in found.items()]
+        raise ValueError(f"{misfit}: {_few(problems, '; ')}")
+    if not all(_agree(value, expected[name]) for name, value in tensors.items() if name in expected):
+        raise ValueError(f"{misfit}: {_misfit(tensors, expected, same)}")
+    return Fit(place, tensors)
+
+
 def check_finite(model: nn.Module, path: Path) -> None:
     """Raise ValueError where a parameter is NaN or infinite, or a buffer NaN: it may hold a mask of infinities."""
-    parameters = [tensor for tensor in model.parameters() if tensor.is_floating_point()]
-    buffers = [tensor for tensor in model.buffers() if tensor.is_floating_point()]
+    parameters, buffers = (
+        [tensor for tensor in tensors if tensor.is_floating_point() and not (tensor.is_meta or is_lazy(tensor))]
+        for tensors in (model.parameters(), model.buffers())
+    )
     if not all(tensor.float().isfinite().all() for tensor in parameters) or any(
         tensor.float().isnan().any() for tensor in buffers
     ):
@@ -120,32 +134,26 @@ def _split_name(weights: str) -> tuple[Path, str]:
 def _named(found: StateDicts, name: str, path: Path) -> StateDicts:
     if name in found:
         return {name: found[name]}
-    begins = {
-        place: {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        for place, tensors in found.items()
-    }
+    begins: StateDicts = {}
+    for place, tensors in found.items():
+        full = {f"{place}.{key}".lstrip("."): value for key, value in tensors.items()}
+        begins[place] = {key.removeprefix(f"{name}."): full[key] for key in full if key.startswith(f"{name}.")}
     begins = {place: tensors for place, tensors in begins.items() if tensors}
     if not begins:
-        places = ", ".join(place for place in found if place) or "only one state dict"
+        places = _few([place for place in found if place]) or "only one state dict"
         raise ValueError(f"{path} has no state dict {name!r} and no weights whose names begin so; it has {places}")
     return begins
 
 
-def _shapes(model: nn.Module) -> Shapes:
-    return {
-        _plain(name): None if is_lazy(value) else tuple(value.shape)
-        for name, value in model.state_dict(keep_vars=True).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _same(model: nn.Module) -> Mapping[str, frozenset[str]]:
-    """For each name all names of the same tensor: of tied weights a file may have one alone."""
+def _same(expected: State) -> Same:
     names: dict[object, set[str]] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
-        if isinstance(value, Tensor):
-            names.setdefault(_memory(value), set()).add(_plain(name))
+    for name, value in expected.items():
+        names.setdefault(_memory(value), set()).add(name)
     return {name: frozenset(group) for group in names.values() for name in group}
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)  # a module may add what it likes
 
 
 def _plain(name: str) -> str:
@@ -158,34 +166,40 @@ def _memory(value: Tensor) -> object:
     return value.device, value.data_ptr(), value.shape, value.stride()
 
 
-def _fits(place: str, tensors: Mapping[str, Tensor], shapes: Shapes, same: Mapping[str, frozenset[str]]) -> list[Fit]:
+def _fits(place: str, tensors: State, expected: State, same: Same) -> list[Fit]:
     """The ways in which a state dict fits; one alone where its names are the model's."""
     named = {_plain(name): value for name, value in tensors.items()}
-    if _fit(named, shapes, same):
+    if _fit(named, expected, same):
         return [Fit(place, named)]
     fits = []
-    first = next(iter(shapes), "")
-    for removed in sorted(name.removesuffix(first) for name in named if name.endswith(f".{first}")):
+    some = list(expected)[:2]  # of two that are tied a file has one
+    for removed in sorted({name.removesuffix(one) for one in some for name in named if name.endswith(f".{one}")}):
         inside = {name.removeprefix(removed): value for name, value in named.items() if name.startswith(removed)}
-        if _fit(inside, shapes, same):
+        if _fit(inside, expected, same):
             left_out = tuple(name for name in named if not name.startswith(removed))
             fits.append(Fit(place, inside, removed=removed, left_out=left_out))
-    for added in sorted({first.removesuffix(name) for name in named if first.endswith(f".{name}")}):
+    for added in sorted({one.removesuffix(name) for one in some for name in named if one.endswith(f".{name}")}):
         outside = {f"{added}{name}": value for name, value in named.items()}
-        if _fit(outside, shapes, same):
+        if _fit(outside, expected, same):
             fits.append(Fit(place, outside, added=added))
     return fits
 
 
-def _fit(tensors: Mapping[str, Tensor], shapes: Shapes, same: Mapping[str, frozenset[str]]) -> bool:
+def _fit(tensors: State, expected: State, same: Same) -> bool:
     return (
-        tensors.keys() <= shapes.keys()
-        and not _missing(shapes, tensors, same)
-        and all(shapes[name] in (None, tuple(value.shape)) for name, value in tensors.items())
+        tensors.keys() <= expected.keys()
+        and not _missing(expected, tensors, same)
+        and all(_agree(value, expected[name]) for name, value in tensors.items())
     )
 
 
-def _missing(expected: Iterable[str], tensors: Mapping[str, Tensor], same: Mapping[str, frozenset[str]]) -> list[str]:
+def _agree(value: Tensor, expected: Tensor) -> bool:
+    """Whether a tensor can take the value: quantised weights are integers, which without their scales mean nothing."""
+    same_kind = value.is_floating_point() or not expected.is_floating_point()
+    return same_kind and (is_lazy(expected) or value.shape == expected.shape)
+
+
+def _missing(expected: Iterable[str], tensors: State, same: Same) -> list[str]:
     """What is in the file under none of its names."""
     return [
         name
@@ -194,22 +208,34 @@ def _missing(expected: Iterable[str], tensors: Mapping[str, Tensor], same: Mappi
     ]
 
 
-def _misfit(tensors: Mapping[str, Tensor], shapes: Shapes, same: Mapping[str, frozenset[str]]) -> str:
-    """What does not fit, in one line."""
-    missing = _missing(shapes, tensors, same)
-    unexpected = sorted(name for name in tensors if name not in shapes)
+def _misfit(tensors: State, expected: State, same: Same) -> str:
+    """What does not fit, in one line; of names that all begin alike, without that, if more of them are then known."""
+    same_letters = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(min(tensors), max(tensors), strict=False))
+    begin = "".join(letter for letter, _ in same_letters).rpartition(".")[0] + "."
+    rest = {name.removeprefix(begin): value for name, value in tensors.items()}
+    without = ""
+    if len(rest.keys() & expected.keys()) > len(tensors.keys() & expected.keys()):
+        tensors, without = rest, f"without {begin!r} in front, "
+    missing = _missing(expected, tensors, same)
+    unexpected = sorted(name for name in tensors if name not in expected)
     others = [
-        f"{name} {tuple(value.shape)} for {shapes[name]}"
+        f"{name} {_kind(value)} for {_kind(expected[name])}"
         for name, value in sorted(tensors.items())
-        if name in shapes and shapes[name] not in (None, tuple(value.shape))
+        if name in expected and not _agree(value, expected[name])
     ]
     problems = {
-        f"{len(missing)} of {len(shapes)} tensors of the model are missing": missing,
+        f"{len(missing)} of {len(expected)} tensors of the model are missing": missing,
         f"{len(unexpected)} of {len(tensors)} in the file are not of the model": unexpected,
-        f"{len(others)} have another shape": others,
+        f"{len(others)} are of another shape or kind": others,
     }
-    return ", ".join(f"{problem} ({_few(names)})" for problem, names in problems.items() if names)
+    said = ", ".join(f"{problem} ({_few(names)})" for problem, names in problems.items() if names)
+    return f"{without}{said}" if said else ""
 
 
-def _few(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+def _kind(value: Tensor) -> str:
+    return "any shape" if is_lazy(value) else f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+
+
+def _few(names: Sequence[str], separator: str = ", ") -> str:
+    shown = [name[:_LETTERS] for name in names[:_SHOWN]]
+    return separator.join([*shown, "…"] if len(names) > _SHOWN else shown)

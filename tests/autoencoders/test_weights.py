@@ -147,7 +147,7 @@ def test_what_fits_twice_is_to_be_chosen(trained: Net, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     torch.save({"model": trained.state_dict(), "ema": other.state_dict()}, path)
     with pytest.raises(
-        ValueError, match=r"several sets of weights that fit Net: model, ema; choose one as .*ckpt:NAME"
+        ValueError, match=r"do not fit Net in one way alone, but as model, ema; choose one as FILE:NAME"
     ):
         load_weights(Net(), path, "Net")
     for name, expected in {"model": trained, "ema": other}.items():
@@ -161,11 +161,45 @@ def test_what_fits_twice_is_to_be_chosen(trained: Net, tmp_path: Path) -> None:
     both = tmp_path / "both.safetensors"
     states = [("net", trained.state_dict()), ("ema_net", other.state_dict())]
     save_file({f"{prefix}.{name}": value for prefix, state in states for name, value in state.items()}, both)
-    with pytest.raises(ValueError, match="several sets of weights that fit Net: ema_net, net"):
+    with pytest.raises(ValueError, match="in one way alone, but as ema_net, net;"):
         load_weights(Net(), both, "Net")
     model = Net()
     load_weights(model, f"{both}:ema_net", "Net")
     assert _same(model, other)
+
+
+def test_what_is_named_of_several_can_be_chosen(trained: Net, tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    state = {f"module.{name}": value for name, value in trained.state_dict().items()}
+    torch.save({"model": state, "ema": {name: value * 0 for name, value in state.items()}}, path)
+    with pytest.raises(ValueError, match=r"in one way alone, but as model.module, ema.module; choose one"):
+        load_weights(Net(), path, "Net")
+    for name in ("model", "model.module"):
+        model = Net()
+        with pytest.warns(RuntimeWarning, match="'model' is taken"):
+            load_weights(model, f"{path}:{name}", "Net")
+        assert _same(model, trained)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int8, torch.uint8, torch.complex64])
+def test_integers_are_no_weights(tmp_path: Path, kind: torch.dtype) -> None:
+    path = tmp_path / "quantised.pth"
+    torch.save({name: (value * 10).to(kind) for name, value in nn.Linear(4, 4).state_dict().items()}, path)
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"2 are of another shape or kind \(bias \(4,\) {name} for \(4,\) float32"):
+        load_weights(nn.Linear(4, 4), path, "Net")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floating_point_weights_are_taken_as_float32(trained: Net, tmp_path: Path, kind: torch.dtype) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {name: value.to(kind) if "num" not in name else value for name, value in trained.state_dict().items()}, path
+    )
+    model = Net()
+    load_weights(model, path, "Net")
+    assert model.a.weight.dtype == torch.float32
+    torch.testing.assert_close(model.a.weight, trained.a.weight, rtol=0.01, atol=0.01)
 
 
 def test_tied_weights_are_there_once(tmp_path: Path) -> None:
@@ -227,10 +261,15 @@ def test_a_misfit_is_told_in_numbers_and_a_few_names(tmp_path: Path) -> None:
     message = str(caught.value)
     assert "2 of 100 tensors of the model are missing (49.weight, 49.bias)" in message
     assert "2 of 100 in the file are not of the model (x.bias, x.weight)" in message
-    assert "2 have another shape (1.bias (5,) for (4,), 1.weight (5, 4) for (4, 4))" in message
+    assert (
+        "2 are of another shape or kind (1.bias (5,) float32 for (4,) float32, 1.weight (5, 4) float32 for" in message
+    )
     assert len(message) < 500
+    save_file({f"net.{name}": torch.zeros(2) for name in ("a.weight", "a.bias", "c")}, path)
+    with pytest.raises(ValueError, match=r"without 'net.' in front, 7 of 10 .* missing .* 1 of 3 in the file .* \(c\)"):
+        load_weights(Net(), path, "Net")
     torch.save({"one": {"x": torch.zeros(1)}, "two": {"y": torch.zeros(1)}}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"none of the weights in .* fit Net: one: .*; two: "):
+    with pytest.raises(ValueError, match=r"do not fit Net: one: .*; two: "):
         load_weights(Net(), tmp_path / "weights.pth", "Net")
 
 
@@ -285,7 +324,7 @@ def test_what_holds_no_weights_is_named(tmp_path: Path) -> None:
         load_weights(Net(), path, "Net")
     for damaged in (b"PK\x03\x04 and then nothing", b"\x80\x02 and then nothing", b"nothing at all"):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"is refused: it is damaged or not of torch") as caught:
+        with pytest.raises(ValueError, match=r"is refused: it is damaged, or no file of torch.save") as caught:
             load_weights(Net(), path, "Net")
         assert len(str(caught.value).splitlines()) == 1
     program = torch.export.export(nn.Linear(2, 2), (torch.zeros(2, 2),))
