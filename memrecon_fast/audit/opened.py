@@ -19,6 +19,7 @@ from memrecon_fast.audit.report.summary import make_summary, write_summary
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
+from memrecon_fast.audit.store.opening import read_known_images
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell
@@ -48,7 +49,11 @@ class Run:
 
     @functools.cached_property
     def records(self) -> pa.Table:
-        """A row for each image, mask and method that was done, as in `records/`; `.to_pandas()` makes a DataFrame."""
+        """A row for each image, mask and method that was done, as in `records/`; `.to_pandas()` makes a DataFrame.
+
+        Raises ValueError where a file is damaged, or holds what it should not.
+        """
+        self.folder.check(cells_of(self.description), read_known_images(self.path, self.description))
         return pa.concat_tables([self.folder.table(cell) for cell in cells_of(self.description)])
 
     @functools.cached_property

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -107,10 +107,7 @@ class Images:
 
     def digest(self) -> str:
         """The identity of these images: SHA-256 over names, hashes and problems, in hexadecimal."""
-        digest = hashlib.sha256()
-        for index, (name, sha256) in enumerate(zip(self.names, self.sha256, strict=True)):
-            digest.update(json.dumps([name, sha256, self.problems.get(index)]).encode())
-        return digest.hexdigest()
+        return digest_of(self.names, self.sha256, self.problems)
 
 
 def open_images(
@@ -182,6 +179,14 @@ def scan(
     return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails, tuple(remarks))
 
 
+def digest_of(names: Sequence[str], hashes: Sequence[str], problems: Mapping[int, str]) -> str:
+    """The identity of images, see `Images.digest`: of N names, N hashes and the problems by index."""
+    digest = hashlib.sha256()
+    for index, (name, sha256) in enumerate(zip(names, hashes, strict=True)):
+        digest.update(json.dumps([name, sha256, problems.get(index)]).encode())
+    return digest.hexdigest()
+
+
 def typical_problem(images: Images) -> int:
     """The index of the first image with the problem that most of the unusable ones have, whatever its numbers are."""
     kinds = {index: _NUMBER.sub("", problem) for index, problem in images.problems.items()}
@@ -192,8 +197,18 @@ def typical_problem(images: Images) -> int:
 def write_images(path: Path, splits: Mapping[str, Images], near_duplicates: Mapping[int, int]) -> None:
     """Write one row for each image of each split to a Parquet file, which appears whole or not at all.
 
+    near_duplicates: as for `images_table`. The same images make the same file, byte for byte.
+    """
+    table = images_table(splits, near_duplicates)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def images_table(splits: Mapping[str, Images], near_duplicates: Mapping[int, int]) -> pa.Table:
+    """One row for each image of each split.
+
     near_duplicates: of the split "controls", index to index of the split "members", see
-        `duplicates.find_near_duplicates`. The same images make the same file, byte for byte.
+        `duplicates.find_near_duplicates`.
     """
     tables = []
     for split, images in splits.items():
@@ -208,15 +223,21 @@ def write_images(path: Path, splits: Mapping[str, Images], near_duplicates: Mapp
             "near_duplicate_of": [splits["members"].names[near[index]] if index in near else None for index in count],
         }
         tables.append(pa.table(columns, IMAGES_SCHEMA))
-    with replacing(path) as temporary:
-        pq.write_table(pa.concat_tables(tables), temporary)
+    return pa.concat_tables(tables)
 
 
 def read_images(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns that `write_images` wrote, as arrays; None where there is no problem, or no near duplicate.
+    """The columns that `write_images` wrote, see `columns_of`. Raises ValueError for another file."""
+    return columns_of(read_images_table(path))
 
-    Raises ValueError for another file.
-    """
+
+def columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """The columns of `images_table` as arrays; None where there is no problem, or no near duplicate."""
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def read_images_table(path: Path) -> pa.Table:
+    """What `write_images` wrote. Raises ValueError for another file."""
     try:
         with pq.ParquetFile(path) as file:
             table = file.read()
@@ -224,7 +245,7 @@ def read_images(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path} cannot be read as the images of an audit: {reason(error)}") from error
     if not table.schema.equals(IMAGES_SCHEMA):
         raise ValueError(f"{path} holds no images of an audit: its columns are {', '.join(table.column_names)}")
-    return {name: table[name].to_numpy() for name in table.column_names}
+    return table
 
 
 def average_cells(image: NDArray[Any]) -> NDArray[np.float64]:

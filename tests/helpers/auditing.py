@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from torch import Tensor, nn
 
 import memrecon_fast as mf
@@ -19,7 +20,7 @@ from memrecon_fast.audit.store.opening import open_run
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import RECORDS, Cell, Columns, Record
 from memrecon_fast.audit.worker import Workbench
-from memrecon_fast.images.scan import Images, scan
+from memrecon_fast.images.scan import IMAGES_SCHEMA, Images, columns_of, scan
 from memrecon_fast.images.sources import from_array
 from tests.helpers.memorised import Memorised
 
@@ -109,6 +110,21 @@ def make_record(cell: Cell, index: int, **changes: Any) -> Record:
         erased_mse=0.05,
     )
     return dataclasses.replace(record, **changes)
+
+
+def known_images(count: int) -> Columns:
+    """Of members and controls, so many each: as `make_record` names them."""
+    indices = [*range(count)] * 2
+    records = [make_record(Cell("members", "center", "paper"), index) for index in indices]
+    columns: dict[str, list[Any]] = {
+        "split": ["members"] * count + ["controls"] * count,
+        "index": indices,
+        "name": [record.name for record in records],
+        "sha256": [record.sha256 for record in records],
+        "problem": [None] * len(indices),
+        "near_duplicate_of": [None] * len(indices),
+    }
+    return columns_of(pa.table(columns, IMAGES_SCHEMA))
 
 
 def folder_of(path: Path) -> Folder:

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from memrecon_fast.audit.analysis.statistics import something_erased
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
-from memrecon_fast.audit.store.opening import IMAGES
+from memrecon_fast.audit.store.opening import read_known_images
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.images.scan import read_images
 from memrecon_fast.methods import METHODS, headline_of
 
 VERDICTS = ("accurate", "approximate")
@@ -91,6 +90,8 @@ def read_results(run: Path) -> Results:
     """Read a run. Raises ValueError for a folder that is not a run's, and for a run without any record."""
     description = read_description(run)
     folder = Folder(run, Parts(parts_of(run, description)))
+    images = read_known_images(run, description)
+    folder.check(cells_of(description), images)
     cells: dict[Cell, Columns] = {}
     left_out: dict[Cell, NDArray[np.int64]] = {}
     unrecorded = 0
@@ -109,7 +110,7 @@ def read_results(run: Path) -> Results:
         raise ValueError(
             f"the run in {run} has the method {unknown[0]!r}, which is unknown here: import what adds it first"
         )
-    return Results(folder, description, read_images(run / IMAGES), cells, left_out, unrecorded)
+    return Results(folder, description, images, cells, left_out, unrecorded)
 
 
 def _condense(columns: Columns) -> Columns:

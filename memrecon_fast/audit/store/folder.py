@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.store.parts import Parts, unpack
+from memrecon_fast.audit.store.checking import fault_of_rows
+from memrecon_fast.audit.store.parts import ASIDE, Parts, unpack
 from memrecon_fast.audit.store.pictures import GALLERY, Picture, read_pictures, write_pictures
 from memrecon_fast.audit.store.records import (
     RECORDS,
@@ -37,20 +40,49 @@ class Folder:
     path: Path
     parts: Parts
 
-    def mend(self, cells: Iterable[Cell]) -> list[str]:
-        """Remove damaged and unfinished files; what they held is done again. Returns a line on each damaged one."""
-        damaged = []
+    def mend(self, cells: Iterable[Cell], images: Columns) -> list[str]:
+        """Remove unfinished files, and set those aside that are damaged or hold what they should not: what they held is
+        done again. Returns a line on each of these.
+
+        images: as `scan.read_images` gives them.
+        """
+        found = []
         for folder in (RECORDS, GALLERY, RECOVERED):
             remove_unfinished(self.path / folder)
         for cell in cells:
-            damaged += self.parts.mend(cell)
-            try:
-                if self._complete(cell) is not None:
-                    self.parts.remove(cell)  # left by an interruption in between, or by a worker that was thought dead
-            except ValueError as error:
-                damaged.append(str(error))
-                cell_path(self.path, cell).unlink()
-        return damaged
+            fault = self._fault(cell, images)
+            if fault:
+                found.append(fault)
+                self._set_aside(cell)
+            found += self.parts.mend(cell, partial(fault_of_rows, cell=cell, images=images, complete=False))
+            if self.is_complete(cell):
+                self.parts.remove(cell)  # left by an interruption in between, or by a worker that was thought dead
+        return found
+
+    def check(self, cells: Iterable[Cell], images: Columns) -> None:
+        """Raise ValueError for the first file that `mend` would set aside; nothing is changed."""
+        for cell in cells:
+            of_parts = partial(fault_of_rows, cell=cell, images=images, complete=False)
+            faults = [] if self.is_complete(cell) else list(self.parts.faults(cell, of_parts).values())
+            if self.is_complete(cell):  # an audit at work may have completed it meanwhile
+                faults = [fault for fault in [self._fault(cell, images)] if fault]
+            if faults:
+                raise ValueError(f"{faults[0]}; the audit, given again, sets it aside and does it again")
+
+    def _fault(self, cell: Cell, images: Columns) -> str:
+        """What is wrong with the file of a complete cell; "" if nothing is, or there is none."""
+        try:
+            table = self._complete(cell)
+        except ValueError as error:
+            return str(error)
+        fault = "" if table is None else fault_of_rows(table, cell, images, complete=True)
+        return f"{cell_path(self.path, cell)} is not what its name says: {fault}" if fault else ""
+
+    def _set_aside(self, cell: Cell) -> None:
+        path = cell_path(self.path, cell)
+        aside = path.parent / ASIDE
+        aside.mkdir(exist_ok=True)
+        path.rename(aside / f"{path.stem}.{uuid.uuid4().hex}{path.suffix}")
 
     def done(self, cell: Cell) -> NDArray[np.int64]:
         """The indices of the images of the cell that are done, ascending."""

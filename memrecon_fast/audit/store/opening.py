@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memrecon_fast.audit.store.checking import fault_of_images
 from memrecon_fast.audit.store.folder import Folder, check_empty, locked
 from memrecon_fast.audit.store.manifest import (
     DESCRIPTION,
@@ -20,8 +21,9 @@ from memrecon_fast.audit.store.manifest import (
     write_description,
 )
 from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.images.duplicates import find_near_duplicates
-from memrecon_fast.images.scan import Images, read_images, write_images
+from memrecon_fast.images.scan import Images, columns_of, images_table, read_images, read_images_table, write_images
 
 IMAGES = "images.parquet"
 _MAX_NAMED = 3
@@ -64,10 +66,9 @@ def open_run(
         else:
             write_description(run, description)  # before all else: what is not empty must be a run's
         folder = Folder(run, Parts(parts_of(run, description)))
-        if not (run / IMAGES).exists():
-            _write_images(splits, description, run)
-        for damaged in folder.mend(cells_of(description)):
-            remark(f"{damaged}; what it held is done again")
+        images = _mend_images(splits, description, run, remark)
+        for fault in folder.mend(cells_of(description), images):
+            remark(f"{fault}; it is set aside, and what it held is done again")
         yield OpenRun(folder, dict(description))
 
 
@@ -81,11 +82,37 @@ def check_run_folder(run: Path, resume: bool) -> bool:
     return False
 
 
-def _write_images(splits: Mapping[str, Images], description: Mapping[str, Any], run: Path) -> None:
+def read_known_images(run: Path, description: Mapping[str, Any]) -> Columns:
+    """The images of a run, see `scan.read_images`. Raises ValueError unless they are those that it was begun with."""
+    path = run / IMAGES
+    again = "the audit, given again, writes it anew"
+    try:
+        images = read_images(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {again}") from error
+    if fault := fault_of_images(images, description):
+        raise ValueError(f"{path} is not as it was written: {fault}; {again}")
+    return images
+
+
+def _mend_images(
+    splits: Mapping[str, Images], description: Mapping[str, Any], run: Path, remark: Callable[[str], None]
+) -> Columns:
+    """Write `images.parquet` where it is not there, or not what the images say; returns its columns."""
     near_duplicates = {}
     if "controls" in splits and not description["plan"]["degraded"]:  # degraded ones differ less than their originals
         near_duplicates = find_near_duplicates(splits["members"], splits["controls"])
-    write_images(run / IMAGES, splits, near_duplicates)
+    expected, path = images_table(splits, near_duplicates), run / IMAGES
+    if path.exists():
+        try:
+            fault = "" if read_images_table(path).equals(expected) else f"{path} is not what the images say"
+        except ValueError as error:
+            fault = str(error)
+        if not fault:
+            return columns_of(expected)
+        remark(f"{fault}; it is written anew")
+    write_images(path, splits, near_duplicates)
+    return columns_of(expected)
 
 
 def _remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ PICTURES = ("picture", "image", "estimated_mask")
 """The columns beside those of the records, null for most images: of the gallery, and what is kept on request."""
 PART_SCHEMA = pa.schema([*SCHEMA, *(pa.field(name, pa.binary()) for name in PICTURES)])
 SUFFIX = ".parquet"
+ASIDE = "_aside"
+"""The folder for files that are damaged or hold wrong rows; who reads a folder of Parquet files passes it over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +90,27 @@ class Parts:
         for path in self._paths(cell, SUFFIX):
             yield _read(files, path, columns)
 
-    def mend(self, cell: Cell) -> list[str]:
-        """Remove damaged and unfinished files; returns what is wrong with each damaged one."""
+    def faults(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> dict[str, str]:
+        """The path of each part file that is damaged or holds wrong rows, and what is wrong with it.
+
+        fault_of: what is wrong with the rows of a file that can be read; "" if nothing is.
+        """
+        files, _ = self._folder(cell)
+        return {path: fault for path in self._paths(cell, SUFFIX) if (fault := _fault(files, path, fault_of))}
+
+    def mend(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> list[str]:
+        """Remove unfinished files, set damaged and wrong ones aside; returns what is wrong with each, see `faults`."""
         files, _ = self._folder(cell)
         for path in self._paths(cell, UNFINISHED):
             files.delete_file(path)
-        damaged = {path: fault for path in self._paths(cell, SUFFIX) if (fault := _fault(files, path))}
-        for path in damaged:
-            files.delete_file(path)
-        return list(damaged.values())
+        found = self.faults(cell, fault_of)
+        _, root = open_address(self.address)
+        aside = f"{root.rstrip('/')}/{ASIDE}"
+        if found:
+            files.create_dir(aside, recursive=True)
+        for path in found:
+            files.move(path, f"{aside}/{cell.file_stem}.{path.rsplit('/', 1)[1]}")
+        return list(found.values())
 
     def remove(self, cell: Cell) -> None:
         """Remove the part files of a cell."""
@@ -147,10 +161,10 @@ def _read(files: fs.FileSystem, path: str, columns: Sequence[str] | None = None)
         return read_table(stream, path, PART_SCHEMA, columns)
 
 
-def _fault(files: fs.FileSystem, path: str) -> str:
+def _fault(files: fs.FileSystem, path: str, fault_of: Callable[[pa.Table], str]) -> str:
     """What is wrong with the file; "" if nothing is."""
     try:
-        _read(files, path)
+        fault = fault_of(_read(files, path))
     except ValueError as error:
         return str(error)
-    return ""
+    return f"{path} is not what its name says: {fault}" if fault else ""

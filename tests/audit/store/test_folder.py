@@ -13,11 +13,12 @@ from memrecon_fast.audit.store.folder import LOCK, RECOVERED, Folder, check_empt
 from memrecon_fast.audit.store.parts import Row
 from memrecon_fast.audit.store.pictures import GALLERY
 from memrecon_fast.audit.store.records import RECORDS, SCHEMA, Cell, cell_path
-from tests.helpers.auditing import contents, folder_of, make_record
+from tests.helpers.auditing import contents, folder_of, known_images, make_record
 
 CELL = Cell("members", "center", "paper")
 OTHER = Cell("controls", "center", "paper")
 COUNT = 6
+KNOWN = known_images(COUNT)
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (COUNT, 4, 3, 5, 7), np.uint8)
 IMAGES = RNG.random((COUNT, 3, 5, 7), np.float32)
@@ -101,30 +102,34 @@ def test_the_rows_of_what_is_kept_are_in_step(tmp_path: Path) -> None:
     assert (images.dtype, masks.dtype) == (np.float32, np.bool_)
 
 
-def test_a_damaged_complete_cell_is_removed(tmp_path: Path) -> None:
+def test_a_damaged_complete_cell_is_set_aside(tmp_path: Path) -> None:
     folder = complete(tmp_path / "run", range(COUNT))
     path = cell_path(folder.path, CELL)
     whole = path.read_bytes()
-    assert folder.mend([CELL, OTHER]) == []
+    assert folder.mend([CELL, OTHER], KNOWN) == []
     assert path.read_bytes() == whole
     for damaged in (whole[:-1], b"", whole[:30] + b"\xff" + whole[31:]):
         path.write_bytes(damaged)
-        (message,) = folder.mend([CELL, OTHER])
+        (message,) = folder.mend([CELL, OTHER], KNOWN)
         assert message.startswith(f"{path} cannot be read as records of an audit: ")
         assert not path.exists()
+        (aside,) = (path.parent / "_aside").iterdir()
+        assert aside.read_bytes() == damaged
+        aside.unlink()
         assert folder.done(CELL).tolist() == []
         assert not folder.is_complete(CELL)
 
 
-def test_damaged_parts_are_removed_and_said(tmp_path: Path) -> None:
+def test_damaged_parts_are_set_aside_and_said(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     write(folder, [1, 2], [3])
     path = tmp_path / RECORDS / CELL.file_stem / "damaged.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"damaged\.parquet cannot be read"):
         folder.done(CELL)
-    (message,) = folder.mend([OTHER, CELL])
+    (message,) = folder.mend([OTHER, CELL], KNOWN)
     assert message.startswith(f"{path} cannot be read")
+    assert (tmp_path / RECORDS / "_aside" / f"{CELL.file_stem}.damaged.parquet").read_bytes() == b"PAR1"
     assert folder.done(CELL).tolist() == [1, 2, 3]
 
 
@@ -134,7 +139,7 @@ def test_parts_that_were_left_beside_a_complete_cell_are_removed(tmp_path: Path)
     before = contents(folder.path)
     write(folder, [2, 3])
     assert folder.done(CELL).tolist() == list(range(COUNT))
-    assert folder.mend([CELL]) == []
+    assert folder.mend([CELL], KNOWN) == []
     assert contents(folder.path) == before
 
 
@@ -143,7 +148,7 @@ def test_what_was_being_written_when_the_end_came_is_removed(tmp_path: Path) -> 
     before = contents(folder.path)
     for inside in (RECORDS, GALLERY, RECOVERED):
         (folder.path / inside / ".members.paper.center.npy.1234.tmp").write_bytes(b"half of i")
-    assert folder.mend([CELL]) == []
+    assert folder.mend([CELL], KNOWN) == []
     assert contents(folder.path) == before
 
 

@@ -251,12 +251,13 @@ def test_damaged_parts_are_remarked_on(tmp_path: Path) -> None:
     audit = make_audit()
     cell = Cell("members", "center", "paper")
     with open_run(audit.splits, describe(audit, model(), "cpu", "model", {}, None), tmp_path, False, print) as opened:
-        opened.folder.parts.write(cell, [Row(make_record(cell, 2))])
+        members = audit.splits["members"]
+        opened.folder.parts.write(cell, [Row(make_record(cell, 2, name="c.png", sha256=members.sha256[2]))])
     path = tmp_path / RECORDS / cell.file_stem / "bad.parquet"
     path.write_bytes(b"bad")
     _, (remark,) = begin(tmp_path)
     assert remark.startswith(f"{path} cannot be read as records of an audit: ")
-    assert remark.endswith("; what it held is done again")
+    assert remark.endswith("; it is set aside, and what it held is done again")
     assert "\n" not in remark
     assert begin(tmp_path)[1] == []
     assert opened.folder.done(cell).tolist() == [2]

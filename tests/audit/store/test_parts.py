@@ -23,6 +23,11 @@ IMAGE = RNG.random((3, 5, 7), np.float32)
 MASK = RNG.random((3, 5, 7)) < 0.5
 
 
+def right(rows: pa.Table) -> str:
+    """Whatever can be read is."""
+    return ""
+
+
 def rows_of(*indices: int) -> list[Row]:
     return [Row(make_record(CELL, index)) for index in indices]
 
@@ -60,7 +65,7 @@ def test_each_write_is_a_file_of_its_own_beside_the_others(tmp_path: Path) -> No
     assert [len(table) for table in parts.read(OTHER)] == [1]
     assert sorted(len(table) for table in parts.read(CELL)) == [1, 1, 2]
     assert indices_in(parts) == [0, 3, 3, 4]
-    assert parts.mend(CELL) == []
+    assert parts.mend(CELL, right) == []
     parts.remove(CELL)
     assert list(parts.read(CELL)) == []
     assert indices_in(parts, OTHER) == [1]
@@ -118,7 +123,7 @@ def test_what_was_never_finished_is_removed(tmp_path: Path) -> None:
     before = files_in(tmp_path)
     (tmp_path / CELL.file_stem / "0123.tmp").write_bytes(b"PAR1")
     assert indices_in(parts) == [1]
-    assert parts.mend(CELL) == []
+    assert parts.mend(CELL, right) == []
     assert files_in(tmp_path) == before
 
 
@@ -139,11 +144,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def test_a_file_that_was_cut_short_anywhere_is_removed(tmp_path: Path, whole: bytes) -> None:
+def test_a_file_that_was_cut_short_anywhere_is_set_aside(tmp_path: Path, whole: bytes) -> None:
     for size in (0, 1, 3, 4, 5, 7, 8, 12, *range(20, len(whole), 97), len(whole) - 8, len(whole) - 1):
         folder = tmp_path / str(size)
         parts, path = damage_at(folder, whole[:size])
-        (message,) = parts.mend(CELL)
+        (message,) = parts.mend(CELL, right)
         assert message.startswith(f"{path} cannot be read as records of an audit: ")
         assert not path.exists()
         assert indices_in(parts) == [1]
@@ -156,7 +161,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path, whole: byte
     noticed = 0
     for position in (*range(4, footer, 23), *range(footer, len(whole), 101)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
-        if parts.mend(CELL):
+        if parts.mend(CELL, right):
             noticed += position < footer
             assert not path.exists()
         else:  # in what Parquet files say beside their content: the smallest and the largest values, and the like
@@ -167,7 +172,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path, whole: byte
 def test_a_flipped_bit_of_the_pixels_is_noticed(tmp_path: Path, whole: bytes) -> None:
     at = whole.index(IMAGE.tobytes()[:40])
     parts, path = damage_at(tmp_path, whole[: at + 7] + bytes([whole[at + 7] ^ 1]) + whole[at + 8 :])
-    (message,) = parts.mend(CELL)
+    (message,) = parts.mend(CELL, right)
     assert "CRC" in message
     assert not path.exists()
 
@@ -181,7 +186,7 @@ def test_a_damaged_file_is_not_read(tmp_path: Path, whole: bytes) -> None:
 def test_anothers_parquet_file_is_removed(tmp_path: Path) -> None:
     parts, path = damage_at(tmp_path, b"")
     pq.write_table(pa.table({"index": [1]}), path)
-    assert parts.mend(CELL) == [f"{path} holds no records of an audit: its columns are ['index']"]
+    assert parts.mend(CELL, right) == [f"{path} holds no records of an audit: its columns are ['index']"]
     assert indices_in(parts) == [1]
 
 
@@ -194,11 +199,11 @@ def test_an_address_works_like_a_folder(tmp_path: Path, whole: bytes) -> None:
     assert indices_in(address) == indices_in(path) == [1, 2, 3]
     (folder / CELL.file_stem / "damaged.parquet").write_bytes(whole[:-1])
     (folder / CELL.file_stem / "0123.tmp").write_bytes(whole)
-    (message,) = address.mend(CELL)
+    (message,) = address.mend(CELL, right)
     assert "damaged.parquet cannot be read" in message
-    assert len(files_in(folder)) == 2
+    assert len(files_in(folder)) == 3
     address.remove(CELL)
-    assert files_in(folder) == []
+    assert files_in(folder) == ["_aside/members.paper.center.damaged.parquet"]
 
 
 def test_a_slash_at_the_end_does_not_matter(tmp_path: Path) -> None:
