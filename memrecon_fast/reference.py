@@ -49,7 +49,7 @@ def recover(
     settings = settings or Settings()
     known = None if mask is None else mask.expand_as(degraded)
     starts = settings.starts if known is None else 1
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(degraded.device.type, enabled=False):
         best: Recovery | None = None
         for start in range(starts):
             for gamma in settings.gammas:

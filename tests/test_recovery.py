@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast import Recovery, Settings, Status, degradation, metrics, reference
+from memrecon_fast import Recovery, Settings, Status, degradation, metrics, prepare_recover, reference
 from tests.helpers.interpreter import run_interpreted
 from tests.helpers.memorised import Memorised
 
@@ -250,3 +250,22 @@ print(sorted(name for name in new if name not in sys.stdlib_module_names))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['memrecon_fast']"
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: nn.Sequential(net).eval(), torch.nn.DataParallel])
+def test_images_of_another_shape_than_the_model_states(wrap: Any) -> None:
+    net = wrap(mf.autoencoders.FullyConnected((3, 6, 6), 10, 2, "leaky_relu").eval()).eval()
+    channels_last = torch.rand(4, 6, 6, 3)
+    message = r"the model is for images of shape \(3, 6, 6\); these are \(6, 6, 3\): channels come first, \(C, H, W\)"
+    with pytest.raises(ValueError, match=message):
+        mf.recover(net, channels_last)
+    with pytest.raises(ValueError, match=message):
+        mf.iterate(net, channels_last)
+    with pytest.raises(ValueError, match=r"of shape \(3, 6, 6\); these are \(1, 6, 6\)$"):
+        prepare_recover(net, (1, 6, 6))
+    assert mf.iterate(net, channels_last.permute(0, 3, 1, 2), max_iterations=2).images.shape == (4, 3, 6, 6)
+
+
+def test_a_net_of_convolutions_that_fails_on_images_with_their_channels_last_is_explained() -> None:
+    with pytest.raises(ValueError, match=r"images are channels-first, \(C, H, W\), and \(8, 8, 3\) looks like \(H, W"):
+        mf.recover(nn.Conv2d(3, 3, 3, padding=1).eval(), torch.rand(4, 8, 8, 3))

@@ -15,6 +15,7 @@ from memrecon_fast.audit.analysis.reconstruction_error import NOT_RECONSTRUCTED
 from memrecon_fast.autoencoders.adapting import Adapted, adapt
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, device_of, make_prox
+from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.images.scan import Images
 
 MAX_IMAGES = 1024
@@ -92,14 +93,14 @@ def _errors(autoencoder: Autoencoder, batches: Iterable[Tensor]) -> dict[str, An
     errors, variances = [], []
     for images in batches:
         prox = prox or make_prox(autoencoder, images.shape[1:], device_of(autoencoder, torch.device("cpu")))
-        rows = prox.to_rows(images)
-        padded = torch.zeros(-(-len(rows) // prox.row_multiple) * prox.row_multiple, prox.pixels)
-        padded[: len(rows)] = rows
-        with torch.inference_mode():
-            answer = prox(padded.to(prox.device))[: len(rows)].cpu()
-        mse = (answer - rows).double().square().mean(dim=1)
-        errors += torch.where(mse.isfinite(), mse, math.inf).tolist()
-        variances += rows.double().var(dim=1, correction=0).tolist()
+        for rows in prox.to_rows(images).split(prox.most_rows):
+            padded = torch.zeros(prox.block_sizes(len(rows))[-1], prox.pixels, dtype=torch.float32, device="cpu")
+            padded[: len(rows)] = rows
+            with working_on(prox.device):
+                answer = prox(padded.to(prox.device))[: len(rows)].cpu()
+            mse = (answer - rows).double().square().mean(dim=1)
+            errors += torch.where(mse.isfinite(), mse, math.inf).tolist()
+            variances += rows.double().var(dim=1, correction=0).tolist()
     return {
         "images": len(errors),
         "mean": _finite(np.mean(errors)) if errors else None,

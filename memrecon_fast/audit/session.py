@@ -208,7 +208,8 @@ def begin(
             task = cluster.make_task(plan, opened, opened_model.load, kind, means.save_every, threads)
             make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.console)
         if not plan.degraded and count_missing(plan, opened.folder):
-            _measure(plan, opened_model.autoencoder, opened, means.output)
+            with _about(opened_model):
+                _measure(plan, opened_model.autoencoder, opened, means.output)
         weights_changed = watch_weights(opened_model.autoencoder)
         yield Session(plan, opened, means, crew, make_work, weights_changed)
 
