@@ -199,6 +199,7 @@ IMAGES_AND_CODE = (IMAGES * 0.5, torch.zeros(5, 2))
         Decoded(*IMAGES_AND_CODE),
         {"loss": torch.tensor(1.0), "recon": IMAGES * 0.5, "target": IMAGES * 3},
         collections.OrderedDict(reconstruction=IMAGES * 0.5, hidden_states=(IMAGES, IMAGES)),
+        {"decoder": {"recon": IMAGES * 0.5}, "losses": [IMAGES * 2]},
         {"x_hat": IMAGES * 0.5, "likelihoods": {"y": torch.ones(5, *SHAPE)}},
     ],
 )
@@ -219,6 +220,7 @@ def test_a_documented_output_is_taken(returned: Any) -> None:
         lambda x: Named(x * 0.5, x.sum()),
         lambda x: {"out": x * 0.5, "ids": torch.zeros(x.shape, dtype=torch.int64)},
         lambda x: types.SimpleNamespace(y=x * 0.5, name="y"),
+        lambda x: ((x * 0.5, None), {"code": x.sum()}),
     ],
 )
 def test_the_only_output_of_the_shape_of_the_images_is_taken_and_said(make: Any) -> None:
@@ -241,9 +243,7 @@ def test_the_only_output_of_the_shape_of_the_images_is_taken_and_said(make: Any)
         (lambda x: {"sample": x * 0.5, "recon": x * 2}, "a dict of sample"),
         (lambda x: {"mask": x > 0}, "a dict of mask"),
         (lambda x: {"out": x}, "a dict of out"),  # its very input
-        (lambda x: (), "a tuple of nothing"),
-        (lambda x: None, "NoneType"),
-        (lambda x: "text", "str"),
+        (lambda x: ((x * 2, [x * 3]), None), r"a tuple of 0.0 \(16, 3, 4, 4\), 0.1.0 .*, 1 None.*images\)\[0\]\[0\]"),
         (lambda x: types.SimpleNamespace(a=x * 2, b=x * 3), r"images\)\.a\.view"),
         (lambda x: {f"n{i}": x * i for i in range(2, 20)}, "and 10 more"),
     ],
@@ -255,10 +255,20 @@ def test_other_outputs_are_listed_with_what_to_do(make: Any, shown: str) -> None
     assert len(str(caught.value).splitlines()) == 4  # the message, and three lines that wrap it
 
 
-@pytest.mark.parametrize("output", [1, "1", "logits"])
+@pytest.mark.parametrize("returned", [(), None, "text", np.zeros(3), {"name": None}, [[[[[IMAGES]]]]]])
+def test_what_holds_no_tensor_is_named_in_a_line(returned: Any) -> None:
+    with pytest.raises(TypeError, match=r"must return a floating-point tensor, not \w+$"):
+        make_prox(lambda x: returned, SHAPE, CPU)
+
+
+@pytest.mark.parametrize("output", [1, "1", "logits", "deep.0"])
 def test_an_output_is_chosen_by_name_or_position(output: str | int) -> None:
-    adapted = adapt(lambda x: {"x": x, "logits": x * 0.5}, output=output)  # type: ignore[arg-type, return-value]
+    adapted = adapt(lambda x: {"x": x, "logits": x * 0.5, "deep": (x * 0.5,)}, output=output)  # type: ignore[arg-type, return-value]
     assert torch.equal(adapted(IMAGES), IMAGES * 0.5)
+
+
+def test_a_named_tuple_has_positions_too() -> None:
+    assert torch.equal(adapt(lambda x: Named(x * 2, x * 0.5), output=1)(IMAGES), IMAGES * 0.5)
 
 
 @pytest.mark.parametrize("returned", [IMAGES, {"sample": IMAGES}, (IMAGES,), {"recon": 3}])
