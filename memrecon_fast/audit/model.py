@@ -16,6 +16,7 @@ from memrecon_fast import autoencoders
 from memrecon_fast.autoencoders import Adaptation
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import device_of
+from memrecon_fast.engine.stated import original_of
 
 CPU = torch.device("cpu")
 
@@ -72,8 +73,11 @@ def as_model(model: Model | str | os.PathLike[str] | Autoencoder, *, in_workers:
         return model
     if isinstance(model, (str, os.PathLike)):
         return open_model(model, in_workers=in_workers)
-    sent = copy.deepcopy(model).cpu() if in_workers and isinstance(model, nn.Module) else model  # each has its own GPU
-    return Model(type(model).__name__, model, functools.partial(_put, sent), device_of(model, CPU).type)
+    original, kind = original_of(model), device_of(model, CPU).type
+    sent = original
+    if in_workers and isinstance(original, nn.Module) and kind != "cpu":  # each has its own GPU
+        sent = copy.deepcopy(original).cpu()
+    return Model(type(original).__name__, model, functools.partial(_put, sent), kind)
 
 
 def find_device(name: str) -> torch.device:
