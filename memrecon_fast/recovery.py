@@ -15,7 +15,8 @@ from memrecon_fast.common.checks import check_integer, check_number
 from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import broadcast_mask, check_mask, contradiction
-from memrecon_fast.engine.inflight import InFlight, slots_by_default
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.memory import slots_by_default
 from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import Solver

@@ -648,13 +648,37 @@ make = lambda: Hungry().eval()
 def test_when_memory_runs_out_fewer_images_are_worked_on_at_a_time(data: Path, tmp_path: Path, inside: Inside) -> None:
     (tmp_path / "hungry.py").write_text(HUNGRY)
     result = inside(
-        "audit", "hungry:make", data / "members", "--out", "run", "--mask", "half", "--mask", "center", "--method",
-        "iterate", "--slots", 64,
+        "audit", "hungry:make", data / "members", "--out", "run", "--mask", "half", "--mask", "center", "--mask",
+        "corner", "--mask", "stripes", "--method", "iterate", "--slots", 64,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "memory ran out with 64 slots; going on with 32" in result.stdout
     assert "memory ran out with 32 slots; going on with 16" in result.stdout
-    assert pq.read_table(tmp_path / "run" / "records").num_rows == 32
+    assert pq.read_table(tmp_path / "run" / "records").num_rows == 64
+
+
+def test_more_slots_than_recoveries(data: Path, tmp_path: Path, inside: Inside) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY.replace("> 16", "> 999"))
+    result = inside(
+        "audit", "hungry:make", data / "members", "--out", "run", "--mask", "half", "--method", "iterate",
+        "--slots", 10**9,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    execution = json.loads((tmp_path / "run" / "audit.json").read_text())["sessions"][0]["execution"]
+    assert execution["iterate"].endswith("16 slots")
+
+
+def test_images_that_memory_has_no_room_for_are_refused_before_the_work(
+    data: Path, tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    monkeypatch.setattr("memrecon_fast.engine.memory.free_memory", lambda device: 10**5)
+    result = inside("audit", "hungry:make", data / "members", "--out", "run", "--slots", 12)
+    assert result.returncode == 2
+    line = one_line(result.stderr)
+    assert "slots=12 for images of shape (3, 8, 8) take at least" in line
+    assert "of memory, and 100 kB are free: at most" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_that_is_too_large_from_the_beginning(data: Path, tmp_path: Path, inside: Inside) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import memrecon_fast as mf
 from memrecon_fast import Settings, autoencoders, degradation, metrics, reference
-from memrecon_fast.engine.inflight import InFlight, make_schedule, slots_by_default
+from memrecon_fast.engine.inflight import InFlight, make_schedule
+from memrecon_fast.engine.memory import slots_by_default
 from memrecon_fast.engine.review import score
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.recovery import prepare_recover

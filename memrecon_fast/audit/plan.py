@@ -119,6 +119,12 @@ class Audit:
         """See `headline_of`; its results say which images the gallery shows."""
         return headline_of(self.methods)
 
+    @property
+    def most_at_a_time(self) -> int | None:
+        """`slots`, but no more than there are recoveries of a method."""
+        recoveries = len(self.masks) * sum(len(images.usable()) for images in self.splits.values())
+        return None if self.slots is None else min(self.slots, max(recoveries, 1))
+
     def cells(self, method: str | None = None) -> list[Cell]:
         """All cells, or those of a method."""
         methods = self.methods if method is None else (method,)

@@ -197,6 +197,9 @@ def begin(
         checked = cluster.without_gpu(plan) if means.on_cluster else plan
         with _about(opened_model):
             streams, remarks = prepare(checked, opened_model.autoencoder)
+        if crew is None:
+            for open_stream in streams.values():  # which takes no memory yet, but says where there is too little
+                open_stream(plan.most_at_a_time)
         opened = stack.enter_context(open_run(plan.splits, description, Path(out), means.resume, means.output.remark))
         for remark in remarks:
             means.output.remark(remark)

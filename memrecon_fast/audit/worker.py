@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import signal
 import threading
 import time
@@ -28,7 +29,9 @@ from memrecon_fast.methods import METHODS, Open
 
 IMAGES_IN_SHARD = 64
 READ_AHEAD = 64
-"""So many images are decoded and degraded by a thread before there is a slot for them."""
+"""So many images are decoded and degraded by a thread before there is a slot for them ..."""
+BYTES_READ_AHEAD = 256 * 2**20
+"""... and, beyond the first one, no more than fit into this."""
 SECONDS_BETWEEN_PARTS = 5.0
 _MAX_WITH_PIXELS = 64  # images of a cell: beyond, the pixels that are not needed are dropped
 _MAX_WAITING = 2048  # records of a cell: beyond, they are written before it is time
@@ -101,12 +104,14 @@ class Workbench:
         left out. saved: called after each part file. doubt: called in the end, however it came, where the model does
         not answer as it did: with why. Whatever ends the work early, what is done is saved.
         """
-        stream = self._streams[method](self._audit.slots)
+        stream = self._streams[method](self._audit.most_at_a_time)
+        bytes_of_image = 2 * 4 * math.prod(self._audit.image_shape)  # with its degraded copy
+        ahead = max(1, min(READ_AHEAD, BYTES_READ_AHEAD // bytes_of_image))
         ended = False
         saver = Saver(self._parts, wanted, self._audit.keep_images, self._seconds, saved)
         try:
             with (
-                contextlib.closing(prefetch(self._samples(shards, skip), READ_AHEAD)) as samples,
+                contextlib.closing(prefetch(self._samples(shards, skip), ahead)) as samples,
                 contextlib.closing(stream.batches(samples)) as batches,
             ):
                 for batch in batches:

@@ -90,7 +90,7 @@ def audit(
     ] = DEFAULTS.precision,
     device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
     slots: Annotated[
-        int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU as many as fit")
+        int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU 4096, or as many as fit")
     ] = None,
     backend: Annotated[str, typer.Option(help=", ".join(BACKENDS))] = "auto",
     resize: Annotated[str | None, typer.Option(help=RESIZE_HELP)] = None,

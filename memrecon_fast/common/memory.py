@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
 _CACHED = ("inactive_file", "active_file")
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take: those of the machine, or fewer where a container has a limit; None where
-    the system does not tell."""
-    amounts = [_of_machine(), _of_container()]
+    """Bytes that this process may still take: those of the machine, or fewer where a control group has a limit; None
+    where the system does not tell."""
+    amounts = [_of_machine(), *_of_groups()]
     return min((amount for amount in amounts if amount is not None), default=None)
 
 
@@ -39,20 +40,29 @@ def _has_free_pages() -> bool:
     return "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {})
 
 
-def _of_container() -> int | None:
-    """Of the control group, version 2 or 1. What it caches of files counts as used there, but is free."""
-    for limit, used, statistics in (
-        ("memory.max", "memory.current", "memory.stat"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+def _of_groups(processes: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """What is left by the limit of each control group that this process is in: those of containers, batch systems.
+
+    What a group caches of files counts as used there, but is free.
+    """
+    for folder, controller, limit, used in (
+        (root, "", "memory.max", "memory.current"),  # version 2
+        (root / "memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        try:
-            allowed, taken, stat = (
-                (_CGROUP / name).read_text(encoding="ascii").strip() for name in (limit, used, statistics)
-            )
-        except OSError:
-            continue
-        if allowed == "max":
-            return None
-        cached = sum(int(value) for name, value in map(str.split, stat.splitlines()) if name in _CACHED)
-        return max(int(allowed) - int(taken) + cached, 0)
-    return None
+        own = _own_group(processes, controller)
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                statistics = (folder / group / "memory.stat").read_text(encoding="ascii").splitlines()
+                cached = sum(int(size) for name, size in map(str.split, statistics) if name in _CACHED)
+                limited, taken = (int((folder / group / name).read_text(encoding="ascii")) for name in (limit, used))
+                yield max(limited - taken + cached, 0)
+
+
+def _own_group(processes: Path, controller: str) -> Path:
+    """As the system calls it: in a container, where it is called otherwise, the group above all others is there."""
+    with contextlib.suppress(OSError):
+        for line in (processes / "self" / "cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                return Path(path.lstrip("/"))
+    return Path()

@@ -25,22 +25,15 @@ import torch
 from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import is_out_of_memory
 from memrecon_fast.engine.cuda_graph import Capture, make_capture
+from memrecon_fast.engine.memory import ARRIVALS, Need, groups_of, slots_by_default
 from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.review import Review
 from memrecon_fast.engine.samples import Batch, Finished, Sample, Staged
 from memrecon_fast.engine.solver import Solver
-from memrecon_fast.engine.table import ARRIVALS, Group
+from memrecon_fast.engine.table import Group
 from memrecon_fast.engine.transfer import on_this_stream
 from memrecon_fast.results import Status
-
-MAX_SLOTS_ON_GPU = 4096
-"""Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""
-MIN_SLOTS_OF_TWO_GROUPS = 2048
-"""With fewer, two groups of half as many slots take longer than one: a GPU is not busy with so few rows."""
-SLOTS_ON_CPU = 64
-SHARE_OF_MEMORY = 0.5
-"""Of the free memory of a GPU: what the slots may take by estimate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +54,14 @@ def make_schedule(device: torch.device, slots: int) -> Schedule:
     """On a GPU so that it need not wait for the host; on a CPU, which does both, one after the other."""
     if device.type != "cuda":
         return Schedule(groups=1, lag=0, ahead=0, make_capture=None)
-    groups = 2 if slots >= MIN_SLOTS_OF_TWO_GROUPS else 1
-    return Schedule(groups, lag=1, ahead=min(slots, ARRIVALS), make_capture=make_capture)
+    return Schedule(groups_of(device, slots), lag=1, ahead=min(slots, ARRIVALS), make_capture=make_capture)
 
 
 class InFlight:
     """The slots of a solver, for any number of streams of images, one after the other.
 
-    slots: how many images are worked on at a time; on a CPU rounded up, to a multiple of 4 to 32. None: 64 on a CPU;
-        on a GPU as many as half of its free memory should hold, and at most 4096.
+    slots: how many images are worked on at a time. None: as many as half of the free memory should hold, and at most
+        64 on a CPU, 4096 on a GPU. Raises ValueError, with the number that would fit, where there is too little.
     schedule: None: that of `make_schedule`.
 
     reviewed: whether estimates are scored, and bad ones tried again, see `review`.
@@ -90,6 +82,7 @@ class InFlight:
         self.solver = solver
         self.slots = min(slots, solver.prox.most_rows)
         """As given, or less if the autoencoder takes no more at a time, or if memory ran out."""
+        Need(solver).check(self.slots)
         self._schedule = schedule or make_schedule(solver.prox.device, self.slots)
         self._groups: list[Group] = []
         self._busy = False
@@ -256,21 +249,6 @@ class InFlight:
         before, self.slots = self.slots, self.slots // 2
         message = f"memory ran out with {before} slots; going on with {self.slots}"
         warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def slots_by_default(solver: Solver, share_of_memory: float = SHARE_OF_MEMORY) -> int:
-    """The number of slots where none is asked for; on a GPU as many as this share of its free memory should hold."""
-    device = solver.prox.device
-    if device.type != "cuda":
-        return SLOTS_ON_CPU
-    free, _ = torch.cuda.mem_get_info(device)
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    needed = 0
-    for stage in (solver, solver.early):
-        if stage is not None:
-            state = sum(tensor.nbytes for tensor in stage.allocate(1).tensors().values())
-            needed += state + stage.prox.bytes_per_row
-    return max(1, min(MAX_SLOTS_ON_GPU, int(share_of_memory * free) // needed))
 
 
 def _with_first_masks(early: Iterator[Batch]) -> Iterator[Sample]:

@@ -78,8 +78,15 @@ class Prox:
         """Rows [n, d], and what f answered to them."""
 
     def __call__(self, s: Tensor) -> Tensor:
-        """f(s): float32 contiguous [rows, d], aligned, never in the memory of `s`."""
-        v = self.to_rows(self.apply(self.as_images(s))).float()
+        """f(s): float32 contiguous [rows, d], aligned, never in the memory of `s`.
+
+        f is given more rows, of zeros, where these are no number of rows that it is to be given.
+        """
+        rows = s
+        if (enough := self._block(len(s))) > len(s):
+            rows = s.new_zeros(enough, self.pixels)
+            rows[: len(s)] = s
+        v = self.to_rows(self.apply(self.as_images(rows)))[: len(s)].float()
         return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
 
     def try_again(self, s: Tensor) -> Tensor:

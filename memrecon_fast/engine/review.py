@@ -96,14 +96,14 @@ def score(prox: Prox, ops: Operations, batch: Batch, rows: int = 1) -> Batch:
     rows: on a GPU, where the number of rows that go through f may decide the last bits, at least so many always do.
     """
     count = len(batch.images)
-    rows = prox.block_sizes(max(count, rows) if prox.device.type == "cuda" else count)[-1]
+    rows = prox.block_sizes(max(count, rows))[-1] if prox.device.type == "cuda" else count
     assert batch.observed is not None
     x, y = _padded(batch.images, rows), _padded(batch.observed, rows)
-    model_of_y = _padded(batch.images.masked_fill(~batch.masks, 0.0), rows)
     v = prox(x)
     prox.remember(x[:count], v[:count])
     fixed_point_mse = _mean_squares(ops, x, v)[:count]
-    misfit = _mean_squares(ops, y, model_of_y)[:count]
+    del v
+    misfit = _mean_squares(ops, y, _padded(batch.images.masked_fill(~batch.masks, 0.0), rows))[:count]
     energy = _mean_squares(ops, y, torch.zeros_like(y))[:count]
     explained = (1 - misfit / energy).masked_fill(~(energy > 0), 0.0)
     diverged = batch.status == int(Status.DIVERGED)
@@ -117,7 +117,9 @@ def score(prox: Prox, ops: Operations, batch: Batch, rows: int = 1) -> Batch:
 
 
 def _padded(images: Tensor, rows: int) -> Tensor:
-    """A copy with so many rows in all, those below of zeros."""
+    """With so many rows in all, those below of zeros."""
+    if rows == len(images):
+        return images
     padded = torch.zeros(rows, images.shape[1], dtype=images.dtype, device=images.device)
     padded[: len(images)].copy_(images)
     return padded

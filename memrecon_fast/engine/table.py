@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.engine.cuda_graph import Capture, Graphs
+from memrecon_fast.engine.memory import arrivals_of, bytes_of_slot
 from memrecon_fast.engine.samples import Batch, Staged
 from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import record_event, to_device, to_host, working_on
 from memrecon_fast.ops.admm import Estimates
 from memrecon_fast.results import RUNNING
-
-ARRIVALS = 256
-"""At most so many images are loaded at a time, and read ahead on a GPU."""
 
 
 @dataclasses.dataclass
@@ -50,10 +48,9 @@ class Group:
         self._solver = solver
         self._device = solver.prox.device
         self._sizes = solver.prox.block_sizes(slots)
-        capacity = self._sizes[-1]
-        self._table: Estimates = solver.allocate(capacity)
-        self._arrivals: Estimates = solver.allocate(min(capacity, ARRIVALS))
-        self.seats: list[Seat | None] = [None] * capacity
+        self._table: Estimates = solver.allocate(slots)
+        self._arrivals: Estimates = solver.allocate(arrivals_of(bytes_of_slot(solver), slots))
+        self.seats: list[Seat | None] = [None] * slots
         self.unread: collections.deque[Flags] = collections.deque()
         self._advance = functools.partial(_advance, solver, self._table)
         self.graphs = Graphs(self._advance, capture, solver.prox.why_not_captured) if capture is not None else None
@@ -78,8 +75,9 @@ class Group:
         free = [slot for slot, seat in enumerate(self.seats) if seat is None]
         for staged, slot in zip(arriving, free, strict=False):
             self.seats[slot] = Seat(staged, slot)
-        for begin in range(0, len(arriving), ARRIVALS):
-            some = arriving[begin : begin + ARRIVALS]
+        at_once = self._arrivals.rows
+        for begin in range(0, len(arriving), at_once):
+            some = arriving[begin : begin + at_once]
             arrivals = self._arrivals.narrow(len(some))
             with working_on(self._device):
                 self._solver.admit(arrivals, some)
@@ -90,7 +88,7 @@ class Group:
 
     def launch(self) -> None:
         """Begin a block."""
-        rows = self._sizes[bisect.bisect_left(self._sizes, self.occupied)]
+        rows = min(self._sizes[bisect.bisect_left(self._sizes, self.occupied)], len(self.seats))
         self._move_below(rows)
         with working_on(self._device):
             (self.graphs or self._advance)(rows)

@@ -180,6 +180,10 @@ class AndersonAgainstPlain:
             buffers["weights"][1::2] = torch.nan
             assert self.check(MIX, buffers)["s"][1::2].isnan().all()
 
+    @pytest.mark.parametrize("rows", [0, 3])
+    def test_mix_without_pixels_or_weights(self, rows: int) -> None:
+        self.check(MIX, random_buffers(rows, 0, 2) | {"status": running(rows), "weights": torch.zeros(rows, 2)})
+
     def test_mix_on_special_values(self) -> None:
         table = torch.tensor(list(itertools.product(SPECIAL, repeat=3)))  # base, another step, weight
         table = table[:: -(-len(table) // self.most_rows)]

@@ -21,9 +21,9 @@ from benchmarks.speed.gpu.checks import make_images, random_fields
 from benchmarks.speed.gpu.device import Device, Share
 from memrecon_fast import Settings, degradation, metrics
 from memrecon_fast.autoencoders import FullyConnected, train
-from memrecon_fast.engine import inflight
 from memrecon_fast.engine.cuda_graph import Capture, Work
 from memrecon_fast.engine.inflight import InFlight, Schedule
+from memrecon_fast.engine.memory import slots_by_default
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.engine.solver import Solver
 from memrecon_fast.recovery import prepare_recover
@@ -268,7 +268,7 @@ def _prepare(device: Device, task: Task, solver: str, precision: str) -> Solver:
 
 
 def _slots(task: Task, solver: Solver) -> int:
-    return task.sizes.slots or inflight.slots_by_default(solver)
+    return task.sizes.slots or slots_by_default(solver)
 
 
 def _stream(device: Device, task: Task, solver: str, precision: str, seconds: float) -> dict[str, Any]:

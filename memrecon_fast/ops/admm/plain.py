@@ -22,6 +22,9 @@ bit for bit. No number of Python's goes into `torch.where`: on a GPU that would 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -90,7 +93,7 @@ def advance(state: IterationState, v: Tensor) -> None:
 def mean_squares(a: Tensor, b: Tensor, out: Tensor) -> None:
     """out ← mean((a − b)²) per row, float32 [rows], summed in float64 as in `advance`; a, b: float32 [rows, d]."""
     Pairs(a, b, out).check(MEAN_SQUARES)
-    out.copy_((a - b).double().square().mean(dim=1))
+    out.copy_(over_pixels(torch.mean, (a - b).double().square()))
 
 
 @torch.inference_mode()
@@ -151,9 +154,16 @@ def estimate_mask(x: Tensor, y: Tensor) -> Tensor:
     return ~((x > (2 * y).clamp(min=0)) | (x < (2 * y).clamp(max=0)))
 
 
+def over_pixels(reduce: Callable[..., Tensor], values: Tensor) -> Tensor:
+    """A sum or mean over the last axis. Of one row alone torch would give each thread a part: another order."""
+    if math.prod(values.shape[:-1]) != 1:
+        return reduce(values, dim=-1)
+    return reduce(torch.cat([values, values]), dim=-1)[:1]
+
+
 def _advance(state: IterationState, v: Tensor) -> None:
     running = state.status == RUNNING
-    state.residual.copy_(torch.where(running, (v - state.x).double().square().mean(dim=1), state.residual))
+    state.residual.copy_(torch.where(running, over_pixels(torch.mean, (v - state.x).double().square()), state.residual))
     state.x.copy_(torch.where(running[:, None], v, state.x))
 
 

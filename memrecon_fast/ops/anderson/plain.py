@@ -44,7 +44,7 @@ def measure(state: AndersonState, v: Tensor) -> None:
     here = _one_hot(head, state.places) & running[:, None]
     state.steps.copy_(torch.where(here[:, :, None], step[:, None], state.steps))
     state.residuals.copy_(torch.where(here[:, :, None], residual[:, None], state.residuals))
-    products = (state.residuals.double() * residual.double()[:, None]).sum(dim=2)
+    products = admm.over_pixels(torch.sum, state.residuals.double() * residual.double()[:, None])
     age = _ages(head, state.places)
     products = products.masked_fill(age > filled[:, None], 0.0)
     state.gram.copy_(torch.where(here[:, :, None], products[:, None], state.gram))
@@ -71,9 +71,9 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
         state.changed.masked_fill_(running, False)
         misfit = (state.y - xi).masked_fill(~state.mask, 0.0)
     size = xi.shape[1]
-    squares = (xi - state.x).double().square().sum(dim=1)
+    squares = admm.over_pixels(torch.sum, (xi - state.x).double().square())
     state.residual.copy_(torch.where(running, squares / size, state.residual))
-    total = ((v - xi).double().square() + misfit.double().square()).sum(dim=1)
+    total = admm.over_pixels(torch.sum, (v - xi).double().square() + misfit.double().square())
     state.score.copy_(torch.where(running, total / size, state.score))
     state.x.copy_(torch.where(running[:, None], xi, state.x))
     better = running & (state.score < state.best_score)

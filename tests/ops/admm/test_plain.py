@@ -573,3 +573,17 @@ def test_few_estimates_are_computed_where_masks_recur(patience: int) -> None:
             if row.status == int(Status.MAX_ITERATIONS):
                 second = power + (2 * cycle.period if 2 * cycle.period <= power else power + cycle.period)
                 assert row.blocks <= second + cycle.period - 1, (cycle.before, cycle.period)
+
+
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean])
+def test_a_row_alone_is_summed_as_among_others(reduce: Any) -> None:
+    values = torch.randn(3, 70001, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    together = plain.over_pixels(reduce, values)
+    alone = torch.cat([plain.over_pixels(reduce, values[i : i + 1]) for i in range(3)])
+    in_rings = plain.over_pixels(reduce, values[:1, None])
+    torch.set_num_threads(threads)
+    assert torch.equal(alone, together)
+    assert torch.equal(in_rings, together[:1, None])
+    assert plain.over_pixels(reduce, torch.zeros(3, 0)).shape == (3,)
