@@ -20,7 +20,7 @@ from memrecon_fast.autoencoders.contents import TORCH_SUFFIXES, kind_of, open_fi
 from memrecon_fast.autoencoders.exported import load_exported
 from memrecon_fast.autoencoders.factories import call_factory, is_factory
 from memrecon_fast.autoencoders.tensors import read_shapes, read_state_dicts, read_tensors, write_tensors
-from memrecon_fast.autoencoders.weights import check_finite, load_weights
+from memrecon_fast.autoencoders.weights import agree, check_finite, load_weights
 from memrecon_fast.common.errors import is_out_of_memory, one_line
 from memrecon_fast.common.typing import Autoencoder
 
@@ -118,11 +118,14 @@ def _load_described(path: Path) -> nn.Module:
             f"weights"
         )
     model = _build_described(metadata[_KEY], shapes.values(), path)
-    try:
-        model.load_state_dict(read_tensors(path)[0])
-    except RuntimeError as error:
-        why = " ".join(str(error).split())[:_SHOWN]
-        raise ValueError(f"the weights in {path} do not fit the architecture in its metadata: {why}") from error
+    tensors, expected = read_tensors(path)[0], model.state_dict()
+    wrong = sorted(name for name in tensors if name not in expected or not agree(tensors[name], expected[name]))
+    if wrong or len(tensors) < len(expected):
+        raise ValueError(
+            f"the weights in {path} do not fit the architecture in its metadata: it has {len(wrong)} others"
+            f"{f', for instance {wrong[0][:_SHOWN]}' if wrong else ''}"
+        )
+    model.load_state_dict(tensors)
     check_finite(model, path)
     return model
 

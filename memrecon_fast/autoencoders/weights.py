@@ -108,7 +108,7 @@ def _choose(found: StateDicts, expected: State, same: Same, misfit: str) -> Fit:
     if others:
         problems = [f"{place or 'itself'}: {_misfit(tensors, expected, same)}" for place, tensors in found.items()]
         raise ValueError(f"{misfit}: {_few(problems, '; ')}")
-    if not all(_agree(value, expected[name]) for name, value in tensors.items() if name in expected):
+    if not all(agree(value, expected[name]) for name, value in tensors.items() if name in expected):
         raise ValueError(f"{misfit}: {_misfit(tensors, expected, same)}")
     return Fit(place, tensors)
 
@@ -189,13 +189,13 @@ def _fit(tensors: State, expected: State, same: Same) -> bool:
     return (
         tensors.keys() <= expected.keys()
         and not _missing(expected, tensors, same)
-        and all(_agree(value, expected[name]) for name, value in tensors.items())
+        and all(agree(value, expected[name]) for name, value in tensors.items())
     )
 
 
-def _agree(value: Tensor, expected: Tensor) -> bool:
+def agree(value: Tensor, expected: Tensor) -> bool:
     """Whether a tensor can take the value: quantised weights are integers, which without their scales mean nothing."""
-    same_kind = value.is_floating_point() or not expected.is_floating_point()
+    same_kind = (value.is_floating_point() or not expected.is_floating_point()) and value.layout == expected.layout
     return same_kind and (is_lazy(expected) or value.shape == expected.shape)
 
 
@@ -221,7 +221,7 @@ def _misfit(tensors: State, expected: State, same: Same) -> str:
     others = [
         f"{name} {_kind(value)} for {_kind(expected[name])}"
         for name, value in sorted(tensors.items())
-        if name in expected and not _agree(value, expected[name])
+        if name in expected and not agree(value, expected[name])
     ]
     problems = {
         f"{len(missing)} of {len(expected)} tensors of the model are missing": missing,

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from memrecon_fast.autoencoders import ARCHITECTURES, FullyConnected, UNet, load, save
+from memrecon_fast.autoencoders.files import describe
 
 FACTORY = """
 import torch
@@ -295,6 +296,18 @@ def test_without_safetensors_the_error_names_the_extra(tmp_path: Path, monkeypat
     arguments: Any = (FullyConnected((1, 2, 2), 3, 2), tmp_path / "model.safetensors")
     with pytest.raises(ImportError, match=r"pip install 'memrecon-fast\[audit\]'"):
         save(*arguments)
+
+
+@pytest.mark.parametrize("change", [lambda tensor: (tensor * 100).long(), None])
+def test_integers_and_other_names_are_no_weights(tmp_path: Path, change: Any) -> None:
+    path = tmp_path / "model.safetensors"
+    model = FullyConnected((1, 2, 2), 3, 2)
+    tensors = {
+        (name if change else f"x.{name}"): (change or torch.clone)(value) for name, value in model.state_dict().items()
+    }
+    save_file(tensors, path, {"memrecon_fast.architecture": json.dumps(describe(model))})
+    with pytest.raises(ValueError, match="do not fit the architecture in its metadata: it has 4 others, for instance"):
+        load(path)
 
 
 def test_a_header_of_any_kind_is_one_line(tmp_path: Path) -> None:

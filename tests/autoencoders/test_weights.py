@@ -353,6 +353,13 @@ def test_tensors_that_pretend_to_be_large_are_refused(tmp_path: Path) -> None:
         load_weights(nn.LazyLinear(4), tmp_path / "large.pth", "Net")
 
 
+def test_sparse_tensors_are_no_weights(tmp_path: Path) -> None:
+    huge = torch.sparse_coo_tensor(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0), (10**6, 10**6))
+    torch.save({"weight": huge, "bias": torch.zeros(4)}, tmp_path / "sparse.pth")
+    with pytest.raises(ValueError, match="1 are of another shape or kind"):
+        load_weights(nn.LazyLinear(4), tmp_path / "sparse.pth", "Net")
+
+
 def test_weights_that_are_not_finite_are_refused_but_masks_of_infinities_are_not(trained: Net, tmp_path: Path) -> None:
     state = trained.state_dict()
     for name, value in (("a.bias", torch.inf), ("a.bias", torch.nan), ("hidden", torch.nan)):
