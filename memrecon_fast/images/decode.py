@@ -28,8 +28,10 @@ _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)  # what a plugin of Pillow says of a foreign file
 TURNED = "carry an EXIF orientation and are turned as it says, as the library datasets turns them"
 NOT_TURNED = "carry an EXIF orientation, which is not applied (as in torchvision; the library datasets applies it)"
-_BYTES_PER_PIXEL = 16  # of memory, while an image is decoded, converted and resized
+_BYTES_PER_PIXEL = 24  # of memory, while an image is decoded, converted and resized
 _LARGE = 2**24  # pixels; images of more are decoded one at a time
+_MAX_ICON = 2**20  # pixels
+_PNG_SIZE = re.compile(rb"\x89PNG\r\n\x1a\n....IHDR(....)(....)", re.DOTALL)
 _one_large = threading.Lock()
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 _BOXES = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif", b"ftypavis", b"jP  \r\n\x87\n")
@@ -73,14 +75,18 @@ def look(file: IO[bytes], size: Size | None = None, turn: bool = False) -> Look:
                 image.load()
                 is_turned = _is_turned(image)
                 array = _as_array(ImageOps.exif_transpose(image) if is_turned and turn else image)
-    except ValueError:
+    except Unusable:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds on a damaged file
-        raise ValueError(f"it cannot be decoded: {reason(error)}") from error
+        raise Unusable(f"it cannot be decoded: {reason(error)}") from error
     return Look(array, (TURNED if turn else NOT_TURNED) if is_turned else None)
 
 
-class WrongSize(ValueError):
+class Unusable(ValueError):
+    """An image is not usable, for what the message says."""
+
+
+class WrongSize(Unusable):
     """An image is not of the size that was asked for, and was not decoded."""
 
     def __init__(self, size: Size) -> None:
@@ -97,11 +103,11 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
 def check_pixels(image: Image.Image) -> None:
     """Raise ValueError for several frames, and for pixels that are not of 8 bits per channel; decodes nothing."""
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's JPEG: what follows are previews
-        raise ValueError("it has several frames")
+        raise Unusable("it has several frames")
     if image.mode not in _GREY_MODES + _COLOUR_MODES:
-        raise ValueError(f"its pixels are of Pillow's mode {image.mode!r}; expected 8 bits per channel, grey or colour")
+        raise Unusable(f"its pixels are of Pillow's mode {image.mode!r}; expected 8 bits per channel, grey or colour")
     if _is_deep(image):
-        raise ValueError("it has more than 8 bits per channel")
+        raise Unusable("it has more than 8 bits per channel")
 
 
 def printable(path: str) -> str:
@@ -119,9 +125,9 @@ def open_image(file: IO[bytes]) -> Image.Image:
     """
     prefix = file.read(64)
     if not prefix:
-        raise ValueError("it is empty")
+        raise Unusable("it is empty")
     if stands_for := placeholder(prefix):
-        raise ValueError(f"it is {stands_for}")
+        raise Unusable(f"it is {stands_for}")
     for name in Image.ID:
         factory, accept = Image.OPEN[name]
         if name in _NO_IMAGES:
@@ -131,17 +137,28 @@ def open_image(file: IO[bytes]) -> Image.Image:
             if not accepted or isinstance(accepted, str):  # a text: Pillow was built without it
                 continue
             file.seek(0)
+            if name in ("ICO", "ICNS"):
+                _check_icon(file)
             image = factory(file, "")
         except _OTHER_FORMAT:
             continue
         pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
         if limit is not None and pixels > limit:
-            raise ValueError(
+            raise Unusable(
                 f"its {pixels} pixels may be a decompression bomb; at most {limit} are decoded; make it smaller, or "
                 "set PIL.Image.MAX_IMAGE_PIXELS in Python"
             )
         return image
-    raise ValueError("its format is unknown, or it is damaged")
+    raise Unusable("its format is unknown, or it is damaged")
+
+
+def _check_icon(file: IO[bytes]) -> None:
+    """Refuse an icon with a larger picture inside than icons have; Pillow decodes it to open the icon."""
+    for sides in _PNG_SIZE.findall(file.read()):
+        width, height = (int.from_bytes(side, "big") for side in sides)
+        if width * height > _MAX_ICON:
+            raise Unusable(f"it is an icon with a picture of {height}×{width} pixels; at most {_MAX_ICON} are decoded")
+    file.seek(0)
 
 
 def begins_as_image(prefix: bytes) -> bool:
@@ -152,7 +169,7 @@ def begins_as_image(prefix: bytes) -> bool:
 def _check_memory(pixels: int) -> None:
     needed, free = pixels * _BYTES_PER_PIXEL, available_memory()
     if free is not None and needed > free:
-        raise ValueError(
+        raise Unusable(
             f"its {pixels} pixels take up to {in_units(needed)} of memory to decode, and {in_units(free)} are free"
         )
 
@@ -193,5 +210,5 @@ def _without_alpha(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     image = image.convert("RGBA")
     if image.getchannel("A").getextrema()[0] != 255:
-        raise ValueError("it has transparency; save it without an alpha channel")
+        raise Unusable("it has transparency; save it without an alpha channel")
     return image.getchannel("R") if is_grey else image.convert("RGB")

@@ -31,6 +31,7 @@ from memrecon_fast.images.sources import PIXEL_RANGE, Names, Source, open_source
 
 CELLS = 8
 """A thumbnail has so many cells along each side."""
+_STRIP = 2**20  # pixels
 _MAX_THREADS = 8
 _PIECE = 8  # images that a thread takes at a time: handing over a small one takes as long as reading it
 _ASKED = 32  # images at the beginning, the most frequent shape of which is taken where none is given
@@ -251,7 +252,11 @@ def read_images_table(path: Path) -> pa.Table:
 def average_cells(image: NDArray[Any]) -> NDArray[np.float64]:
     """The averages (C, 8, 8) of an image (C, H, W), uint8 taken as [0, 1], by cells, see `cell_edges`; 0 if empty."""
     rows, columns = (_averaging(size) for size in image.shape[1:])
-    averages: NDArray[np.float64] = rows @ image.astype(np.float64) @ columns.T
+    strip = max(_STRIP // image.shape[2], 1)  # of rows: as float64, a large image would take eight times its memory
+    averaged = np.zeros((image.shape[0], CELLS, image.shape[2]))
+    for begin in range(0, image.shape[1], strip):
+        averaged += rows[:, begin : begin + strip] @ image[:, begin : begin + strip].astype(np.float64)
+    averages: NDArray[np.float64] = averaged @ columns.T
     return averages / 255 if image.dtype == np.uint8 else averages
 
 

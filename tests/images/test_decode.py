@@ -229,10 +229,18 @@ def test_an_image_of_another_size_is_not_decoded(monkeypatch: pytest.MonkeyPatch
         look(io.BytesIO(content), (12, 12))
 
 
+def test_an_icon_with_a_large_picture_inside_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = bomb(9000, 9000)
+    content = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match=r"^it is an icon with a picture of 9000×9000 pixels; at most 1048576"):
+        look(io.BytesIO(content))
+
+
 def test_an_image_for_which_there_is_no_memory_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memrecon_fast.images.decode.available_memory", lambda: 10**9)
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: pytest.fail("it was decoded"))
-    with pytest.raises(ValueError, match=r"its 81000000 pixels take up to 1\.3 GB of memory to decode, and 1 GB"):
+    with pytest.raises(ValueError, match=r"its 81000000 pixels take up to 1\.94 GB of memory to decode, and 1 GB"):
         decode(io.BytesIO(bomb(9000, 9000)))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import sys
 import threading
 import time
 from pathlib import Path
@@ -256,6 +257,13 @@ def test_averages_over_cells() -> None:
     small = average_cells(image[:, :3, :8])
     np.testing.assert_allclose(small[:, [2, 5, 7]], image[:, :3, :8] / 255)
     assert not small[:, [0, 1, 3, 4, 6]].any()  # no pixel lies in these cells
+
+
+def test_a_large_image_is_averaged_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 37, 24), np.uint8)
+    whole = average_cells(image)
+    monkeypatch.setattr(sys.modules["memrecon_fast.images.scan"], "_STRIP", 24 * 5)
+    np.testing.assert_allclose(average_cells(image), whole, rtol=1e-12)
 
 
 def test_the_images_of_an_audit_are_written_and_read(tmp_path: Path) -> None:
