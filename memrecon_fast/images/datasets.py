@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memrecon_fast.common.errors import reason
+from memrecon_fast.common.files import open_regular
 from memrecon_fast.images.decode import pixels_of, printable
 from memrecon_fast.images.listing import list_files
 from memrecon_fast.images.source import Source, indices
@@ -72,7 +73,9 @@ class _Dataset:
     def __call__(self, index: int) -> NDArray[Any]:
         try:
             with self._lock:
-                item = self.dataset()[index]
+                dataset = self.dataset()
+                _check_file(dataset, index)
+                item = dataset[index]
         except Exception as error:  # whatever a data set raises
             raise ValueError(f"torchvision cannot read it: {reason(error)}") from error
         image = item[0] if isinstance(item, tuple) else item
@@ -90,3 +93,10 @@ class _Dataset:
             options = {"download": False} if "download" in inspect.signature(dataset_class).parameters else {}
             self._opened = dataset_class(self._root, **options)
         return self._opened
+
+
+def _check_file(dataset: Any, index: int) -> None:
+    """Raise OSError where the file of an item, if the data set says which, is no regular one."""
+    samples = getattr(dataset, "samples", None)
+    if isinstance(samples, list) and isinstance(samples[index], tuple) and isinstance(samples[index][0], str):
+        open_regular(samples[index][0]).close()

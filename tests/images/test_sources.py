@@ -359,6 +359,44 @@ def test_torchvision_items_that_cannot_be_used_say_so(
         source.read(0)
 
 
+@pytest.mark.usefixtures("datasets")
+def test_a_pipe_among_the_files_of_a_torchvision_data_set_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data")
+    with pytest.raises(ValueError, match=r"data is no regular file$"):
+        open_source(f"torchvision:Dataset:{tmp_path}")
+
+
+def test_a_file_of_a_torchvision_data_set_that_becomes_a_pipe_is_not_waited_for(
+    tmp_path: Path, datasets: types.ModuleType
+) -> None:
+    class Folder(Dataset):
+        def __init__(self, root: str) -> None:
+            super().__init__(root, download=False)
+            self.samples = [(f"{root}/{index}", 0) for index in range(len(PIXELS))]
+
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            Path(self.samples[index][0]).read_bytes()
+            return super().__getitem__(index)
+
+    datasets.__dict__["Dataset"] = Folder
+    for index in range(len(PIXELS)):
+        (tmp_path / f"{index}").touch()
+    source = open_source(f"torchvision:Dataset:{tmp_path}")
+    check_pixels(source, PIXELS)
+    (tmp_path / "3").unlink()
+    os.mkfifo(tmp_path / "3")
+    with pytest.raises(ValueError, match="torchvision cannot read it: it is a named pipe, no regular file"):
+        source.read(3)
+
+
+def test_splits_that_torchvision_takes_for_classes_are_refused(tmp_path: Path, datasets: types.ModuleType) -> None:
+    datasets.__dict__["Dataset"] = type("Split", (Dataset,), {"classes": ["test", "train"]})
+    with pytest.raises(ValueError, match="holds several splits, test and train, as if they were classes"):
+        open_source(f"torchvision:Dataset:{tmp_path}")
+    datasets.__dict__["Dataset"] = type("Vehicles", (Dataset,), {"classes": ["bus", "train"]})
+    assert len(open_source(f"torchvision:Dataset:{tmp_path}")) == len(PIXELS)
+
+
 def test_the_real_torchvision(tmp_path: Path) -> None:
     try:
         import torchvision.datasets  # noqa: F401
