@@ -218,7 +218,8 @@ def model_digest(autoencoder: Autoencoder) -> str:
         return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
     program = autoencoder.model if isinstance(autoencoder, Adapted) else autoencoder
     code = program.code if isinstance(program, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
-    layers = f"{type(autoencoder).__qualname__} {autoencoder!r} {code}"
+    # not its qualified name, which a class within a function loses on the way to a worker process
+    layers = f"{type(autoencoder).__name__} {autoencoder!r} {code}"
     layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
     tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
     return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])

@@ -28,6 +28,7 @@ from memrecon_fast.audit.progress import Output
 from memrecon_fast.audit.session import Means, MissingImagesError, begin
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import Shard
+from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.engine.batched import Batched
 from memrecon_fast.images.scan import open_images, scan
 from memrecon_fast.images.sources import from_array
@@ -312,3 +313,21 @@ def test_a_model_that_cannot_be_sent_is_refused_before_the_run_is_begun(memorise
     with pytest.raises(ValueError, match=r"the model cannot be sent to the workers: TypeError: .*lock"):
         mf.audit.run(small_audit(memorised), halve, tmp_path / "run", workers=2)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_model_that_is_random_later_in_workers(memorised: Memorised, tmp_path: Path) -> None:
+    class Later(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.calls = memorised.autoencoder, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            noise = 1e-3 * torch.randn(x.shape) if self.calls > 60 else 0
+            return self.net(x) + noise  # type: ignore[no-any-return]
+
+    audit = small_audit(memorised, controls=0, methods=("iterate",))
+    with pytest.raises(AutoencoderChangedError, match=r"the results are in doubt: .*random at times"):
+        run_by_workers(audit, Later().eval(), tmp_path / "random")
+    assert mf.audit.open(tmp_path / "random").summary["doubts"]
