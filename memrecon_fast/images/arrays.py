@@ -31,11 +31,11 @@ CLIPPED = f"have pixels that leave [0, 1] by rounding, at most {ROUNDING:g}, whi
 def open_array_file(text: str, pixel_range: tuple[float, float]) -> Source:
     """The images of a `.npy` file, read as they are needed, or of one array of an `.npz` file, read into memory whole.
 
-    They are float32 in `pixel_range` or uint8, (N, C, H, W) or (N, H, W, C), with one or three channels. Of an `.npz`
-    file with several arrays it is the only one that can be meant, or the one that is named: FILE.npz:NAME.
+    They are float32 in `pixel_range` or uint8, (N, C, H, W) or (N, H, W, C), with one or three channels, or (N, H, W).
+    Of an `.npz` file with several arrays it is the only one that can be meant, or the one that is named: FILE.npz:NAME.
     """
     path, part = file_and_part(text)
-    array = read_array(path, part, _may_be_images)
+    array = _with_channels(read_array(path, part, _may_be_images))
     channels_last = _check_array(array, text)
     read = _ArrayFile(path, array, channels_last, pixel_range, part)
     meant, others = array_names(path, _may_be_images) if part is None and not isinstance(array, np.memmap) else ([], [])
@@ -49,6 +49,7 @@ def open_array_file(text: str, pixel_range: tuple[float, float]) -> Source:
 
 def from_array(array: NDArray[Any], what: str = "the array") -> Source:
     """The images of an array in memory, see `open_source`; `what` names it in errors."""
+    array = _with_channels(array)
     channels_last = _check_array(array, what)
     look = partial(_look_at_array, array, channels_last, PIXEL_RANGE)
     return Source(indices(len(array)), partial(_read_from_array, array, channels_last, PIXEL_RANGE), look)
@@ -56,7 +57,19 @@ def from_array(array: NDArray[Any], what: str = "the array") -> Source:
 
 def _may_be_images(header: Header) -> bool:
     """Whether an array looks like images, of whatever type: float64 is refused with a reason."""
+    if len(header.shape) == 3:
+        return _is_grey(header.shape)
     return len(header.shape) == 4 and (header.shape[1] in CHANNELS or header.shape[3] in CHANNELS)
+
+
+def _is_grey(shape: tuple[int, ...]) -> bool:
+    """Whether it is (N, H, W) and cannot be one image with its channels first or last."""
+    return len(shape) == 3 and not any(length in CHANNELS for length in shape)
+
+
+def _with_channels(array: NDArray[Any]) -> NDArray[Any]:
+    """Grey images (N, H, W) get an axis for their channel."""
+    return array[..., None] if _is_grey(array.shape) else array
 
 
 def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Source:
@@ -258,7 +271,7 @@ class _ArrayFile:
     def _in_memory(self) -> NDArray[Any]:
         with self._lock:
             if self._loaded is None:
-                loaded = read_array(self._path, self._part, _may_be_images)
+                loaded = _with_channels(read_array(self._path, self._part, _may_be_images))
                 if (loaded.shape[1:], loaded.dtype) != (self._shape, self._dtype):
                     raise ValueError(f"{self._path.name} is not what it was")
                 self._loaded = loaded

@@ -78,13 +78,13 @@ def look_at_cell(cell: pa.Scalar, kind: str, folder: Path, pixel_range: tuple[fl
     """
     if isinstance(cell, pa.DictionaryScalar):
         cell = cell.value
-    path = None
+    struct = None
     if kind == "struct" and cell.is_valid:
-        path = cell["path"].as_py() if "path" in cell else None
-        cell = cell["bytes"]
+        struct, cell = cell, cell["bytes"]
         if isinstance(cell, pa.DictionaryScalar):
             cell = cell.value
     if not cell.is_valid:
+        path = None if struct is None else struct.as_py().get("path")
         found = None if path is None else _file_below(folder, path)
         if path is None or found is None or not os.path.isfile(found):
             raise ValueError("its cell holds no bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import struct
 import zipfile
@@ -117,7 +118,18 @@ def test_pixels_in_another_range_are_told_by_it(scale: float, shift: float, hint
         scan(from_array(array))
 
 
-@pytest.mark.parametrize("array", [PIXELS[0], PIXELS[..., 0]])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_grey_images_need_no_axis_for_their_channel(tmp_path: Path, suffix: str, order: Any) -> None:
+    grey = np.array(PIXELS[..., 0], order=order)
+    path = tmp_path / f"a{suffix}"
+    np.save(path, grey) if suffix == ".npy" else np.savez(path, x_train=grey, y_train=np.arange(5))
+    source = open_source(path)
+    for one in (source, pickle.loads(pickle.dumps(source)), from_array(grey)):
+        np.testing.assert_array_equal(one.read(3), PIXELS[3, :, :, :1])
+
+
+@pytest.mark.parametrize("array", [PIXELS[0], PIXELS[:3, :, :, 0]])
 def test_an_axis_that_is_missing_is_told(array: np.ndarray[Any, Any]) -> None:
     with pytest.raises(ValueError, match=r"one image, array\[None\]\? Or grey ones .* array\[:, None\]\?"):
         from_array(array)
