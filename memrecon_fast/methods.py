@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from memrecon_fast.baselines.inpainting import ALGORITHM, inpaint
+from memrecon_fast.common.checks import check_choice
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.batched import Batched
 from memrecon_fast.engine.inflight import InFlight
@@ -77,8 +78,7 @@ def without_model(names: Sequence[str]) -> list[str]:
 
 def find(name: str) -> Method:
     """The method of this name. Raises ValueError for one that is not known here."""
-    if name not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {name!r}")
+    check_choice("method", name, tuple(METHODS))
     return METHODS[name]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from memrecon_fast.common.checks import check_choice, check_integer, check_number, check_seed
+from memrecon_fast.common.checks import check_choice, check_integer, check_number, check_seed, suggestion
 from memrecon_fast.common.seeding import keyed_bits
 
 MAX_ITERATIONS = 2**31 - 1
@@ -158,7 +158,8 @@ class Settings:
         """The inverse of `to_dict`. Raises ValueError for a name that is no setting."""
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise ValueError(f"unknown settings: {', '.join(unknown)}")
+            names = [field.name for field in dataclasses.fields(cls)]
+            raise ValueError(f"unknown settings: {', '.join(unknown)}{suggestion(unknown[0], names)}")
         gamma = values.get("gamma")
         return cls(**{**values, "gamma": tuple(gamma)} if isinstance(gamma, list) else values)
 

@@ -23,6 +23,7 @@ from memrecon_fast.audit.store.opening import read_known_images
 from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.common.text import escaped
 from memrecon_fast.methods import headline_of
 
 
@@ -90,7 +91,7 @@ class Run:
         if console is not None:
             console.print(make_table(self.summary))
             for remark in remarks_of(self.summary):
-                console.print(remark, markup=False, highlight=False, soft_wrap=True)
+                console.print(escaped(remark), markup=False, highlight=False, soft_wrap=True)
         return path
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.common.text import escaped
 from memrecon_fast.metrics import APPROXIMATE_MSE
 from memrecon_fast.results import RECOGNIZED_BELOW
 
@@ -37,7 +38,7 @@ class Output:
         elif self.console.quiet:
             warnings.warn(text, RuntimeWarning, stacklevel=2)
         else:
-            self.console.print(f"Note: {text}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(f"Note: {escaped(text)}", markup=False, highlight=False, soft_wrap=True)
 
 
 class AuditProgress:
@@ -85,7 +86,7 @@ class AuditProgress:
         self.done += 1
         now = time.monotonic()
         pace = _pace(self.done - self._before, self._total - self.done, now - self._started)
-        so_far = f"{cell.split}, {cell.mask}, {cell.method}: {recovered} of {done_in_cell} {word}"
+        so_far = f"{cell.split}, {escaped(cell.mask)}, {cell.method}: {recovered} of {done_in_cell} {word}"
         self._bar.update(self._task, completed=self.done, description=so_far, pace=pace)
         if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:
             self._written = now

@@ -19,6 +19,7 @@ from memrecon_fast.cli.demo import demo
 from memrecon_fast.cli.lines import UsageError, say
 from memrecon_fast.cli.report import report
 from memrecon_fast.cli.train import train
+from memrecon_fast.common.text import print_every_letter
 
 app = typer.Typer(
     help="Which training images can be recovered from this autoencoder?",
@@ -33,6 +34,7 @@ for command in (demo, train, audit, report):
 
 def main() -> None:
     """Run the command: bad input is one line on stderr and exit code 2, an interruption exit code 130."""
+    print_every_letter()
     try:
         sys.exit(app(args=sys.argv[1:] or ["--help"], prog_name="memrecon", standalone_mode=False))
     except UsageError as error:

@@ -28,6 +28,7 @@ from memrecon_fast.cli.texts import (
     WEIGHTS_HELP,
 )
 from memrecon_fast.common.checks import check_number
+from memrecon_fast.common.text import escaped
 from memrecon_fast.degradation import MASKS
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, find
 from memrecon_fast.ops import BACKENDS
@@ -191,7 +192,7 @@ def audit(
             session = opened.enter_context(begin(plan, loaded, out, means))
         with keeping_records(out, model):
             path = session.work().report
-    typer.echo(f"The report: {path}")
+    typer.echo(f"The report: {escaped(str(path))}")
 
 
 def _open_splits(

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
 from memrecon_fast.cli.lines import checking, keeping_records
+from memrecon_fast.common.text import escaped
 
 IMAGES = 30
 SIZE = 16
@@ -36,7 +37,7 @@ def demo(
         run.mkdir(parents=True, exist_ok=True)
     with keeping_records(run / "run", "of the demonstration", resumable=False):
         path = run_demo(run, Console())
-    typer.echo(f"The report: {path}")
+    typer.echo(f"The report: {escaped(str(path))}")
 
 
 def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:

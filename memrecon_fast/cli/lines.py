@@ -19,6 +19,7 @@ from memrecon_fast.common.errors import (
     is_out_of_memory,
     one_line,
 )
+from memrecon_fast.common.text import escaped
 
 # BadParameter is a UsageError of click; which click, typer's version decides: 0.29 carries one of its own, so that
 # click.UsageError would not be what it raises
@@ -110,5 +111,4 @@ def refuse(message: str) -> NoReturn:
 def say(message: str) -> None:
     """One line on stderr. Names come from other people's files: what would steer a terminal is shown escaped."""
     line = " ".join(message.split())
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
-    typer.echo(f"memrecon: {shown}", err=True)
+    typer.echo(f"memrecon: {escaped(line)}", err=True)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from memrecon_fast.cli.lines import checking
+from memrecon_fast.common.text import escaped
 
 
 def report(run: Annotated[Path, typer.Argument(help="the folder of a run")]) -> None:
@@ -17,4 +18,4 @@ def report(run: Annotated[Path, typer.Argument(help="the folder of a run")]) -> 
         from memrecon_fast import audit
 
         path = audit.open(run).write_report(Console())
-    typer.echo(f"The report: {path}")
+    typer.echo(f"The report: {escaped(str(path))}")

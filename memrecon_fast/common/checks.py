@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def check_number(
@@ -36,4 +37,13 @@ def check_integer(name: str, value: object, *, low: int, high: int | None = None
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}{suggestion(value, choices)}"
+        )
+
+
+def suggestion(value: object, choices: Iterable[str]) -> str:
+    """For the end of a message: which of the choices a misspelt value is meant to be; "" where none is near."""
+    lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(value.lower(), lower, n=1) if isinstance(value, str) else []
+    return f"; did you mean {lower[near[0]]!r}?" if near else ""

@@ -8,13 +8,15 @@ import errno
 import json
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 UNFINISHED = ".tmp"
 """The suffix of temporary files; those of a killed process may be removed."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a field begins that a spreadsheet would run
+_CONTROL = ("\t", "\r", "\n")
+_PASSED_OVER = ("Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf")  # by Unicode: unseen, spaces, quotation marks
 
 _SPECIAL = {
     stat.S_IFIFO: "a named pipe",
@@ -91,12 +93,30 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError, and ValueError for what is no JSON, whatever it holds."""
+    try:
+        with open_regular(path) as stream:
+            return json.loads(stream.read().decode("utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} cannot be read: its content is nested too deeply") from error
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows of text, numbers and None (an empty field) as UTF-8, whole or not at all; booleans as 0 and 1.
 
     Names come from other people's files, and a spreadsheet runs a field that begins with = + - @ as a formula, quoted
-    or not: such text gets an apostrophe in front, which spreadsheets take for "this is text". All text is quoted, so
-    that no spreadsheet with another separator divides it and finds a formula inside.
+    or not, some also behind what cannot be seen, or with the full-width forms of these signs: such text gets an
+    apostrophe in front, which spreadsheets take for "this is text". All text is quoted, so that no spreadsheet with
+    another separator divides it and finds a formula inside.
     """
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, header, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
@@ -108,6 +128,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any
 def _field(value: Any) -> Any:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, str) and value.startswith(_FORMULA):
+    if isinstance(value, str) and _may_be_formula(value):
         return f"'{value}"
     return value
+
+
+def _may_be_formula(text: str) -> bool:
+    if text.startswith(_CONTROL):
+        return True
+    seen = (one for one in text if unicodedata.category(one) not in _PASSED_OVER and one not in "'\"`´")
+    first = next(seen, "")
+    return first != "" and unicodedata.normalize("NFKC", first) in "=+-@−"

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memrecon_fast.common.checks import suggestion
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import open_regular
 from memrecon_fast.degradation import MASKS, check_mask, make_mask
@@ -42,7 +43,8 @@ def open_masks(masks: Sequence[str], image_shape: Sequence[int], seed: int = 0) 
 def _read_mask(path: Path, image_shape: Sequence[int]) -> Tensor:
     suffix = path.suffix.lower()
     if suffix not in (*IMAGE_SUFFIXES, ".npy"):
-        raise ValueError(f"mask must be one of {', '.join(MASKS)}, or an image or .npy file, not {str(path)!r}")
+        expected = f"one of {', '.join(MASKS)}, or an image or .npy file"
+        raise ValueError(f"mask must be {expected}, not {str(path)!r}{suggestion(str(path), MASKS)}")
     if not path.exists():
         raise FileNotFoundError(f"there is no mask file {path}")
     channels, height, width = image_shape

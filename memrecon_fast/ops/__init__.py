@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from memrecon_fast.common.checks import check_choice
 from memrecon_fast.ops.admm import Admm
 from memrecon_fast.ops.anderson import Anderson
 
@@ -70,8 +71,7 @@ def choose(backend: str, device: torch.device) -> Operations:
     Raises ValueError for an unknown backend, or one that is not available there; warns (RuntimeWarning) where "auto"
     falls back to torch.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, not {backend!r}")
+    check_choice("backend", backend, BACKENDS)
     chosen = _FASTEST.get(device.type, "torch") if backend == "auto" else backend
     reason = _BACKENDS[chosen].why_not_on(device)
     if reason and backend != "auto":

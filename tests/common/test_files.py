@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import os
 import socket
 from pathlib import Path
@@ -81,3 +82,24 @@ def test_what_takes_the_place_of_a_file_before_it_is_opened_is_not_read(
     with pytest.raises(OSError, match="it is a named pipe, no regular file"):
         open_regular(tmp_path / "pipe")
     assert len(os.listdir("/proc/self/fd")) == opened
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\ntext", " =1", "\u00a0=1", "\u200b=1", "\ufeff=1",
+        "\x00=1", "\u202e=1", '"=1', "'=1", "\u2028=1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff201", "\ufe661",
+        "\u22121", " \n\u200b\uff1d1",
+    ],
+)  # fmt: skip
+def test_what_a_spreadsheet_would_run_gets_an_apostrophe(tmp_path: Path, text: str) -> None:
+    write_csv(tmp_path / "a.csv", ["x"], [{"x": text}])
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as stream:
+        assert [row[0] for row in csv.reader(stream)] == ["x", f"'{text}"]
+
+
+@pytest.mark.parametrize("text", ["", "a=1", "1=1", "5 - 3", " a", "\u200ba", "é", "...", "(=1)", "/=", '"a"'])
+def test_what_it_would_not_run_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    write_csv(tmp_path / "a.csv", ["x"], [{"x": text}])
+    with open(tmp_path / "a.csv", encoding="utf-8", newline="") as stream:
+        assert [row[0] for row in csv.reader(stream)] == ["x", text]

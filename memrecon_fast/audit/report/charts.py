@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from memrecon_fast.audit.analysis.comparisons import Comparison
 from memrecon_fast.audit.analysis.statistics import errors, roc
 from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.common.text import escaped
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, THRESHOLD_NAMES
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -77,7 +78,7 @@ def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods:
                     axes.plot(at, controls, "D", label="controls" if number == 0 else None, zorder=3, **look)
             axes.set_title(title, pad=10)
             percent_axis(axes, top=108)  # room for the numbers on the bars
-        names = [mask if len(mask) <= LONGEST_NAME else f"{mask[: LONGEST_NAME - 1]}…" for mask in masks]
+        names = [mask if len(mask) <= LONGEST_NAME else f"{mask[: LONGEST_NAME - 1]}…" for mask in map(escaped, masks)]
         lower.set_xticks(np.arange(len(masks)), names)
         if max(map(len, names)) > LONGEST_LEVEL_NAME:
             lower.tick_params(axis="x", labelrotation=25)

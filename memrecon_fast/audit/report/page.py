@@ -19,6 +19,7 @@ from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.files import replacing
+from memrecon_fast.common.text import escaped
 from memrecon_fast.methods import is_blind, without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES, THRESHOLD_PSNRS, name_mse
 from memrecon_fast.results import RECOGNIZED_BELOW
@@ -47,6 +48,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -109,6 +111,11 @@ def _charts_of_errors(results: Results, summary: Mapping[str, Any]) -> dict[str,
         "thresholds": embed_svg(draw_thresholds(results.cells, methods)),
         "roc": embed_svg(draw_roc(comparisons, methods)) if comparisons else None,
     }
+
+
+def _shown(value: Any) -> Any:
+    """What the page shows of a value: names come from other people's files."""
+    return escaped(value) if type(value) is str else value  # what a macro gives is Markup
 
 
 def _counted(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

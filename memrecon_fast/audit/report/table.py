@@ -11,6 +11,7 @@ from rich.text import Text
 
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.store.manifest import ERRORS
+from memrecon_fast.common.text import escaped
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
@@ -71,7 +72,7 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     for mask in summary["masks"]:
         for number, method in enumerate(summary["methods"]):
             member, control = (rows.get((mask, method, split)) for split in ("members", "controls"))
-            cells = [mask if number == 0 else "", method, *_rates(member), *_effort(member)]
+            cells = [escaped(mask) if number == 0 else "", method, *_rates(member), *_effort(member)]
             if with_controls:
                 cells += [_rates(control)[0], _effort(control)[0]]
             table.add_row(*map(Text, cells), end_section=number == len(summary["methods"]) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,53 @@ import torch
 
 import memrecon_fast
 from memrecon_fast.audit.store.records import RECORDS, Cell
-from memrecon_fast.common.files import write_json
+from memrecon_fast.common.files import read_json, write_json
+from memrecon_fast.common.shapes import Each, Fields, Listed, Of, Shape
 from memrecon_fast.images.listing import MARKER
 
 DESCRIPTION = MARKER
 """The file that says what a run is. A folder that holds it is a run's, and no source of images."""
 ERRORS = "reconstruction_error"
 """In it: what the model makes of the images, see `analysis.reconstruction_error`; earlier versions had none."""
-_KINDS = {"id": str, "model": str, "sources": dict, "counts": dict, "plan": dict, "sessions": list}
-_PLAN = (
-    "model", "images", "image_shape", "masks", "methods", "settings", "noise_std", "degraded", "keep_images", "device",
-    "parts",
-)  # fmt: skip
+_TEXTS = Each(Of(str))
+_PLAN: dict[str, Shape] = {
+    "model": Of(str), "images": Each(Of(str)), "image_shape": Listed(Of(int)), "masks": _TEXTS,
+    "methods": Listed(Of(str)), "settings": Each(Of(int, float, str, bool, list, type(None))),
+    "noise_std": Of(int, float), "degraded": Of(bool), "keep_images": Of(int), "device": Of(str),
+    "parts": Of(str, type(None)),
+}  # fmt: skip
+_SESSION = Fields(
+    {
+        "machine": Fields({"processor": Of(str), "cores": Of(int, type(None)), "threads": Of(int)}),
+        "versions": Each(Of(str, type(None))),
+        "slots": Of(int, type(None)),
+        "workers": Of(int, type(None)),
+        "seconds": Of(int, float, type(None)),
+        "recoveries": Of(int, type(None)),
+        "execution": Of(type(None), dict),
+    },
+    optional={"doubts": Listed(Of(str))},
+)
+_NUMBER = Of(int, float, type(None))
+_ERRORS_OF_SPLIT = Fields(
+    {"images": Of(int), "mean": _NUMBER, "median": _NUMBER, "above": Of(int), "variance": _NUMBER}
+)
+_SHAPE = Fields(
+    {
+        "id": Of(str),
+        "model": Of(str),
+        "sources": _TEXTS,
+        "counts": Each(Fields({"images": Of(int), "unusable": Of(int)})),
+        "kept": Each(Of(int)),
+        "plan": Fields(_PLAN),
+        "sessions": Listed(_SESSION),
+    },
+    optional={
+        "remarks": Each(Listed(Of(str))),
+        ERRORS: Fields({"members": _ERRORS_OF_SPLIT, "hint": Of(dict, type(None))}, {"controls": _ERRORS_OF_SPLIT}),
+    },
+)
+"""What `audit.json` must have; it may have more."""
 _MEANING = {
     "model": "the model's weights or layers",
     "images.members": "the members",
@@ -63,18 +99,35 @@ def read_description(run: Path) -> dict[str, Any]:
     """The content of `audit.json`. Raises ValueError for what is no run."""
     path = run / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_json(path)
     except FileNotFoundError as error:
         raise ValueError(f"{run} is not the folder of a run: there is no {path}") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(description, dict) or not all(
-        isinstance(description.get(key), kind) for key, kind in _KINDS.items()
-    ):
-        raise ValueError(f"{path} does not describe a run: it must be an object with {', '.join(_KINDS)}")
-    if "kept" not in description or not description["plan"].keys() >= set(_PLAN):
-        raise ValueError(f"{path} does not describe a run of this version: its plan must have {', '.join(_PLAN)}")
-    return description
+    if fault := _SHAPE.fault(description, "it") or _contradiction(description):
+        raise ValueError(f"{path} does not describe a run: {fault}")
+    return dict(description)
+
+
+def _contradiction(description: Mapping[str, Any]) -> str:
+    """What its parts, each of the right kind, say that cannot be; "" if nothing is wrong."""
+    plan, counts = description["plan"], description["counts"]
+    if list(plan["images"]) not in (["members"], ["members", "controls"]) or counts.keys() != plan["images"].keys():
+        return "its splits must be members, or members and controls"
+    if not plan["masks"] or description["kept"].keys() != plan["masks"].keys():
+        return "its masks must be those of which it says how much they keep"
+    methods = plan["methods"]
+    if not methods or len(set(methods)) < len(methods) or any(set("/\\") & set(name) for name in methods):
+        return "its methods must be different names, at least one"
+    if len(plan["image_shape"]) != 3 or min(plan["image_shape"]) < 1:
+        return "its image_shape must be three sizes"
+    if any(not 0 <= count["unusable"] <= count["images"] for count in counts.values()):
+        return "its counts of images must not be less than those of unusable ones"
+    if not 0 <= plan["noise_std"] <= 1:
+        return "its noise_std must lie in [0, 1]"
+    if any(not isinstance(plan.get(method, {}), dict) for method in methods):
+        return "what it says of a method must be an object"
+    if not re.fullmatch("[0-9a-f]{32}", description["id"]):
+        return "its id must be 32 hexadecimal digits"
+    return ""
 
 
 def write_description(run: Path, description: Mapping[str, Any]) -> None:

@@ -443,7 +443,7 @@ def test_members_and_controls_that_all_diverged_are_not_told_apart(tmp_path: Pat
 
 def test_no_name_becomes_a_formula(tmp_path: Path) -> None:
     evil = ["=cmd|' /C calc'!A0", "+1", "-1.png", "@SUM(A1)", "\t=1", 'a";=1+1\n"', "fine = +.png"]
-    errors = {Cell("members", "=half", "paper"): [N] * len(evil)}
+    errors = {Cell("members", "=half", "paper"): [UNDONE] + [N] * (len(evil) - 1)}
     results = make_run(tmp_path, errors, names={"members": evil}, problems={"members": {0: "=1"}})
     summarise(results)
     lines = read_csv(tmp_path / "verdicts.csv")

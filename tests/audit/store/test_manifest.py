@@ -230,7 +230,11 @@ def test_a_description_is_written_and_read(memorised: Memorised, tmp_path: Path)
         ("{}", "does not describe a run"),
         ("[]", "does not describe a run"),
         ("3", "does not describe a run"),
-        ('{"model": "m"}', "does not describe a run: it must be an object with id, model, sources"),
+        ('{"model": "m"}', "does not describe a run: it must have id, sources, counts, kept, plan, sessions"),
+        ('[{"model": "m"}]', "does not describe a run: it must be an object"),
+        ("[" * 100_000, "cannot be read: its content is nested too deeply"),
+        ('{"id": NaN}', "cannot be read: NaN is no JSON"),
+        ("1" * 5000, "cannot be read"),
         ("{", "cannot be read"),
         ("", "cannot be read"),
         (b"\xff", "cannot be read"),
@@ -240,6 +244,47 @@ def test_a_description_that_describes_nothing_is_refused(tmp_path: Path, content
     (tmp_path / DESCRIPTION).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=rf"audit\.json {message}"):
         read_description(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("model", 3, "model of it must be text"),
+        ("id", "../elsewhere", "its id must be 32 hexadecimal digits"),
+        ("sources", [], "sources of it must be an object"),
+        ("counts", {"members": 16}, "'members' of counts of it must be an object"),
+        ("counts", {"members": {"images": 10**400, "unusable": 0}}, "is too large a number"),
+        ("counts", {"members": {"images": 1, "unusable": 2}}, "its counts of images"),
+        ("kept", {}, "its masks must be those"),
+        ("plan", [], "plan of it must be an object"),
+        ("plan.methods", "paper", "methods of plan of it must be a list"),
+        ("plan.methods", [["paper"]], "item 0 of methods of plan of it must be text"),
+        ("plan.methods", ["../paper"], "its methods must be different names"),
+        ("plan.methods", [], "its methods must be different names"),
+        ("plan.images", {"controls": "x"}, "its splits must be members"),
+        ("plan.image_shape", [3, 8], "its image_shape must be three sizes"),
+        ("plan.image_shape", [3, 8, None], "item 2 of image_shape of plan of it must be an integer"),
+        ("plan.noise_std", 1e300, "noise_std of plan of it is too large a number"),
+        ("plan.noise_std", True, "noise_std of plan of it must be an integer or a number"),
+        ("plan.masks", {"center": None}, "'center' of masks of plan of it must be text"),
+        ("plan.iterate", 3, "what it says of a method must be an object"),
+        ("sessions", [None], "item 0 of sessions of it must be an object"),
+        ("sessions", [{}], "item 0 of sessions of it must have machine, versions"),
+        ("reconstruction_error", 3, "reconstruction_error of it must be an object"),
+    ],
+)
+def test_a_description_that_says_what_cannot_be_is_refused_in_one_line(
+    memorised: Memorised, tmp_path: Path, where: str, value: object, message: str
+) -> None:
+    content = describe(small_audit(memorised, controls=0), memorised.autoencoder, "cpu", "m", {}, None)
+    write_description(tmp_path, content)
+    assert read_description(tmp_path) == content
+    inside, _, name = where.rpartition(".")
+    (content[inside] if inside else content)[name] = value
+    (tmp_path / DESCRIPTION).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"audit\.json does not describe a run: .*{message}") as caught:
+        read_description(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_a_description_is_no_run(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Text for people: names from other people's files, and streams that cannot encode every letter."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+
+_SIMPLER = {
+    "≤": "<=", "≥": ">=", "–": "-", "−": "-", "…": "...", "×": "x", "·": "*", "→": "->", "²": "^2", "γ": "gamma",
+    "σ": "sigma", "ξ": "xi", "‖": "||", "█": "#", "━": "-", "─": "-", "⁻": "^-", "≈": "~", "’": "'",
+}  # fmt: skip
+_HANDLER = "memrecon_fast.simpler"
+
+
+def escaped(text: str) -> str:
+    """The text with what cannot be seen, or steers a terminal or the direction of writing, as \\n, \\x1b or \\u202e."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+
+
+def print_every_letter() -> None:
+    """Make stdout and stderr write what their encoding lacks in a simpler way: "<=" for ≤, or "?"."""
+    codecs.register_error(_HANDLER, _simpler)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # where they were replaced, what replaces them may have none
+        if reconfigure is not None:
+            reconfigure(errors=_HANDLER)
+
+
+def _simpler(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SIMPLER.get(one, "?") for one in error.object[error.start : error.end]), error.end
