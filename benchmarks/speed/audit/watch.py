@@ -38,6 +38,8 @@ SECONDS_BETWEEN_LINES = 30.0
 P = ParamSpec("P")
 T = TypeVar("T")
 Batches = Callable[[InFlight, Iterable[Sample]], Generator[list[Finished], None, None]]
+CHECK = "checking the model at the end"
+"""Its passes are not those of the work."""
 
 
 class Watch:
@@ -114,11 +116,13 @@ class Watch:
         """Count what a session does inside."""
 
         def before(module: nn.Module, arguments: tuple[Tensor]) -> None:
-            self._enter("forward passes")
+            if CHECK not in self._inside:
+                self._enter("forward passes")
 
         def after(module: nn.Module, arguments: tuple[Tensor], result: Tensor) -> None:
-            self._leave()
-            self._rows.append(len(arguments[0]))
+            if CHECK not in self._inside:
+                self._leave()
+                self._rows.append(len(arguments[0]))
 
         with contextlib.ExitStack() as undo:
             undo.callback(model.register_forward_pre_hook(before).remove)
@@ -126,6 +130,7 @@ class Watch:
             timed: tuple[tuple[Any, str, str], ...] = (
                 (PaperSolver, "stage", "staging: initial masks"),
                 (Workbench, "work", "records"),
+                (InFlight, "check", CHECK),
                 (Folder, "complete", "putting the records in order"),
             )
             for owner, name, counted in timed:
