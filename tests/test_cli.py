@@ -20,8 +20,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import memrecon_fast as mf
+from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.cli import app, main
 from memrecon_fast.cli.demo import run_demo
+from tests.helpers.made_run import make_run
 from tests.helpers.memorised import Memorised
 
 
@@ -772,3 +774,63 @@ def test_masks_that_erase_nothing_or_that_the_images_contradict_are_refused(
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert words in line
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_every_encoding_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Help with γ, a table with ≤ and lines, and names in other scripts, with a mask that would steer a terminal."""
+    errors = {
+        Cell(split, "given", "accelerated"): [1e-8, 1e-2] if split == "members" else [1e-2, 1e-2]
+        for split in ("members", "controls")
+    }
+    make_run(tmp_path / "läuft 記\x1b[31m", errors, degraded=True, model="模型")
+    for arguments, code, words in (
+        (["audit", "--help"], 0, "gamma"),
+        (["report", str(tmp_path / "läuft 記\x1b[31m")], 0, "<= "),
+        (["report", str(tmp_path / "記")], 2, "is not the folder of a run"),
+        (["audit", "模型.bin", "記", "--out", "run"], 2, "memrecon: "),
+    ):
+        streams = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["memrecon", *arguments])
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            with pytest.raises(SystemExit) as ended:
+                main()
+            said = b""
+            for stream in streams.values():
+                stream.flush()
+                said += stream.buffer.getvalue()  # type: ignore[attr-defined]
+        assert (ended.value.code or 0) == code
+        assert words in said.decode(encoding, "replace")
+        assert b"\x1b[31m" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["--method", "acelerated"], "'accelerated'"),
+        (["--mask", "centre"], "'center'"),
+        (["--precision", "bfloat"], "'bfloat16'"),
+        (["--initial-mask", "zero"], "'zeros'"),
+        (["--initialmask", "zeros"], "--initial-mask"),
+    ],
+)
+def test_what_is_misspelt_is_suggested(tmp_path: Path, inside: Inside, arguments: list[str], meant: str) -> None:
+    mf.autoencoders.save(mf.autoencoders.FullyConnected((3, 8, 8), 8, 2), tmp_path / "model.safetensors")
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).random((3, 3, 8, 8), np.float32))
+    done = inside("audit", "model.safetensors", "images.npy", "--out", "run", *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "did you mean" in line.lower() or "possible options" in line.lower()  # as click says it
+    assert meant in line
+
+
+def test_a_misspelt_command_and_backend_are_suggested(tmp_path: Path, inside: Inside) -> None:
+    assert "Did you mean 'audit'?" in inside("audti").stderr
+    with pytest.raises(ValueError, match=r"not 'trton'; did you mean 'triton'\?"):
+        mf.recover(torch.nn.Identity().eval(), torch.zeros(1, 3, 8, 8), backend="trton")
+    with pytest.raises(ValueError, match=r"not 'acelerated'; did you mean 'accelerated'\?"):
+        mf.Settings(solver="acelerated")
+    with pytest.raises(ValueError, match=r"not 'centre'; did you mean 'center'\?"):
+        mf.degradation.make_mask("centre", (3, 8, 8))
