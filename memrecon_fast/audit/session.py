@@ -211,8 +211,7 @@ def begin(
             task = cluster.make_task(plan, opened, opened_model.load, kind, means.save_every, threads)
             make_work = functools.partial(_by_workers, task, opened.folder, crew, means.output.console)
         if not plan.degraded and count_missing(plan, opened.folder):
-            with _about(opened_model):
-                _measure(plan, opened_model.autoencoder, opened, means.output)
+            _measure(plan, opened_model, opened, means.output)
         weights_changed = watch_weights(opened_model.autoencoder)
         yield Session(plan, opened, means, crew, make_work, weights_changed)
 
@@ -238,12 +237,12 @@ def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], lis
     return streams, sorted({str(warning.message) for warning in caught if warning.category is RuntimeWarning})
 
 
-def _measure(plan: Audit, autoencoder: Autoencoder, opened: OpenRun, output: Output) -> None:
+def _measure(plan: Audit, model: Model, opened: OpenRun, output: Output) -> None:
     """How well the model reconstructs the images, once for a run; and a warning where it does not."""
     if ERRORS not in opened.description:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _about(model):
             warnings.simplefilter("ignore", RuntimeWarning)  # what is to be said of the model was said by `prepare`
-            opened.description[ERRORS] = measure(autoencoder, plan.splits)
+            opened.description[ERRORS] = measure(model.autoencoder, plan.splits)
         write_description(opened.folder.path, opened.description)
     warning = warning_of(opened.description[ERRORS])
     if warning is not None:

@@ -23,7 +23,7 @@ def make_table(summary: Mapping[str, Any]) -> Table:
         warning = warning_of(errors)
         table.title = Text(warning or in_words(errors), style="bold red" if warning else "")
         table.title_justify = "left"
-    if summary["doubts"]:
+    if summary.get("doubts"):
         table.title = Text(in_doubt(summary["doubts"]), style="bold red")
         table.title_justify = "left"
     return table
