@@ -800,7 +800,7 @@ def test_every_encoding_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             said = b""
             for stream in streams.values():
                 stream.flush()
-                said += stream.buffer.getvalue()  # type: ignore[attr-defined]
+                said += stream.buffer.getvalue()
         assert (ended.value.code or 0) == code
         assert words in said.decode(encoding, "replace")
         assert b"\x1b[31m" not in said
