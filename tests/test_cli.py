@@ -116,7 +116,7 @@ def test_options_reach_the_audit(data: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", np.eye(8, dtype=bool))
     result = memrecon(
         "audit", data / "model.safetensors", data / "members", "--out", tmp_path / "run", "--limit", 3, "--mask",
-        tmp_path / "mine.npy", "--method", "paper", "--gamma", 0.25, "--noise-std", 0.02, "--seed", 9, "--slots", 4,
+        tmp_path / "mine.npy", "--method", "paper", "--gamma", 0.25, "--noise-std", 0.02, "--seed", 9, "--slots", 2,
         "--backend", "torch", "--initial-mask", "zeros", "--max-outer-iterations", 2, "--device", "cpu",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -124,7 +124,7 @@ def test_options_reach_the_audit(data: Path, tmp_path: Path) -> None:
     expected = mf.Settings(gamma=0.25, seed=9, initial_mask="zeros", max_outer_iterations=2, restore_known_pixels=False)
     assert mf.Settings.from_dict(summary["settings"]) == expected
     assert summary["noise_std"] == 0.02
-    assert summary["sessions"][0]["execution"] == {"paper": "torch, eager, 4 slots"}
+    assert summary["sessions"][0]["execution"] == {"paper": "torch, eager, 2 slots"}
     assert summary["images"] == {"members": 3}
     assert [row["mask"] for row in summary["rows"]] == ["mine.npy"]
 

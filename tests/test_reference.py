@@ -34,8 +34,10 @@ def test_admm_is_algorithm_1_entry_by_entry() -> None:
 
 @pytest.mark.parametrize("y", [-0.3, -1e-30, 0.0, 0.2, 1.0])
 def test_the_mask_rule_minimises_19(y: float) -> None:
-    for x in torch.linspace(-2.5, 2.5, 101).tolist():
-        kept = bool(reference.estimate_mask(torch.tensor([x], dtype=torch.float64), torch.tensor([y]).double()))
+    for x in torch.linspace(-2.5, 2.5, 101, dtype=torch.float64).tolist():
+        kept = bool(
+            reference.estimate_mask(torch.tensor([x], dtype=torch.float64), torch.tensor([y], dtype=torch.float64))
+        )
         cost_kept, cost_erased = (x - y) ** 2, y**2
         if abs(cost_kept - cost_erased) > 1e-12:  # at a tie both are minimisers
             assert kept == (cost_kept < cost_erased), (x, y)

@@ -82,17 +82,17 @@ class Prox:
 
         f is given more rows, of zeros, where these are no number of rows that it is to be given.
         """
-        rows = s
-        if (enough := self._block(len(s))) > len(s):
-            rows = s.new_zeros(enough, self.pixels)
-            rows[: len(s)] = s
-        v = self.to_rows(self.apply(self.as_images(rows)))[: len(s)].float()
-        return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
+        enough = self._block(len(s))
+        if enough <= len(s):
+            return self._answer(s)
+        rows = s.new_zeros(enough, self.pixels)
+        rows[: len(s)] = s
+        return self._answer(rows)[: len(s)]
 
     def try_again(self, s: Tensor) -> Tensor:
-        """f(s) for a check; where f fails, a ValueError says so."""
+        """f(s) for a check, of just these rows; where f fails, a ValueError says so."""
         try:
-            return self(s)
+            return self._answer(s)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -100,6 +100,10 @@ class Prox:
                 f"autoencoder fails on a batch of {len(s)} images, though not on the first: {one_line(error)}. If it "
                 f"takes certain numbers of images alone, say so in its attribute batch_sizes, a range"
             ) from error
+
+    def _answer(self, s: Tensor) -> Tensor:
+        v = self.to_rows(self.apply(self.as_images(s))).float()
+        return v.clone() if _share_memory(v, s) or v.data_ptr() % ALIGNMENT else v
 
     def apply(self, images: Tensor) -> Tensor:
         """What the autoencoder answers: the reconstructions, where it returns more than them.

@@ -49,7 +49,8 @@ def assert_same_recovery(got: Recovery, oracle: Recovery, originals: Tensor, set
 
     Verdicts are equal, with the originals and without. What is recovered was found in the same attempt, with the same
     status; estimates agree to 1e-4 per pixel, as they stand still to 3e-5. Forward passes of one row and of many differ
-    in the last bits. Without extrapolation these do not grow, and all counters agree exactly. With it they do, as it
+    in the last bits. Without extrapolation these do not grow, and all counters agree exactly, but for the changes of a
+    mask at pixels that are 0: estimates lie on both sides of such a tie of the mask rule. With it they do, as it
     divides by small differences of residuals; and where a residual is just at the tolerance, or a pixel at a tie of
     the mask rule, they cost an estimate or a few: two in an attempt, but for one image. What is not recovered may
     wander to another place.
@@ -65,7 +66,9 @@ def assert_same_recovery(got: Recovery, oracle: Recovery, originals: Tensor, set
     if settings.recognized_below:
         exact.append("gamma")  # otherwise the last bits decide between equally good ones
     if not settings.memory:
-        exact += ["evaluations", "outer_iterations", "mask_changes", "accepted", "rejected"]
+        exact += ["evaluations", "outer_iterations", "accepted", "rejected"]
+        no_ties = recovered & (originals != 0).flatten(1).all(dim=1)
+        assert torch.equal(got.mask_changes[no_ties], oracle.mask_changes[no_ties])
     for name in exact:
         assert torch.equal(getattr(got, name)[recovered], getattr(oracle, name)[recovered]), name
     torch.testing.assert_close(got.images[recovered], oracle.images[recovered], rtol=0, atol=1e-4)
