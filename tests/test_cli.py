@@ -437,8 +437,8 @@ def test_a_model_that_fails_half_way_is_named_and_the_records_kept(
         result = inside(*arguments)
     assert result.returncode == 1
     line, *rest = result.stderr.splitlines()
-    assert line.startswith("memrecon: RuntimeError: the device is lost; ")
-    assert line.endswith("what was done is in run: the same command goes on from there, memrecon report run shows it")
+    assert line.startswith("memrecon: the model failing:make failed: RuntimeError: the device is lost; ")
+    assert line.endswith("and once it takes these images the same command goes on from there")
     assert bool(rest) == (traceback == "1")
     assert pq.read_table(tmp_path / "run" / "records").num_rows == 16
 
