@@ -30,6 +30,7 @@ from memrecon_fast.cli.texts import (
 from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.text import escaped
 from memrecon_fast.degradation import MASKS
+from memrecon_fast.images.source import FILTERS, Resize
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, find
 from memrecon_fast.ops import BACKENDS
 from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, SOLVERS, Settings
@@ -50,7 +51,10 @@ DEGRADED_HELP = (
     "IMAGES and --controls are degraded, their originals unknown: which ones come back is told without them; "
     "--mask is the true mask, if it is known; otherwise the methods are accelerated (the default) and paper"
 )
-RESIZE_HELP = "HEIGHTxWIDTH: images of another size are resized to this one; without it they are left out"
+RESIZE_HELP = (
+    "HEIGHTxWIDTH or HEIGHTxWIDTH:FILTER: images of another size are resized to this one, by lanczos, the default, "
+    "bicubic, bilinear, hamming, box or nearest, as they were for training; without it they are left out"
+)
 DEFAULTS = Settings()
 
 
@@ -198,7 +202,7 @@ def audit(
 def _open_splits(
     sources: Mapping[str, Sequence[str]],
     shape: tuple[int, int, int] | None,
-    size: tuple[int, int] | None,
+    size: Resize | None,
     limit: int | None,
     degraded: bool,
     console: Console,
@@ -271,14 +275,17 @@ def _json_object(option: str, text: str) -> dict[str, object]:
     return content
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
-    """(height, width) of "HxW"."""
+def _size(text: str | None) -> Resize | None:
+    """Of "HxW" or "HxW:FILTER"."""
     if text is None:
         return None
-    height, _, width = text.partition("x")
+    size, colon, name = text.partition(":")
+    height, _, width = size.partition("x")
+    if colon and name not in FILTERS:
+        raise ValueError(f"--resize knows no filter {name!r}; expected one of {', '.join(FILTERS)}")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise ValueError(f"--resize must be HEIGHTxWIDTH, for instance 64x64, not {text!r}")
-    return int(height), int(width)
+    return Resize(int(height), int(width), name or FILTERS[0])
 
 
 def _one_or_several(numbers: list[float] | None) -> float | tuple[float, ...] | None:

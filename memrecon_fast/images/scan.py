@@ -26,7 +26,7 @@ from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import replacing
 from memrecon_fast.images.decode import WrongSize
-from memrecon_fast.images.source import Look, Size
+from memrecon_fast.images.source import FILTERS, Look, Resize, Size
 from memrecon_fast.images.sources import PIXEL_RANGE, Names, Source, open_source
 
 CELLS = 8
@@ -72,6 +72,8 @@ class Images:
     """(N, channels · 8 · 8): averages over cells of the image, see `average_cells`; zeros where it cannot be used."""
     remarks: tuple[str, ...] = ()
     """What a person should know of them: which files were left out and why, which pixels were clipped, …"""
+    filter: str = FILTERS[0]
+    """By which those of another size are resized."""
 
     def __len__(self) -> int:
         """The number of images, whether they can be used or not."""
@@ -92,7 +94,7 @@ class Images:
         if index in self.problems:
             raise ValueError(f"{name} cannot be used: {self.problems[index]}")
         try:
-            pixels = _fit(self.source.read(index), self.image_shape, resize=True)
+            pixels = _fit(self.source.read(index), self.image_shape, self.filter)
         except ValueError as error:
             raise ValueError(f"{name} cannot be used any more: {error}") from error
         if _hash(pixels) != self.sha256[index]:
@@ -114,7 +116,7 @@ class Images:
 def open_images(
     names: Names,
     image_shape: tuple[int, int, int] | None = None,
-    resize: tuple[int, int] | None = None,
+    resize: Resize | Size | tuple[int, int, str] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     expecting: str = "as the model",
@@ -127,7 +129,7 @@ def open_images(
 def scan(
     source: Source,
     image_shape: tuple[int, int, int] | None = None,
-    resize: tuple[int, int] | None = None,
+    resize: Resize | Size | tuple[int, int, str] | None = None,
     limit: int | None = None,
     progress: Callable[[int], object] | None = None,
     expecting: str = "as the model",
@@ -137,8 +139,8 @@ def scan(
     image_shape: (C, H, W), what is expected; without it, the most frequent shape among the first images that can be
         read. A greyscale image among colour ones gets three equal channels; a colour image among greyscale ones is not
         usable.
-    resize: (H, W), to which images of another size are resized (Lanczos; the aspect ratio is not kept). Without it,
-        they are not usable.
+    resize: (H, W), or (H, W, one of `source.FILTERS`), to which images of another size are resized (by default by
+        Lanczos' filter; the aspect ratio is not kept), which a remark says. Without it, they are not usable.
     limit: only so many images are looked at, the first ones.
     progress: called with the number of images that have been read, after each.
     expecting: who else has that image_shape, for messages.
@@ -148,18 +150,22 @@ def scan(
     if limit is not None:
         check_integer("limit", limit, low=1)
         source = dataclasses.replace(source, names=source.names[:limit])
+    resize = None if resize is None else Resize(*resize)
+    size = None if resize is None else (resize.height, resize.width)
     if resize is not None:
-        for name, size in zip(("height", "width"), resize, strict=True):
-            check_integer(f"the {name} to resize to", size, low=1)
+        check_integer("the height to resize to", resize.height, low=1)
+        check_integer("the width to resize to", resize.width, low=1)
+        if resize.filter not in FILTERS:
+            raise ValueError(f"there is no filter {resize.filter!r}; expected one of {', '.join(FILTERS)}")
     if not len(source):
         raise ValueError("there are no images")
     remarks = list(source.remarks)
     if image_shape is None:
-        image_shape, expecting, differing = _usual_shape(source, resize)
+        image_shape, expecting, differing = _usual_shape(source, size)
         remarks += [differing] if differing else []
-    elif resize is not None and resize != image_shape[1:]:
-        raise ValueError(f"images of {_size(resize)} do not fit; expected {_size(image_shape[1:])}, {expecting}")
-    look = partial(_look, source, image_shape, resize is not None, expecting)
+    elif size is not None and size != image_shape[1:]:
+        raise ValueError(f"images of {_size(size)} do not fit; expected {_size(image_shape[1:])}, {expecting}")
+    look = partial(_look, source, image_shape, None if resize is None else resize.filter, expecting)
     thumbnails = np.zeros((len(source), image_shape[0] * CELLS * CELLS), np.float32)
     sha256: list[str] = []
     problems: dict[int, str] = {}
@@ -169,15 +175,16 @@ def scan(
             problems[index] = found
             sha256.append("")
         else:
-            hash_, thumbnails[index], remark = found
+            hash_, thumbnails[index], said = found
             sha256.append(hash_)
-            of_images.update([remark] if remark else [])
+            of_images.update(said)
         if progress is not None:
             progress(index + 1)
     if len(problems) == len(source):
         raise _unusable(source, problems[0])
     remarks += [f"{count} of {len(source)} images {remark}" for remark, count in of_images.items()]
-    return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails, tuple(remarks))
+    by = FILTERS[0] if resize is None else resize.filter
+    return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails, tuple(remarks), by)
 
 
 def digest_of(names: Sequence[str], hashes: Sequence[str], problems: Mapping[int, str]) -> str:
@@ -313,30 +320,40 @@ def _unusable(source: Source, problem: str) -> ValueError:
 
 
 def _look(
-    source: Source, image_shape: tuple[int, int, int], resize: bool, expecting: str, index: int
-) -> tuple[str, NDArray[np.float64], str | None] | str:
-    """Hash and thumbnail of an image, and a remark; or what is wrong with it."""
+    source: Source, image_shape: tuple[int, int, int], filter: str | None, expecting: str, index: int
+) -> tuple[str, NDArray[np.float64], list[str]] | str:
+    """Hash and thumbnail of an image, and remarks; or what is wrong with it."""
     try:
-        found = _first_look(source, index, None if resize else image_shape[1:])
+        found = _first_look(source, index, None if filter else image_shape[1:])
         if isinstance(found, str):
             return found
-        pixels = _fit(found.pixels, image_shape, resize, expecting)
+        pixels = _fit(found.pixels, image_shape, filter, expecting)
     except WrongSize as error:
         return _wrong_size(error.size, image_shape[1:], expecting)
     except ValueError as error:
         return str(error)
-    return _hash(pixels), average_cells(pixels).reshape(-1), found.remark
+    remarks = [found.remark] if found.remark else []
+    if found.pixels.shape[:2] != image_shape[1:]:
+        remarks.append(
+            f"were resized by {filter}: where the model was trained on images that another filter made, little comes "
+            "back accurately"
+        )
+    return _hash(pixels), average_cells(pixels).reshape(-1), remarks
 
 
-def _fit(pixels: NDArray[Any], image_shape: tuple[int, int, int], resize: bool, expecting: str = "") -> NDArray[Any]:
-    """An image (H, W, C) as (C, H, W) of the shape that is expected, contiguous. Raises ValueError if it cannot be."""
+def _fit(
+    pixels: NDArray[Any], image_shape: tuple[int, int, int], filter: str | None, expecting: str = ""
+) -> NDArray[Any]:
+    """An image (H, W, C) as (C, H, W) of the shape that is expected, contiguous. Raises ValueError if it cannot be.
+
+    filter: by which one of another size is resized; without it, it cannot be."""
     expected, size = image_shape[0], image_shape[1:]
     if pixels.shape[2] > expected:
         raise ValueError(f"it is in colour; expected greyscale, {expecting}".removesuffix(", "))
     if pixels.shape[:2] != size:
-        if not resize:
+        if filter is None:
             raise ValueError(_wrong_size(pixels.shape[:2], size, expecting))
-        pixels = np.stack([_resize(pixels[:, :, c], size) for c in range(pixels.shape[2])], axis=2)
+        pixels = np.stack([_resize(pixels[:, :, c], size, filter) for c in range(pixels.shape[2])], axis=2)
     return np.ascontiguousarray(np.broadcast_to(pixels.transpose(2, 0, 1), image_shape))
 
 
@@ -347,9 +364,10 @@ def _wrong_size(size: tuple[int, ...], expected: tuple[int, ...], expecting: str
     )
 
 
-def _resize(channel: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """One channel (H, W) in another size; of float32, what Lanczos' filter overshoots is cut off."""
-    resized = np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size[::-1], Image.Resampling.LANCZOS))
+def _resize(channel: NDArray[Any], size: tuple[int, int], filter: str) -> NDArray[Any]:
+    """One channel (H, W) in another size; of float32, what the filter overshoots is cut off."""
+    by = Image.Resampling[filter.upper()]
+    resized = np.asarray(Image.fromarray(np.ascontiguousarray(channel)).resize(size[::-1], by))
     return resized if resized.dtype == np.uint8 else resized.clip(0, 1)
 
 

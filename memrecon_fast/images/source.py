@@ -19,6 +19,18 @@ Size = tuple[int, int]
 """(height, width)."""
 
 
+FILTERS = ("lanczos", "bicubic", "bilinear", "hamming", "box", "nearest")
+"""By which images can be resized; Pillow's."""
+
+
+class Resize(NamedTuple):
+    """The size that images get, and how."""
+
+    height: int
+    width: int
+    filter: str = FILTERS[0]
+
+
 class Look(NamedTuple):
     """What is seen of an image when it is first read."""
 

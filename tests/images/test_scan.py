@@ -158,6 +158,18 @@ def test_uint8_images_are_resized_by_pillow(channels: int) -> None:
     torch.testing.assert_close(images[0], IMAGES[0, :channels], rtol=0, atol=0)  # has the size already
 
 
+def test_the_filter_that_resizes_is_chosen_and_said() -> None:
+    large = np.random.default_rng(1).integers(0, 256, (20, 30, 1), np.uint8)
+    images = scan(source_of(PIXELS[0, :, :, :1], large), resize=(6, 7, "bilinear"))
+    expected = np.asarray(Image.fromarray(large[:, :, 0]).resize((7, 6), Image.Resampling.BILINEAR))
+    torch.testing.assert_close(images[1][0], torch.from_numpy(expected.copy()).float() / 255)
+    (remark,) = images.remarks
+    assert remark.startswith("1 of 2 images were resized by bilinear: where the model was trained on images that")
+    assert scan(source_of(*PIXELS), resize=(6, 7)).remarks == ()
+    with pytest.raises(ValueError, match="there is no filter 'cubic'; expected one of lanczos, bicubic, bilinear"):
+        scan(source_of(*PIXELS), resize=(6, 7, "cubic"))
+
+
 def test_float32_images_are_resized_and_stay_in_range() -> None:
     edge = np.zeros((12, 12, 3), np.float32)
     edge[:, 6:] = 1  # Lanczos' filter overshoots there
