@@ -47,9 +47,9 @@ class Column(NamedTuple):
     """Whether it is a struct with a path."""
 
 
-def find_column(schema: pa.Schema) -> Column:
-    """The column of images. Raises ValueError, which names the columns and their types, where none or several may be
-    meant."""
+def find_column(schema: pa.Schema, wanted: str | None = None) -> Column:
+    """The column of images; the one that is wanted, if it exists. Raises ValueError, which names the columns and their
+    types, where none or several may be meant."""
     kinds = {field.name: _kind(field.type) for field in schema}
     files = [name for name, kind in kinds.items() if kind in ("struct", "bytes")]
     named = [
@@ -59,9 +59,14 @@ def find_column(schema: pa.Schema) -> Column:
         if kinds.get(name) == kind
     ]
     first = [name for name in named if name in NAMES or not files]
+    if wanted is not None and wanted in kinds:
+        if kinds[wanted] is None:
+            raise ValueError(f"has no images in its column {wanted}: {EXPECTED}; its columns are {_described(schema)}")
+        first = [wanted]
     if not first and len(files) != 1:
         which = "several columns that may hold images" if files else "no column that may hold images"
-        raise ValueError(f"has {which}: {EXPECTED}; its columns are {_described(schema)}")
+        hint = f"; name one, FILE.parquet:{' or :'.join(files[:4])}" if files else ""
+        raise ValueError(f"has {which}: {EXPECTED}; its columns are {_described(schema)}{hint}")
     name = (first or files)[0]
     kind, has_paths = kinds[name], False
     if kind == "struct":

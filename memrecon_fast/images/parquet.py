@@ -37,7 +37,7 @@ def open_parquet(
     files: tuple[str, ...],
     pixel_range: tuple[float, float] = PIXEL_RANGE,
     remarks: tuple[str, ...] = (),
-    split: str | None = None,
+    part: str | None = None,
 ) -> Source:
     """The images in these Parquet files of a folder, one after the other.
 
@@ -45,11 +45,13 @@ def open_parquet(
     of images as struct {bytes, path} or binary, or text or pixels. Their names are their paths, where all have one and
     no two the same, else FILE:ROW. They are turned by their EXIF orientation, as the library `datasets` does.
 
-    pixel_range: of float pixels. split: only the rows of it, where a column "split" names several.
+    pixel_range: of float pixels. part: the column of images; or, where no column is called so, a split: only the rows
+        of it, where a column "split" names several.
 
     Raises ValueError where there is no such column, or no rows, or where the rows belong to several splits.
     """
-    tables = [_open(folder, file) for file in files]
+    tables = [_open(folder, file, part) for file in files]
+    split = None if part in {table.column.name for table in tables} else part
     paths = [path for table in tables for path in table.paths]
     names = [f"{table.file}:{row}" for table in tables for row in range(table.rows)]
     if not names:
@@ -178,13 +180,13 @@ class ParquetImages:
         self._next += len(cells)
 
 
-def _open(folder: Path, file: str) -> _Table:
+def _open(folder: Path, file: str, part: str | None) -> _Table:
     path = folder / file
     try:
         with open_regular(path) as raw, _opened(raw) as opened:
             metadata, schema = opened.metadata, opened.schema_arrow
             try:
-                column = find_column(schema)
+                column = find_column(schema, part)
             except ValueError as error:
                 raise ValueError(f"{path} {error}") from error
             rows_in_batch = _check_sizes(metadata, column, path, raw.seek(0, 2))

@@ -24,8 +24,8 @@ Names = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 def _open_parquet_file(text: str, pixel_range: tuple[float, float]) -> Source:
     from memrecon_fast.images.parquet import open_parquet  # pyarrow is not needed for the others
 
-    path, split = file_and_part(text)
-    return open_parquet(path.parent, (path.name,), pixel_range, split=split)
+    path, part = file_and_part(text)
+    return open_parquet(path.parent, (path.name,), pixel_range, part=part)
 
 
 SOURCES: list[SourceKind] = [

@@ -224,3 +224,18 @@ def test_files_that_are_damaged_or_empty_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": pa.array([], pa.binary())}), tmp_path / "empty.parquet")
     with pytest.raises(ValueError, match=r"there are no rows in .*empty\.parquet$"):
         open_source(tmp_path / "empty.parquet")
+
+
+def test_of_several_columns_of_images_one_is_named(tmp_path: Path) -> None:
+    files = []
+    for grey in (10, 200):
+        content = io.BytesIO()
+        Image.new("L", (4, 4), grey).save(content, "PNG")
+        files.append(content.getvalue())
+    pq.write_table(pa.table({"jpg": [files[0]], "mask": [files[1]], "label": [1]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"several columns .*; name one, FILE\.parquet:jpg or :mask"):
+        open_source(tmp_path / "a.parquet")
+    assert open_source(f"{tmp_path}/a.parquet:jpg").read(0).max() == 10
+    assert open_source(f"{tmp_path}/a.parquet:mask").read(0).max() == 200
+    with pytest.raises(ValueError, match="has no images in its column label"):
+        open_source(f"{tmp_path}/a.parquet:label")
