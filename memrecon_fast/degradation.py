@@ -91,8 +91,8 @@ NEARLY_BLACK = 0.01
 
 
 def is_about_zero(erased: Tensor) -> bool:
-    """Whether entries are 0, or noise about 0 that is too weak to matter: a standard deviation up to 0.003, which adds a
-    tenth of what a score may have."""
+    """Whether entries are 0, or noise about 0 that is too weak to matter: up to a standard deviation of 0.003, which
+    adds a tenth of what a score may have."""
     return not erased.numel() or bool(erased.abs().amax() <= 0.02 and erased.square().mean() <= 1e-5)
 
 

@@ -73,8 +73,11 @@ def recover(
     """
     _check_degraded(degraded)
     masks = None if mask is None else broadcast_mask(mask, degraded)
+    noisy = isinstance(settings, Settings) and not settings.restore_known_pixels
     if masks is not None:
-        _check_masks(degraded, masks, noisy=settings is not None and not settings.restore_known_pixels)
+        _check_masks(degraded, masks, noisy)
+    elif not noisy:
+        _warn_of_nothing_erased(degraded)
     solver = prepare_recover(
         autoencoder,
         degraded.shape[1:],
@@ -172,6 +175,23 @@ def _check_masks(degraded: Tensor, masks: Tensor, noisy: bool) -> None:
         check_mask(f"the mask of image {index}", masks[index])
         if wrong := contradiction(degraded[index], masks[index], noisy):
             raise ValueError(f"image {index} of degraded: {wrong} (with noise: Settings(restore_known_pixels=False))")
+
+
+def _warn_of_nothing_erased(degraded: Tensor) -> None:
+    """A RuntimeWarning where images have no entry of 0, as those are that were erased."""
+    whole = (degraded != 0).flatten(1).all(dim=1)
+    if whole.any():
+        first = int(whole.nonzero()[0])
+        value, count = degraded[first].reshape(-1).unique(return_counts=True)
+        often = int(count.argmax())
+        filled = f"; in image {first} the value {value[often]:g} stands {count[often]} times: set holes to 0"
+        warnings.warn(
+            f"nothing seems to be erased in {int(whole.sum())} of {len(degraded)} degraded images, the first one image "
+            f"{first}: erased entries must be 0, and none is (with noise: Settings(restore_known_pixels=False))"
+            + (filled if count[often] > 1 else ""),
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | None = None) -> Recovery:

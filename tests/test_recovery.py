@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -269,3 +271,16 @@ def test_images_of_another_shape_than_the_model_states(wrap: Any) -> None:
 def test_a_net_of_convolutions_that_fails_on_images_with_their_channels_last_is_explained() -> None:
     with pytest.raises(ValueError, match=r"images are channels-first, \(C, H, W\), and \(8, 8, 3\) looks like \(H, W"):
         mf.recover(nn.Conv2d(3, 3, 3, padding=1).eval(), torch.rand(4, 8, 8, 3))
+
+
+def test_images_of_which_nothing_is_erased_are_said(memorised: Memorised) -> None:
+    holes = mf.degradation.make_mask("center", (3, 8, 8))
+    filled = torch.where(holes, 0.9 * memorised.members + 0.05, 0.5)
+    settings = mf.Settings(max_outer_iterations=2)
+    with pytest.warns(RuntimeWarning, match=r"nothing seems to be erased in 16 of 16 .* value 0\.5 stands"):
+        mf.recover(memorised.autoencoder, filled, settings=settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mf.recover(memorised.autoencoder, torch.where(holes, filled, 0.0), settings=settings)
+        noisy = dataclasses.replace(settings, restore_known_pixels=False)
+        mf.recover(memorised.autoencoder, filled, settings=noisy)

@@ -145,7 +145,9 @@ class Audit:
         for split, images in self.splits.items():
             if self.knows_mask:
                 self._check_known_mask(split, images)
-            elif not self.noise_std and not any((images[index].abs() <= NEARLY_BLACK).any() for index in images.usable()):
+            elif not self.noise_std and not any(
+                (images[index].abs() <= NEARLY_BLACK).any() for index in images.usable()
+            ):
                 raise ValueError(
                     f"the {split} are not degraded: not one entry of an image is 0, as those are that were erased "
                     "(where they carry noise, noise_std must say so)"

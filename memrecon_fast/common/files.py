@@ -7,6 +7,7 @@ import csv
 import errno
 import json
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 
 UNFINISHED = ".tmp"
 """The suffix of temporary files; those of a killed process may be removed."""
+_TEMPORARY = re.compile(rf"\..+\.[0-9]+{re.escape(UNFINISHED)}", re.DOTALL)
 _CONTROL = ("\t", "\r", "\n")
 _PASSED_OVER = ("Cc", "Cf", "Zs", "Zl", "Zp", "Pi", "Pf")  # by Unicode: unseen, spaces, quotation marks
 
@@ -82,9 +84,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files that a killed process left in the folder."""
+    """Remove the temporary files that a killed process left in the folder: those named as `replacing` names them."""
     for path in folder.glob(f".*{UNFINISHED}"):
-        path.unlink()
+        if _TEMPORARY.fullmatch(path.name) and (path.is_symlink() or path.is_file()):
+            path.unlink()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

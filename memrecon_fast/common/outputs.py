@@ -67,9 +67,10 @@ def find_output(returned: Any, given: Tensor) -> Output:
         return Output(named[0].name)
     said_otherwise = any(field.last_name in RECONSTRUCTIONS for field in found)
     if len(fitting) == 1 and not said_otherwise and fitting[0].last_name not in _OTHERS:
+        rivals = sum(isinstance(field.value, Tensor) and field.value.shape == given.shape for field in found) - 1
         warnings.warn(
             f"the autoencoder returns {_describe(returned, found)}: {fitting[0].name}, the only one of the shape of "
-            f"the images, is taken for the reconstruction",
+            f"the images{' that can be' * bool(rivals)}, is taken for the reconstruction",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -78,13 +79,14 @@ def find_output(returned: Any, given: Tensor) -> Output:
     tensors = [field for field in found if isinstance(field.value, Tensor)]
     if not tensors:
         raise OutputError(message)
+    likely = (named or fitting or tensors)[0]
     raise OutputError(
         f"{message}; it returns {_describe(returned, found)}, and which is the reconstruction of images "
         f"{tuple(given.shape)} is not clear. Give its name or position, --output NAME or "
         f"mf.autoencoders.adapt(model, output=NAME); or wrap the model:\n"
         f"class Wrapped(torch.nn.Module):\n"
         f"    def __init__(self, model): super().__init__(); self.model = model\n"
-        f"    def forward(self, images): return self.model(images){(fitting or tensors)[0].access}.view_as(images)"
+        f"    def forward(self, images): return self.model(images){likely.access}.view_as(images)"
     )
 
 

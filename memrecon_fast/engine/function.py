@@ -26,6 +26,8 @@ also convolutions by transforms."""
 _AMPLIFIED = 100
 """... and so many times what two units in the last place of the input cost: an autoencoder may amplify roundings."""
 _LAST_PLACES = 2.0**-22
+_NEAR = 0.99
+"""Rows that are near: so many times as bright."""
 
 
 def trial_images(count: int, image_shape: Sequence[int]) -> Tensor:
@@ -46,28 +48,40 @@ def check_function(f: Rows, rows: Tensor, sizes: range, unit: float) -> None:
     """Raise ValueError where f is no function of each image alone; the message says what it does instead.
 
     f is applied again to the same rows, to the rows in another order, and to a few of them: to as many as the smallest
-    of the sizes ≥ 4. rows: float32 [n, d] of `trial_images`. unit: of the coarsest number format that f computes in.
+    of the sizes ≥ 4; and to rows near those it was just given, once more after others, as what it keeps from call to
+    call shows there. The rows are changed where they lie, as a solver does: an answer that is kept by the address of
+    its question is another's then.
+
+    rows: float32 [n, d] of `trial_images`. unit: of the coarsest number format that f computes in.
     """
     with private_randomness(rows.device) as reseed:
-        answers = f(rows).clone()  # f may answer in memory that it uses again
+        place = rows.clone()
+        answers = f(place).clone()  # f may answer in memory that it uses again
         reseed(1)
-        _check_repeats(answers, f(rows))
+        _check_repeats(answers, f(place))
+        near = f(place.copy_(rows * _NEAR)).clone()
         count = len(rows)
         order = [*range(1, count, 2), *range(0, count, 2)][::-1]
         for chosen, where in (
             (order, "its place in the batch, or its neighbours there"),
             (subset(count, sizes), "how many others, or which, are in the batch with it"),
         ):
-            moved = f(rows[chosen]).clone()
+            moved = f(place[: len(chosen)].copy_(rows[chosen])).clone()
             apart = distance(answers[chosen], moved)
             if not is_rounding(apart, answers, f, rows, unit):
-                _check_repeats(moved, f(rows[chosen]))  # it may be random now and then
+                _check_repeats(moved, f(place[: len(chosen)]))  # it may be random now and then
                 raise ValueError(
                     f"autoencoder's answer to an image depends on {where} ({by(apart)}); it must be a function of each "
                     f"image alone. Usual causes: BatchNorm with track_running_stats=False, or a .pt2 file exported "
                     f"without .eval(); attention or normalisation over the batch; values that are quantised by the "
                     f"range of the batch"
                 )
+        apart = distance(near, f(place.copy_(rows * _NEAR)))
+        if apart > REPEATED[rows.device.type]:
+            raise ValueError(
+                f"autoencoder's answer depends on what it was applied to before ({by(apart)}): it keeps something from "
+                f"one call to the next, such as a cache that is used again where the input hardly changed"
+            )
 
 
 def _check_repeats(first: Tensor, second: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import reason
-from memrecon_fast.common.files import replacing
+from memrecon_fast.common.files import open_regular, replacing
 from memrecon_fast.images.decode import WrongSize
 from memrecon_fast.images.source import FILTERS, Look, Resize, Size
 from memrecon_fast.images.sources import PIXEL_RANGE, Names, Source, open_source
@@ -247,7 +247,7 @@ def columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
 def read_images_table(path: Path) -> pa.Table:
     """What `write_images` wrote. Raises ValueError for another file."""
     try:
-        with pq.ParquetFile(path) as file:
+        with open_regular(path) as stream, pq.ParquetFile(stream) as file:
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as the images of an audit: {reason(error)}") from error

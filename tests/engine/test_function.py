@@ -307,3 +307,27 @@ def test_an_autoencoder_that_fails_at_the_end_costs_no_result(memorised: Memoris
     late.when = lambda call: 1 // 0 == 0
     with pytest.raises(AutoencoderChangedError, match="fails on images that it has answered to before: ZeroDivision"):
         next(stream)
+
+
+def test_what_is_kept_by_the_address_of_the_images_is_noticed(memorised: Memorised) -> None:
+    kept: dict[int, Tensor] = {}
+
+    def remembering(x: Tensor) -> Tensor:
+        if x.data_ptr() not in kept:
+            kept[x.data_ptr()] = memorised.autoencoder(x)
+        return kept[x.data_ptr()]
+
+    with pytest.raises(ValueError, match=PLACE):
+        make_prox(remembering, SHAPE, CPU)
+
+
+def test_what_is_used_again_where_the_images_hardly_changed_is_noticed(memorised: Memorised) -> None:
+    last: list[Tensor] = []
+
+    def cached(x: Tensor) -> Tensor:
+        if not last or last[0].shape != x.shape or (last[0] - x).abs().mean() > 0.02:
+            last[:] = [x.clone(), memorised.autoencoder(x)]
+        return last[1].clone()
+
+    with pytest.raises(ValueError, match="depends on what it was applied to before"):
+        make_prox(cached, SHAPE, CPU)

@@ -595,7 +595,7 @@ def test_images_done_before_the_first_block_leave_at_once() -> None:
     codebook = Codebook(10)
     settings = Settings(solver="paper", initial_mask="zeros", max_outer_iterations=1)
     solver = prepare_recover(codebook, SHAPE, settings)
-    shared, tried = 39 * BLOCK, 4 * TRIAL_ROWS + 2 * 4
+    shared, tried = 39 * BLOCK, 6 * TRIAL_ROWS + 2 * 4
     assert codebook.rows == shared + tried
     done = list(InFlight(solver, 10).batches(Sample(i, image) for i, image in enumerate(codebook.codes)))
     assert codebook.rows == shared + tried + BLOCK  # the scores

@@ -17,7 +17,7 @@ from memrecon_fast.audit.session import run_audit
 from memrecon_fast.audit.store.folder import LOCK, Folder
 from memrecon_fast.audit.store.manifest import DESCRIPTION
 from memrecon_fast.audit.store.opening import open_run
-from memrecon_fast.audit.store.parts import ASIDE, Parts
+from memrecon_fast.audit.store.parts import Parts
 from memrecon_fast.audit.store.records import RECORDS, Cell, Columns, Record
 from memrecon_fast.audit.worker import Workbench
 from memrecon_fast.images.scan import IMAGES_SCHEMA, Images, columns_of, scan
@@ -132,10 +132,8 @@ def folder_of(path: Path) -> Folder:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """All files below, by their relative paths, without those that say who worked there, and when, and those that were
-    set aside."""
+    """All files below, by their relative paths, without those that say who worked there, and when."""
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in (DESCRIPTION, LOCK))
-    files = (file for file in files if file.parent.name != ASIDE)
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 

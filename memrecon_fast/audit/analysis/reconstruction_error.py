@@ -38,10 +38,12 @@ def warning_of(errors: Mapping[str, Any]) -> str | None:
     if not misses_members(errors):
         return None
     members, hint = errors["members"], errors["hint"]
+    found = f"{members['above']} of {members['images']} by more than {NOT_RECONSTRUCTED}"
+    if not members["above"]:
+        found = f"the variance of their pixels is {members['variance']:.1e}"
     text = (
         f"The model does not reconstruct the members: it misses them, as they are, by a mean squared error of "
-        f"{_number(members)} ({members['above']} of {members['images']} by more than {NOT_RECONSTRUCTED}). That few "
-        f"come back then says nothing about what it was trained on."
+        f"{_number(members)} ({found}). That few come back then says nothing about what it was trained on."
     )
     if hint is not None:
         return f"{text} With {hint['options']} the error falls to {hint['mean']:.1e}."

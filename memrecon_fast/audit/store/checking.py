@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.images.scan import digest_of
+from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 
 def fault_of_rows(table: pa.Table, cell: Cell, images: Columns, complete: bool) -> str:
@@ -39,6 +40,12 @@ def fault_of_rows(table: pa.Table, cell: Cell, images: Columns, complete: bool) 
         wrong = np.flatnonzero(table[name].to_numpy() != ours[name][index])
         if len(wrong):
             return f"the {name} of image {index[wrong[0]]} is not that of this image"
+    mse, diverged = table["mse"].to_numpy(), table["diverged"].to_numpy()
+    for name, threshold in (("accurate", ACCURATE_MSE), ("approximate", APPROXIMATE_MSE)):
+        said = np.array([bool(one) for one in table[name].to_pylist()], bool)
+        contradicted = np.flatnonzero(said != (~diverged & (mse < threshold)))
+        if len(contradicted):
+            return f"the verdict {name!r} on image {index[contradicted[0]]} is not what its mse says"
     if complete and len(index) < usable.sum():
         return f"it holds {len(index)} images; there are {usable.sum()}"
     return "it is not in order" if complete and (np.diff(index) < 0).any() else ""

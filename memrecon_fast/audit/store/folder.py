@@ -27,7 +27,7 @@ from memrecon_fast.audit.store.records import (
     read_table,
     write_cell,
 )
-from memrecon_fast.common.files import UNFINISHED, remove_unfinished, replacing
+from memrecon_fast.common.files import UNFINISHED, open_regular, remove_unfinished, replacing
 
 RECOVERED = "recovered"
 LOCK = ".lock"
@@ -47,6 +47,7 @@ class Folder:
         images: as `scan.read_images` gives them.
         """
         found = []
+        check_folders(self.path)
         for folder in (RECORDS, GALLERY, RECOVERED):
             remove_unfinished(self.path / folder)
         for cell in cells:
@@ -132,7 +133,14 @@ class Folder:
 
     def _complete(self, cell: Cell) -> pa.Table | None:
         path = cell_path(self.path, cell)
-        return read_table(path, str(path), SCHEMA) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            stream = open_regular(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be opened: {error.strerror}") from error
+        with stream:
+            return read_table(stream, str(path), SCHEMA)
 
     def _gallery(self, cell: Cell) -> Path:
         return self.path / GALLERY / f"{cell.file_stem}.npz"
@@ -163,6 +171,16 @@ class Folder:
                 array.flush()
             with open(temporary["index"], "wb") as stream:
                 np.save(stream, np.array(sorted(kept)))
+
+
+def check_folders(run: Path) -> None:
+    """Raise ValueError where a folder of a run is a link or a file: what is behind a link is not its own."""
+    for name in (RECORDS, GALLERY, RECOVERED, f"{RECORDS}/{ASIDE}"):
+        path = run / name
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise ValueError(
+                f"{path} is {'a link' if path.is_symlink() else 'a file'}; a run needs a folder of its own"
+            )
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memrecon_fast.audit.store.checking import fault_of_images
-from memrecon_fast.audit.store.folder import Folder, check_empty, locked
+from memrecon_fast.audit.store.folder import Folder, check_empty, check_folders, locked
 from memrecon_fast.audit.store.manifest import (
     DESCRIPTION,
     cells_of,
@@ -75,6 +75,7 @@ def open_run(
 def check_run_folder(run: Path, resume: bool) -> bool:
     """Whether there is a run in the folder; if not, it must be new or empty, and `resume` False. Raises ValueError."""
     if (run / DESCRIPTION).exists():
+        check_folders(run)
         return True
     if resume:
         raise ValueError(f"there is no run to continue in {run}: it has no {DESCRIPTION}")

@@ -153,6 +153,8 @@ def _pack(array: NDArray[Any] | None) -> bytes | None:
 
 
 def _read(files: fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    if files.get_file_info(path).type not in (fs.FileType.File, fs.FileType.NotFound):
+        raise ValueError(f"{path} cannot be opened: it is no regular file")  # a named pipe would be waited for for ever
     try:
         stream = files.open_input_file(path)
     except OSError as error:

@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memrecon_fast.common.files import replacing
+from memrecon_fast.common.files import open_regular, replacing
 
 GALLERY = "gallery"
 LARGEST_SIDE = 128
 """Pixels; larger images are reduced to this by averaging."""
+
+MAX_BYTES = 2**30
+"""A file of pictures with more inside is none of ours: it would fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,9 @@ def read_pictures(path: Path) -> list[Picture]:
     if not path.exists():
         return []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_regular(path) as stream, np.load(stream, allow_pickle=False) as archive:
+            if sum(member.file_size for member in archive.zip.infolist()) > MAX_BYTES:
+                raise ValueError("it holds far more than pictures")
             columns = [archive[field.name] for field in dataclasses.fields(Picture)]
         return [Picture(int(index), *pixels) for index, *pixels in zip(*columns, strict=True)]
     except Exception as error:  # NumPy and its decompressors raise many kinds on a damaged file

@@ -28,7 +28,7 @@ KNOWN = known_images(4)
 WHOLE = pa.Table.from_pylist([vars(make_record(CELL, index)) for index in range(4)], SCHEMA)
 
 
-def changed(column: str, values: list[object]) -> pa.Table:
+def changed(column: str, values: Sequence[object]) -> pa.Table:
     at = SCHEMA.names.index(column)
     return WHOLE.set_column(at, SCHEMA.field(column), [values])
 
@@ -42,6 +42,9 @@ FAULTS = [
     (changed("index", [-1, 1, 2, 3]), "it holds a row of image -1, and there is no such image among the members"),
     (pa.concat_tables([WHOLE, WHOLE]), "it holds an image twice"),
     (changed("sha256", [*HASHES[:3], HASHES[0]]), "the sha256 of image 3 is not that of this image"),
+    (changed("accurate", [False, True, False, False]), "the verdict 'accurate' on image 1 is not what its mse says"),
+    (changed("approximate", [False] * 3 + [True]), "the verdict 'approximate' on image 3 is not what its mse says"),
+    (changed("mse", [0.25, 0.25, 1e-9, 0.25]), "the verdict 'accurate' on image 2 is not what its mse says"),
     (changed("name", ["0.png", "2.png", "1.png", "3.png"]), "the name of image 1 is not that of this image"),
 ]
 OF_COMPLETE = [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -201,3 +202,39 @@ def test_only_a_new_or_empty_folder_will_do(tmp_path: Path) -> None:
         check_empty(tmp_path)
     with pytest.raises(ValueError, match="something is a file; a run needs a folder"):
         check_empty(tmp_path / "something")
+
+
+@pytest.mark.parametrize("name", [RECORDS, GALLERY, RECOVERED])
+def test_what_is_behind_a_link_is_not_the_runs_to_change(tmp_path: Path, name: str) -> None:
+    theirs, run = tmp_path / "theirs", tmp_path / "run"
+    theirs.mkdir()
+    run.mkdir()
+    (theirs / ".letter.txt.12.tmp").write_text("mine")
+    (run / name).symlink_to(theirs)
+    with pytest.raises(ValueError, match=f"{name} is a link; a run needs a folder of its own"):
+        folder_of(run).mend([CELL], KNOWN)
+    assert (theirs / ".letter.txt.12.tmp").read_text() == "mine"
+
+
+def test_only_temporary_files_of_ours_are_removed(tmp_path: Path) -> None:
+    (tmp_path / RECORDS).mkdir()
+    for name in (".notes.tmp", ".tmp", ".cell.parquet.12.tmp"):
+        (tmp_path / RECORDS / name).touch()
+    folder_of(tmp_path).mend([CELL], KNOWN)
+    assert sorted(os.listdir(tmp_path / RECORDS)) == [".notes.tmp", ".tmp"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_named_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    write(folder, [0])
+    parts = Path(folder.parts.address) / CELL.file_stem
+    os.mkfifo(parts / "pipe.parquet")
+    (tmp_path / RECORDS).mkdir(exist_ok=True)
+    os.mkfifo(cell_path(tmp_path, CELL))
+    found = folder.mend([CELL], KNOWN)
+    assert [fault.rsplit(": ", 1)[1] for fault in found] == [
+        "it is a named pipe, no regular file",
+        "it is no regular file",
+    ]
+    assert folder.done(CELL).tolist() == [0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from memrecon_fast.audit.store.pictures import (
     read_pictures,
     write_pictures,
 )
+from memrecon_fast.images.scan import read_images
 
 RNG = np.random.default_rng(0)
 
@@ -84,3 +86,19 @@ def test_a_file_of_pictures_is_read_whole_or_refused(tmp_path: Path) -> None:
     np.savez(path, index=np.array([1]))
     with pytest.raises(ValueError, match=r"bad\.npz cannot be read as pictures of an audit: .*original"):
         read_pictures(path)
+
+
+def test_a_file_that_holds_far_more_than_pictures_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pictures.npz"
+    np.savez_compressed(path, index=np.zeros(1_000_000))
+    monkeypatch.setattr("memrecon_fast.audit.store.pictures.MAX_BYTES", 10_000)
+    with pytest.raises(ValueError, match="it holds far more than pictures"):
+        read_pictures(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    for name, read in (("pictures.npz", read_pictures), ("images.parquet", read_images)):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match="named pipe"):
+            read(tmp_path / name)
