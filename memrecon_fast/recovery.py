@@ -76,8 +76,6 @@ def recover(
     noisy = isinstance(settings, Settings) and not settings.restore_known_pixels
     if masks is not None:
         _check_masks(degraded, masks, noisy)
-    elif not noisy:
-        _warn_of_nothing_erased(degraded)
     solver = prepare_recover(
         autoencoder,
         degraded.shape[1:],
@@ -86,6 +84,8 @@ def recover(
         backend=backend,
         device=degraded.device,
     )
+    if masks is None and not noisy:
+        _warn_of_nothing_erased(degraded)
     return _run(solver, slots, degraded, masks)
 
 
