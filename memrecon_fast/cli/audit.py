@@ -30,7 +30,6 @@ from memrecon_fast.cli.texts import (
 from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.text import escaped
 from memrecon_fast.degradation import MASKS
-from memrecon_fast.images.source import FILTERS, Resize
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, find
 from memrecon_fast.ops import BACKENDS
 from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, SOLVERS, Settings
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from memrecon_fast.images.scan import Images
+    from memrecon_fast.images.source import Resize
 
 METHODS_HELP = f"{', '.join(METHODS)}; may be repeated [default: {', '.join(DEFAULT_METHODS)}]"
 _GAMMAS = ", ".join(f"{' '.join(map(str, one.gammas))} ({one.name})" for one in SOLVERS.values())
@@ -279,6 +279,8 @@ def _size(text: str | None) -> Resize | None:
     """Of "HxW" or "HxW:FILTER"."""
     if text is None:
         return None
+    from memrecon_fast.images.source import FILTERS, Resize
+
     size, colon, name = text.partition(":")
     height, _, width = size.partition("x")
     if colon and name not in FILTERS:
