@@ -185,7 +185,7 @@ def test_what_a_model_raises_in_a_worker_is_raised_and_what_was_done_is_kept(
 ) -> None:
     audit = small_audit(memorised, controls=0, methods=("known-mask",))
     run_alone(audit, memorised.autoencoder, tmp_path / "alone")
-    failing = FailingLater(memorised.autoencoder, 39 + 25, deadly=False).eval()
+    failing = FailingLater(memorised.autoencoder, 39 + 27, deadly=False).eval()
     with pytest.raises(ArithmeticError, match="the model has had enough"):
         run_by_workers(audit, failing, tmp_path / "run", workers=1)
     assert list((tmp_path / "run" / RECORDS).glob("*/*.parquet"))

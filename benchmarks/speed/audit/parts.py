@@ -204,7 +204,7 @@ def _run_workers(task: Task, folder: Path, workers: int) -> dict[str, Any]:
             str,
         ).work()
         # without those of the trial and those of the check at the end
-        passes = [np.loadtxt(path, ndmin=2)[6:-CHECKS_AT_THE_END] for path in Path(logs).iterdir()]
+        passes = [np.loadtxt(path, ndmin=2)[8:-CHECKS_AT_THE_END] for path in Path(logs).iterdir()]
         records = _digest_of_records(run)
     worked = [log for log in passes if len(log)]
     first, last = min(log[0, 0] for log in worked), max(log[-1, 1] for log in worked)

@@ -48,7 +48,7 @@ class Folder:
         """
         found = []
         check_folders(self.path)
-        for folder in (RECORDS, GALLERY, RECOVERED):
+        for folder in (".", RECORDS, GALLERY, RECOVERED):
             remove_unfinished(self.path / folder)
         for cell in cells:
             fault = self._fault(cell, images)
