@@ -86,14 +86,16 @@ def check_mask(name: str, mask: Tensor) -> None:
         raise ValueError(f"{name} erases everything; it must keep a part of the images")
 
 
-NEARLY_BLACK = 0.01
-"""Entries at most so large may be erased ones, of images with noise that is too weak to matter."""
-
-
 def is_about_zero(erased: Tensor) -> bool:
     """Whether entries are 0, or noise about 0 that is too weak to matter: up to a standard deviation of 0.003, which
     adds a tenth of what a score may have."""
     return not erased.numel() or bool(erased.abs().amax() <= 0.02 and erased.square().mean() <= 1e-5)
+
+
+def may_be_erased(images: Tensor) -> Tensor:
+    """Of each image (B, *image_shape) whether any entry can be one that was erased, bool (B,): 0, or noise about 0 that
+    is too weak to matter."""
+    return (images.abs() <= 0.01).flatten(1).any(dim=1)
 
 
 def contradiction(degraded: Tensor, mask: Tensor, noisy: bool) -> str:

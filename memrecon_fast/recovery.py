@@ -14,7 +14,7 @@ from memrecon_fast import ops
 from memrecon_fast.common.checks import check_integer, check_number
 from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.degradation import broadcast_mask, check_mask, contradiction
+from memrecon_fast.degradation import broadcast_mask, check_mask, contradiction, may_be_erased
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.memory import slots_by_default
 from memrecon_fast.engine.prox import device_of
@@ -179,7 +179,7 @@ def _check_masks(degraded: Tensor, masks: Tensor, noisy: bool) -> None:
 
 def _warn_of_nothing_erased(degraded: Tensor) -> None:
     """A RuntimeWarning where images have no entry of 0, as those are that were erased."""
-    whole = (degraded != 0).flatten(1).all(dim=1)
+    whole = ~may_be_erased(degraded)
     if whole.any():
         first = int(whole.nonzero()[0])
         value, count = degraded[first].reshape(-1).unique(return_counts=True)

@@ -94,10 +94,8 @@ def _errors(autoencoder: Autoencoder, batches: Iterable[Tensor]) -> dict[str, An
     for images in batches:
         prox = prox or make_prox(autoencoder, images.shape[1:], device_of(autoencoder, torch.device("cpu")))
         for rows in prox.to_rows(images).split(prox.most_rows):
-            padded = torch.zeros(prox.block_sizes(len(rows))[-1], prox.pixels, dtype=torch.float32, device="cpu")
-            padded[: len(rows)] = rows
             with working_on(prox.device):
-                answer = prox(padded.to(prox.device))[: len(rows)].cpu()
+                answer = prox(rows.to(prox.device)).cpu()
             mse = (answer - rows).double().square().mean(dim=1)
             errors += torch.where(mse.isfinite(), mse, math.inf).tolist()
             variances += rows.double().var(dim=1, correction=0).tolist()

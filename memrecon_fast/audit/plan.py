@@ -19,7 +19,7 @@ from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.degradation import NEARLY_BLACK, check_mask, contradiction
+from memrecon_fast.degradation import check_mask, contradiction, may_be_erased
 from memrecon_fast.engine.stated import check_shape, original_of
 from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import Images
@@ -145,9 +145,7 @@ class Audit:
         for split, images in self.splits.items():
             if self.knows_mask:
                 self._check_known_mask(split, images)
-            elif not self.noise_std and not any(
-                (images[index].abs() <= NEARLY_BLACK).any() for index in images.usable()
-            ):
+            elif not self.noise_std and not any(may_be_erased(images[index][None]) for index in images.usable()):
                 raise ValueError(
                     f"the {split} are not degraded: not one entry of an image is 0, as those are that were erased "
                     "(where they carry noise, noise_std must say so)"

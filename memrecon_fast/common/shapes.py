@@ -64,7 +64,7 @@ class Each:
         """See `Shape`."""
         if fault := Of(dict).fault(value, name):
             return fault
-        return next(filter(None, (self.shape.fault(one, f"{field!r} of {name}") for field, one in value.items())), "")
+        return _first_fault(self.shape, {f"{field!r} of {name}": one for field, one in value.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,4 +77,8 @@ class Listed:
         """See `Shape`."""
         if fault := Of(list).fault(value, name):
             return fault
-        return next(filter(None, (self.shape.fault(one, f"item {at} of {name}") for at, one in enumerate(value))), "")
+        return _first_fault(self.shape, {f"item {at} of {name}": one for at, one in enumerate(value)})
+
+
+def _first_fault(shape: Shape, values: Mapping[str, Any]) -> str:
+    return next(filter(None, (shape.fault(one, name) for name, one in values.items())), "")

@@ -91,6 +91,8 @@ def look_at_cell(cell: pa.Scalar, kind: str, folder: Path, pixel_range: tuple[fl
     if not cell.is_valid:
         path = None if struct is None else struct.as_py().get("path")
         found = None if path is None else _file_below(folder, path)
+        if path is not None and found is None:
+            raise _leads_out(path)
         if path is None or found is None or not os.path.isfile(found):
             raise ValueError("its cell holds no bytes")
         return _look_at_file(found, path, size)
@@ -166,7 +168,7 @@ def _look_at_text(text: str, folder: Path, size: Size | None) -> Look:
         return _look_at_base64(text, size)
     path = _file_below(folder, text)
     if path is None:
-        raise ValueError(f"it is a path, {_short(text)}, that leads out of the folder of the Parquet file")
+        raise _leads_out(text)
     return _look_at_file(path, text, size)
 
 
@@ -185,6 +187,10 @@ def _file_below(folder: Path, path: str) -> str | None:
     root = os.path.realpath(folder)
     found = os.path.realpath(os.path.join(root, path))
     return found if os.path.commonpath([root, found]) == root else None
+
+
+def _leads_out(path: str) -> ValueError:
+    return ValueError(f"it is a path, {_short(path)}, that leads out of the folder of the Parquet file")
 
 
 def _look_at_file(path: str, called: str, size: Size | None) -> Look:

@@ -231,7 +231,8 @@ def _check_sizes(metadata: pq.FileMetaData, column: Column, path: Path, size: in
                 )
             total += chunk.num_values * 8 if column.kind == "pixels" else content
             if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-                largest_dictionary = max(largest_dictionary, chunk.data_page_offset - chunk.dictionary_page_offset)
+                in_file = chunk.data_page_offset - chunk.dictionary_page_offset
+                largest_dictionary = max(largest_dictionary, in_file * content // max(stored, 1))  # decompressed
     rows: int = min(max(_BATCH * metadata.num_rows // max(total, 1), _MIN_ROWS), _MAX_ROWS)
     return max(min(rows, _LARGE // max(largest_dictionary, 1)), 1)  # each row may be the largest of the dictionary
 

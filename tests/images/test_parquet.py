@@ -239,3 +239,13 @@ def test_of_several_columns_of_images_one_is_named(tmp_path: Path) -> None:
     assert open_source(f"{tmp_path}/a.parquet:mask").read(0).max() == 200
     with pytest.raises(ValueError, match="has no images in its column label"):
         open_source(f"{tmp_path}/a.parquet:label")
+
+
+def test_a_large_value_that_many_rows_share_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    """Decompressed it would be in memory once for each row of a batch; in the file it is a few bytes."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([bytes(2**24)], pa.binary()))
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": column}), path, compression="zstd")
+    assert path.stat().st_size < 100_000
+    table = parquet._open(tmp_path, path.name, None)
+    assert table.rows_in_batch <= 4

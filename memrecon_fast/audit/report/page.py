@@ -75,6 +75,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         },
         names=names,
         remarks=remarks_of(summary),
+        image_remarks=results.description.get("remarks", {}),  # earlier versions had none
         gallery=make_showcase(results),
         blind=[method for method in methods if is_blind(method)],
         all_verdicts=all_verdicts(results),

@@ -500,3 +500,9 @@ def test_how_well_a_model_reconstructs_is_said_without_alarm_where_it_does(tmp_p
     assert "members 7.0e-09." in words(page)
     assert "does not reconstruct" not in words(page)
     assert not any("notice" in (attributes.get("class") or "") for attributes in page.all("p"))
+
+
+def test_what_was_left_out_of_a_folder_stands_beside_it(tmp_path: Path) -> None:
+    results = make_run(tmp_path, {Cell("members", "half", "paper"): [A, A]})
+    results.description["remarks"] = {"members": ["30 .heic files that cannot be read here are left out"]}
+    assert "members, notes30 .heic files that cannot be read here are left out" in words(Page(report_of(results)))
