@@ -18,9 +18,8 @@ from memrecon_fast.audit.report.remarks import remarks_of
 from memrecon_fast.audit.report.summary import make_summary, write_summary
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
-from memrecon_fast.audit.store.opening import read_known_images
-from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.store.manifest import cells_of, read_description
+from memrecon_fast.audit.store.opening import open_parts, read_known_images
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.text import escaped
@@ -41,7 +40,7 @@ class Run:
     @property
     def folder(self) -> Folder:
         """Its files."""
-        return Folder(self.path, Parts(parts_of(self.path, self.description)))
+        return Folder(self.path, open_parts(self.path, self.description))
 
     @functools.cached_property
     def results(self) -> Results:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -704,3 +705,25 @@ def test_a_model_may_be_named(memorised: Memorised, tmp_path: Path, monkeypatch:
     assert ran.description["model"] == "halving_model:make"
     assert ran.description["plan"]["parts"] == str(tmp_path / "parts")
     assert ran.missing == 0
+
+
+def test_records_of_another_models_audit_are_not_taken(memorised: Memorised, tmp_path: Path) -> None:
+    audit = small_audit(memorised, controls=0, methods=("known-mask",))
+    halving = Halving().eval()
+    run(audit, memorised.autoencoder, tmp_path / "theirs")
+    run(audit, halving, tmp_path / "ours")
+    ours, cells = contents(tmp_path / "ours"), audit.cells()
+    for cell in cells:
+        shutil.copy(cell_path(tmp_path / "theirs", cell), cell_path(tmp_path / "ours", cell))
+    with pytest.raises(ValueError, match=r"members\.known-mask\.center\.parquet is of another audit"):
+        _ = mf.audit.open(tmp_path / "ours").summary
+    remarks = run(audit, halving, tmp_path / "ours")
+    assert len(remarks) == len(cells)
+    assert all("is of another audit" in remark and "done again" in remark for remark in remarks)
+    shutil.rmtree(tmp_path / "ours" / RECORDS / ASIDE)
+    assert contents(tmp_path / "ours") == ours
+
+
+class Halving(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return 0.5 * images

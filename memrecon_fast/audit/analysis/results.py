@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.statistics import something_erased
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import cells_of, parts_of, read_description
-from memrecon_fast.audit.store.opening import read_known_images
-from memrecon_fast.audit.store.parts import Parts
+from memrecon_fast.audit.store.manifest import cells_of, read_description
+from memrecon_fast.audit.store.opening import open_parts, read_known_images
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.methods import METHODS, headline_of
 
@@ -89,7 +88,7 @@ class Results:
 def read_results(run: Path) -> Results:
     """Read a run. Raises ValueError for a folder that is not a run's, and for a run without any record."""
     description = read_description(run)
-    folder = Folder(run, Parts(parts_of(run, description)))
+    folder = Folder(run, open_parts(run, description))
     images = read_known_images(run, description)
     folder.check(cells_of(description), images)
     cells: dict[Cell, Columns] = {}

@@ -124,7 +124,7 @@ class Folder:
             write_pictures(self._gallery(cell), shown)
         if kept:
             self._keep_images(cell, kept)
-        write_cell(self.path, cell, _in_order(self.parts.read(cell, SCHEMA.names)))
+        write_cell(self.path, cell, _in_order(self.parts.read(cell, SCHEMA.names)), self.parts.plan)
         self.parts.remove(cell)
 
     def is_complete(self, cell: Cell) -> bool:
@@ -140,7 +140,7 @@ class Folder:
         except OSError as error:
             raise ValueError(f"{path} cannot be opened: {error.strerror}") from error
         with stream:
-            return read_table(stream, str(path), SCHEMA)
+            return read_table(stream, str(path), SCHEMA, plan=self.parts.plan)
 
     def _gallery(self, cell: Cell) -> Path:
         return self.path / GALLERY / f"{cell.file_stem}.npz"

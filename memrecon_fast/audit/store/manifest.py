@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -144,6 +145,14 @@ def parts_of(run: Path, description: Mapping[str, Any]) -> str:
     """Where the part files of a run are: with others' under one address, in a folder of its own."""
     address = description["plan"]["parts"]
     return str(run / RECORDS) if address is None else f"{address.rstrip('/')}/{description['id']}"
+
+
+def plan_digest(description: Mapping[str, Any]) -> str:
+    """SHA-256 of the plan, by which a file of records is known to be of this audit: of this model, these images, masks
+    and settings. Which methods there are beside one, what is kept, and where the parts are, changes no record."""
+    besides = ("methods", "keep_images", "parts")
+    plan = {name: value for name, value in description["plan"].items() if name not in besides}
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
 def cells_of(description: Mapping[str, Any]) -> list[Cell]:

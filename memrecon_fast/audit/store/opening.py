@@ -15,6 +15,7 @@ from memrecon_fast.audit.store.manifest import (
     cells_of,
     differences,
     parts_of,
+    plan_digest,
     read_description,
     versions,
     without_other_methods,
@@ -54,7 +55,7 @@ def open_run(
     Raises ValueError where the folder holds something else, or a run that differs: with what differs.
     """
     if not check_run_folder(run, resume):
-        Parts(parts_of(run, description)).check()
+        open_parts(run, description).check()
         run.mkdir(parents=True, exist_ok=True)
     with locked(run):
         if (run / DESCRIPTION).exists():
@@ -62,14 +63,19 @@ def open_run(
             _check_same(splits, before, description, run)
             _remark_on_versions(before["sessions"], remark)
             description = before
-            Parts(parts_of(run, description)).check()
+            open_parts(run, description).check()
         else:
             write_description(run, description)  # before all else: what is not empty must be a run's
-        folder = Folder(run, Parts(parts_of(run, description)))
+        folder = Folder(run, open_parts(run, description))
         images = _mend_images(splits, description, run, remark)
         for fault in folder.mend(cells_of(description), images):
             remark(f"{fault}; it is set aside, and what it held is done again")
         yield OpenRun(folder, dict(description))
+
+
+def open_parts(run: Path, description: Mapping[str, Any]) -> Parts:
+    """The part files of a run."""
+    return Parts(parts_of(run, description), plan_digest(description))
 
 
 def check_run_folder(run: Path, resume: bool) -> bool:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from memrecon_fast.audit.store.records import SCHEMA, Cell, Record, read_table
+from memrecon_fast.audit.store.records import SCHEMA, Cell, Record, of_plan, read_table
 from memrecon_fast.common.files import UNFINISHED
 
 PICTURES = ("picture", "image", "estimated_mask")
@@ -47,6 +47,8 @@ class Parts:
     """Where the part files of a run are: a folder, or an address of `pyarrow.fs` such as s3://bucket/folder."""
 
     address: str
+    plan: str = ""
+    """What the files are known by to be of this audit, see `records.of_plan`."""
 
     def check(self) -> None:
         """Raise ValueError where no files can be written."""
@@ -70,7 +72,7 @@ class Parts:
         name = uuid.uuid4().hex
         unfinished = f"{folder}/{name}{UNFINISHED}"
         try:
-            table = pa.table(columns, schema=PART_SCHEMA)
+            table = of_plan(pa.table(columns, schema=PART_SCHEMA), self.plan)
             pq.write_table(
                 table,
                 unfinished,
@@ -88,7 +90,7 @@ class Parts:
         """The rows of each part file, or these columns of them. Raises ValueError for a damaged one."""
         files, _ = self._folder(cell)
         for path in self._paths(cell, SUFFIX):
-            yield _read(files, path, columns)
+            yield self._read(files, path, columns)
 
     def faults(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> dict[str, str]:
         """The path of each part file that is damaged or holds wrong rows, and what is wrong with it.
@@ -96,7 +98,7 @@ class Parts:
         fault_of: what is wrong with the rows of a file that can be read; "" if nothing is.
         """
         files, _ = self._folder(cell)
-        return {path: fault for path in self._paths(cell, SUFFIX) if (fault := _fault(files, path, fault_of))}
+        return {path: fault for path in self._paths(cell, SUFFIX) if (fault := self._fault(files, path, fault_of))}
 
     def mend(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> list[str]:
         """Remove unfinished files, set damaged and wrong ones aside; returns what is wrong with each, see `faults`."""
@@ -127,6 +129,24 @@ class Parts:
         found = files.get_file_info(fs.FileSelector(folder, allow_not_found=True))
         return sorted(info.path for info in found if info.path.endswith(suffix))
 
+    def _read(self, files: fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+        if files.get_file_info(path).type not in (fs.FileType.File, fs.FileType.NotFound):
+            raise ValueError(f"{path} cannot be opened: it is no regular file")  # a pipe would be waited for for ever
+        try:
+            stream = files.open_input_file(path)
+        except OSError as error:
+            raise ValueError(f"{path} cannot be opened: {error}") from error
+        with stream:
+            return read_table(stream, path, PART_SCHEMA, columns, self.plan)
+
+    def _fault(self, files: fs.FileSystem, path: str, fault_of: Callable[[pa.Table], str]) -> str:
+        """What is wrong with the file; "" if nothing is."""
+        try:
+            fault = fault_of(self._read(files, path))
+        except ValueError as error:
+            return str(error)
+        return f"{path} is not what its name says: {fault}" if fault else ""
+
 
 def open_address(address: str) -> tuple[fs.FileSystem, str]:
     """The file system of a folder or of an address of `pyarrow.fs`, and the path there. Raises ValueError."""
@@ -150,23 +170,3 @@ def _pack(array: NDArray[Any] | None) -> bytes | None:
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=False)
     return stream.getvalue()
-
-
-def _read(files: fs.FileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    if files.get_file_info(path).type not in (fs.FileType.File, fs.FileType.NotFound):
-        raise ValueError(f"{path} cannot be opened: it is no regular file")  # a named pipe would be waited for for ever
-    try:
-        stream = files.open_input_file(path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be opened: {error}") from error
-    with stream:
-        return read_table(stream, path, PART_SCHEMA, columns)
-
-
-def _fault(files: fs.FileSystem, path: str, fault_of: Callable[[pa.Table], str]) -> str:
-    """What is wrong with the file; "" if nothing is."""
-    try:
-        fault = fault_of(_read(files, path))
-    except ValueError as error:
-        return str(error)
-    return f"{path} is not what its name says: {fault}" if fault else ""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from memrecon_fast.common.files import replacing
 
 RECORDS = "records"
+_PLAN = b"memrecon_fast.plan"
 _LONGEST_QUOTED = 100  # bytes; file systems allow 255 for a name, with split, method, suffix and the temporary parts
 MAX_PSNR = 120.0
 """dB. PSNR is infinite for equal images; float32 does not tell apart what lies above this (an MSE below 1e-12)."""
@@ -121,22 +122,38 @@ def cell_path(run: Path, cell: Cell) -> Path:
     return run / RECORDS / f"{cell.file_stem}.parquet"
 
 
-def write_cell(run: Path, cell: Cell, table: pa.Table) -> None:
-    """Write the rows of a cell, in the order of their indices; the file appears whole or not at all."""
+def write_cell(run: Path, cell: Cell, table: pa.Table, plan: str = "") -> None:
+    """Write the rows of a cell, in the order of their indices; the file appears whole or not at all.
+
+    plan: see `of_plan`.
+    """
     path = cell_path(run, cell)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         rows = table.select(SCHEMA.names).cast(SCHEMA).combine_chunks()  # where pages end depends on the chunks
-        pq.write_table(rows, temporary, write_page_checksum=True)
+        pq.write_table(of_plan(rows, plan), temporary, write_page_checksum=True)
 
 
-def read_table(source: Any, what: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+def of_plan(table: pa.Table, plan: str) -> pa.Table:
+    """The table with a note of the audit that it is of: `manifest.plan_digest`; "" is none."""
+    return table.replace_schema_metadata({_PLAN: plan} if plan else None)
+
+
+def read_table(
+    source: Any, what: str, schema: pa.Schema, columns: Sequence[str] | None = None, plan: str = ""
+) -> pa.Table:
     """The rows of a Parquet file, or these columns of them.
 
-    Raises ValueError, which names the file as `what`, where it is damaged or holds something else.
+    plan: see `of_plan`; a file without that note, as earlier versions wrote them, is taken.
+
+    Raises ValueError, which names the file as `what`, where it is damaged, holds something else, or is of another
+    audit.
     """
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            noted = (file.schema_arrow.metadata or {}).get(_PLAN, b"").decode()
+            if plan and noted and noted != plan:
+                raise ValueError(f"{what} is of another audit: another model, other images, masks or settings")
             absent = [name for name in LATER if name not in file.schema_arrow.names]
             if not file.schema_arrow.equals(pa.schema([field for field in schema if field.name not in absent])):
                 raise ValueError(f"{what} holds no records of an audit: its columns are {file.schema_arrow.names}")
