@@ -110,7 +110,8 @@ def test_workers_that_are_killed_are_replaced_and_nothing_is_lost(memorised: Mem
     images = scan(from_array(many_images(memorised, 1000)))
     masks = {"center": small.masks["center"]}
     audit = Audit({"members": images}, masks, ("accelerated", "iterate"), small.settings, keep_images=2)
-    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    (tmp_path / "at once").touch()  # records name their model: it must be the same one
+    run_alone(audit, Held(memorised.autoencoder, tmp_path / "at once").eval(), tmp_path / "alone")
     killed: list[int] = []
     ended, released = threading.Event(), tmp_path / "released"
 
@@ -184,7 +185,7 @@ def test_what_a_model_raises_in_a_worker_is_raised_and_what_was_done_is_kept(
     memorised: Memorised, tmp_path: Path
 ) -> None:
     audit = small_audit(memorised, controls=0, methods=("known-mask",))
-    run_alone(audit, memorised.autoencoder, tmp_path / "alone")
+    run_alone(audit, FailingLater(memorised.autoencoder, 10**9, deadly=False).eval(), tmp_path / "alone")
     failing = FailingLater(memorised.autoencoder, 39 + 27, deadly=False).eval()
     with pytest.raises(ArithmeticError, match="the model has had enough"):
         run_by_workers(audit, failing, tmp_path / "run", workers=1)
