@@ -82,7 +82,7 @@ class Prox:
 
         f is given more rows, of zeros, where these are no number of rows that it is to be given.
         """
-        enough = self._block(len(s))
+        enough = self.fitting_rows(len(s))
         if enough <= len(s):
             return self._answer(s)
         rows = s.new_zeros(enough, self.pixels)
@@ -108,9 +108,21 @@ class Prox:
     def apply(self, images: Tensor) -> Tensor:
         """What the autoencoder answers: the reconstructions, where it returns more than them.
 
+        Raises as `call`, and TypeError or ValueError where the answer, or what it was given, is not in memory (any
+        more).
+        """
+        answer = self.call(images).detach()
+        if answer.layout is torch.strided:
+            answer = (answer if type(answer) is Tensor else answer.as_subclass(Tensor)).resolve_neg()
+            check_in_memory("the autoencoder's output", answer)
+        check_in_memory("the autoencoder's input", images)
+        return answer
+
+    def call(self, images: Tensor) -> Tensor:
+        """What the autoencoder answers as it is, so that it can be differentiated.
+
         What it raises passes through, with a note of where it came from; what is no Exception, such as that of
-        `sys.exit`, as a RuntimeError. Raises TypeError or ValueError where the answer, or what it was given, is not in
-        memory (any more).
+        `sys.exit`, as a RuntimeError.
         """
         try:
             returned: Any = self._autoencoder(images)
@@ -126,11 +138,7 @@ class Prox:
         if not isinstance(returned, Tensor):
             self._output = self._output or find_output(returned, images)
             returned = self._output.of(returned)
-        answer: Tensor = returned.detach()
-        if answer.layout is torch.strided:
-            answer = (answer if type(answer) is Tensor else answer.as_subclass(Tensor)).resolve_neg()
-            check_in_memory("the autoencoder's output", answer)
-        check_in_memory("the autoencoder's input", images)
+        answer: Tensor = returned
         return answer
 
     def block_sizes(self, slots: int) -> Sequence[int]:
@@ -141,8 +149,8 @@ class Prox:
         other last bits, and where each number is captured for itself: the number of slots, its half, and so on.
         """
         if self.device.type != "cuda":
-            return range(self._block(1), self._block(slots) + 1, self._step)
-        sizes = [self._block(slots)]
+            return range(self.fitting_rows(1), self.fitting_rows(slots) + 1, self._step)
+        sizes = [self.fitting_rows(slots)]
         while sizes[0] > MIN_ROWS_ON_GPU:
             sizes.insert(0, -(-sizes[0] // (2 * MIN_ROWS_ON_GPU)) * MIN_ROWS_ON_GPU)
         return [size for size in sizes if size in self.batch_sizes]
@@ -150,7 +158,7 @@ class Prox:
     @property
     def most_rows(self) -> int:
         """The autoencoder is never given more rows at a time."""
-        return self._block(self.batch_sizes[-1])
+        return self.fitting_rows(self.batch_sizes[-1])
 
     @property
     def _step(self) -> int:
@@ -158,7 +166,7 @@ class Prox:
         multiple = 1 if self.device.type == "cuda" else self.row_multiple
         return math.lcm(multiple, self.batch_sizes.step)
 
-    def _block(self, rows: int) -> int:
+    def fitting_rows(self, rows: int) -> int:
         """The smallest number of rows at a time that is enough for so many, or else the largest one."""
         sizes, step = self.batch_sizes, self._step
         first, last = -(-sizes[0] // step) * step, sizes[-1] // step * step
@@ -215,7 +223,7 @@ class Prox:
     def _check_answers(self) -> None:
         known = torch.cat([answers for _, answers in self._seen])
         count = len(known)
-        rows = torch.zeros(self._block(count), self.pixels, dtype=torch.float32, device=self.device)
+        rows = torch.zeros(self.fitting_rows(count), self.pixels, dtype=torch.float32, device=self.device)
         with working_on(self.device), private_randomness(self.device) as reseed:
             count = min(count, len(rows))
             rows[:count].copy_(torch.cat([rows for rows, _ in self._seen])[:count])

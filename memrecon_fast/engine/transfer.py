@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from memrecon_fast.engine.precision import as_usual
+from memrecon_fast.engine.precision import allow_tf32, as_usual
 
 T = TypeVar("T")
 
@@ -78,5 +78,19 @@ def working_on(device: torch.device) -> Iterator[None]:
         torch.inference_mode(),
         torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext(),
         as_usual(device),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def differentiating_on(device: torch.device) -> Iterator[None]:
+    """As `working_on`, with autograd; on a GPU the products of backward passes are those of float32, too."""
+    on_gpu = device.type == "cuda"
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.cuda.device(device) if on_gpu else contextlib.nullcontext(),
+        as_usual(device),
+        allow_tf32(False) if on_gpu else contextlib.nullcontext(),
     ):
         yield
