@@ -18,7 +18,7 @@ from memrecon_fast.results import Recovery, Status
 from memrecon_fast.settings import Settings
 
 if TYPE_CHECKING:
-    from memrecon_fast import audit, autoencoders, images, reference
+    from memrecon_fast import attractors, audit, autoencoders, images, reference
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ __all__ = [
     "Sample",
     "Settings",
     "Status",
+    "attractors",
     "audit",
     "autoencoders",
     "backends",
@@ -39,7 +40,7 @@ __all__ = [
     "recover",
     "reference",
 ]
-_LATER = ("audit", "autoencoders", "images", "reference")
+_LATER = ("attractors", "audit", "autoencoders", "images", "reference")
 """What needs more than torch and NumPy, or is not needed by every program: imported when it is first used."""
 
 

@@ -2,11 +2,24 @@
 
 import memrecon_fast as mf
 
+mf.attractors.stability(autoencoder, images)              # a verdict on each image, and what it rests on
 mf.attractors.spectra(autoencoder, images).radius         # the largest eigenvalue of the Jacobian at each image
 """
 
 from __future__ import annotations
 
+from memrecon_fast.attractors.fixed_points import FixedPoints, fixed_points
 from memrecon_fast.attractors.spectra import SingularValues, Spectra, singular_values, spectra
+from memrecon_fast.attractors.stability import Stability, Verdict, stability
 
-__all__ = ["SingularValues", "Spectra", "singular_values", "spectra"]
+__all__ = [
+    "FixedPoints",
+    "SingularValues",
+    "Spectra",
+    "Stability",
+    "Verdict",
+    "fixed_points",
+    "singular_values",
+    "spectra",
+    "stability",
+]

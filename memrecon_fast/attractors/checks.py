@@ -1,10 +1,14 @@
-"""Checks of what the functions of this room are given."""
+"""Checks of what the functions of this room are given, before work and after it."""
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import Tensor
 
+from memrecon_fast.common.errors import AutoencoderChangedError
+from memrecon_fast.engine.prox import Prox
 from memrecon_fast.recovery import PIXEL_RANGE
 
 
@@ -26,3 +30,11 @@ def check_images(name: str, images: object) -> Tensor:
         if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
             raise ValueError(f"{name} must have pixels in [0, 1], but for noise; they have [{low:g}, {high:g}]")
     return images
+
+
+def warn_if_changed(prox: Prox) -> None:
+    """A RuntimeWarning where the autoencoder does not answer in the end as it did in the beginning."""
+    try:
+        prox.check_same()
+    except AutoencoderChangedError as error:
+        warnings.warn(f"{error}: the result is in doubt", RuntimeWarning, stacklevel=3)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.attractors.bottleneck import Bottleneck
-from memrecon_fast.attractors.checks import check_images
+from memrecon_fast.attractors.checks import check_images, warn_if_changed
 from memrecon_fast.attractors.flight import values_of
 from memrecon_fast.attractors.jacobian import Jacobian, make_jacobian
 from memrecon_fast.attractors.krylov import Arnoldi, GolubKahan, Linear
@@ -94,7 +94,8 @@ def spectra(
     tolerance. The start vector is the same for all.
 
     Raises TypeError or ValueError before work starts where an argument is wrong, and where the autoencoder is no
-    function of each image alone, or not differentiable.
+    function of each image alone, or not differentiable. An autoencoder that is changed by its use is noticed at the
+    end: a RuntimeWarning says so.
     """
     check_images("images", images)
     check_integer("k", k, low=1, high=32)
@@ -107,7 +108,9 @@ def spectra(
     if encoder is not None and decoder is not None:
         bottleneck = Bottleneck(jacobian.prox, encoder, decoder)
         linearise, entries = bottleneck.at, bottleneck.entries
-    return spectra_of(jacobian, linearise, entries, images, k, tolerance, rows)
+    found = spectra_of(jacobian, linearise, entries, images, k, tolerance, rows)
+    warn_if_changed(jacobian.prox)
+    return found
 
 
 def spectra_of(
@@ -146,6 +149,7 @@ def singular_values(
     found, steps = values_of(
         jacobian.prox, images, jacobian.at, lambda n, most: GolubKahan.begin(start, n, most), k, tolerance, rows
     )
+    warn_if_changed(jacobian.prox)
     return SingularValues(found.values, found.residuals, _leading(found.residuals, tolerance), 2 * steps)
 
 
