@@ -117,14 +117,15 @@ def _check_products(jacobian: Jacobian) -> None:
             size = slopes.norm(dim=1)
             rounding = torch.finfo(torch.float32).eps * (ahead.norm(dim=1) + 1) / step
             agrees = (products - slopes).norm(dim=1) <= _NEAR * size + rounding
-            right |= (agrees & (size > 0)) | ~size.isfinite()
+            right |= (agrees & (size > 0)) | ~size.isfinite()  # a small step finds what rounds flat as well
             flat &= size == 0
-        right |= flat & (products == 0).all(dim=1)  # a step too small for what rounds is flat as well, but not all are
-    if not right.any():
+    right |= flat & (products == 0).all(dim=1)
+    if not right[~flat if not flat.all() else flat].any():
         raise ValueError(
             "autoencoder's gradients are not those of the function that it computes (finite differences say otherwise "
             "at every image that was tried): it, or a part of it, is cut off from them, by .detach(), torch.no_grad() "
-            "or .numpy(), or it rounds, as a codebook does. What rests on its Jacobian would be wrong"
+            "or .numpy(), has no second derivative in autograd, or rounds, as a codebook does. What rests on its "
+            "Jacobian would be wrong"
         )
 
 
