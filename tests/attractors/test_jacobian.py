@@ -22,7 +22,7 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
     return make().eval()
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], nn.Module]] = {
     "fully connected": lambda: mf.autoencoders.FullyConnected((2, 4, 4), 24, 3, "prelu"),
     "softplus": lambda: mf.autoencoders.FullyConnected((2, 4, 4), 24, 3, "softplus"),
     "convolutions": lambda: nn.Sequential(
@@ -74,7 +74,7 @@ class Halved(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = MODELS["convolutions"]()
+        self.inner: Callable[[Tensor], Tensor] = MODELS["convolutions"]()
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -104,7 +104,7 @@ def test_a_function_without_a_second_derivative_is_refused() -> None:
             return gradient * 0.5
 
     with pytest.raises(ValueError, match="has no second derivative"):
-        mf.attractors.spectra(lambda x: Once.apply(x), IMAGES)
+        mf.attractors.spectra(lambda x: Once.apply(x), IMAGES)  # type: ignore[no-untyped-call]
 
 
 def test_a_constant_is_differentiable() -> None:

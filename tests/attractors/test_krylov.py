@@ -40,7 +40,8 @@ def similar(blocks: list[Tensor], d: int, seed: int = 0, skew: float = 0.3) -> T
     inner = torch.block_diag(*blocks).double()
     rest = torch.diag(torch.linspace(-0.5, 0.5, d - len(inner), dtype=torch.float64))
     basis = torch.eye(d, dtype=torch.float64) + skew * torch.randn(d, d, generator=generator).double() / d**0.5
-    return basis @ torch.block_diag(inner, rest) @ basis.inverse()
+    matrix: Tensor = basis @ torch.block_diag(inner, rest) @ basis.inverse()
+    return matrix
 
 
 def rotation(value: complex) -> Tensor:
@@ -82,6 +83,7 @@ def test_a_small_matrix_is_found_whole(d: int) -> None:
 def test_residuals_are_those_of_the_eigenvectors() -> None:
     matrices = torch.stack([similar([torch.tensor([[0.9]])], 50, seed, skew=0.8) for seed in range(4)]).float()
     basis = advanced(Arnoldi, matrices, 9)
+    assert isinstance(basis, Arnoldi)
     found = basis.look(3)
     for row in range(4):
         values, vectors = torch.linalg.eig(basis.small[row, :9, :9])
@@ -138,7 +140,7 @@ def test_bases_that_are_gathered_go_on_as_if_they_had_been_together(kind: type[A
         (advanced(kind, matrices[rows], 6), torch.tensor(chosen))
         for rows, chosen in (([0, 1], [1]), ([2, 3, 4], [0, 2]))
     ]
-    together: Basis = gather(parts, 10)  # type: ignore[type-var]
+    together: Basis = gather(parts, 10)
     assert together.steps == 6
     for _ in range(4):
         together.step(Dense(matrices[[1, 2, 4]]))

@@ -24,7 +24,8 @@ def dense_jacobian(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def dense_moduli(model: nn.Module, images: Tensor) -> Tensor:
-    return torch.linalg.eigvals(dense_jacobian(model, images).double()).abs().sort(dim=1, descending=True).values
+    values: Tensor = torch.linalg.eigvals(dense_jacobian(model, images).double())
+    return values.abs().sort(dim=1, descending=True).values
 
 
 @pytest.mark.parametrize("name", list(MODELS))
