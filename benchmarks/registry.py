@@ -61,6 +61,14 @@ BENCHMARKS = (
         "benchmarks.speed.host",
     ),
     Benchmark(
+        "spectra",
+        "What do eigenvalues at images cost, against the bare backward passes that they are made of?",
+        "an idle machine",
+        "5",
+        "`spectra.json`, `.md`",
+        "benchmarks.speed.spectra",
+    ),
+    Benchmark(
         "gpu",
         "Is everything right on this GPU, and how fast are operations, blocks and an audit?",
         "a CUDA GPU, Triton; a compiler where the kernels are not built; not installed",
