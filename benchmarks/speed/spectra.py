@@ -3,10 +3,11 @@
     python -m benchmarks spectra             a few minutes
     python -m benchmarks spectra --quick     tiny, to see that it works
 
-A fully connected net of 20 layers, 1024 wide, for 64×64×3, not trained: cost does not depend on its weights, products
-do, and so they are given. "bare": the same forward passes, first backward passes and products, with torch.autograd alone,
-in the same batches, on vectors that are there: nothing is made orthogonal, nothing is looked at. Variants take turns in
-one process, on one thread; seconds are of processor time. Writes benchmarks/results/spectra.json and .md.
+A fully connected net of 20 layers, 1024 wide, for 64×64×3, not trained: what a product costs does not depend on the
+weights; how many there are does, and so their number is given. "bare": the same forward passes, first backward passes
+and products, with torch.autograd alone, in the same batches, on vectors that are there: nothing is made orthogonal,
+nothing is looked at. Variants take turns in one process, on one thread; seconds are of processor time. Writes
+benchmarks/results/spectra.json and .md.
 """
 
 from __future__ import annotations
