@@ -23,7 +23,13 @@ from memrecon_fast.images.source import PIXEL_RANGE, Look, Size, Source, file_an
 
 CHANNELS = (1, 3)
 ROUNDING = 1e-5
-"""So far may float32 pixels leave [0, 1] and be clipped: what arithmetic in float32 explains, 1/400 of a grey value."""
+"""So far may float pixels leave [0, 1] and be clipped: what arithmetic in float32 explains, 1/400 of a grey value."""
+_FLOATS = (2, 4, 8)
+"""Bytes of the float types that are read, in either byte order. Whole numbers but uint8 are not: what black and white
+are in them, 0 and 1 or 0 and 255, cannot be told before all of them are read, and one image might say something else
+than the next."""
+_TORCH_FLOATS = (torch.float16, torch.float32, torch.float64)
+"""bfloat16 is too coarse for an accurate recovery: its rounding alone is an MSE of 1e-6."""
 _MAX_NAMED = 6
 CLIPPED = f"have pixels that leave [0, 1] by rounding, at most {ROUNDING:g}, which were clipped"
 
@@ -31,7 +37,8 @@ CLIPPED = f"have pixels that leave [0, 1] by rounding, at most {ROUNDING:g}, whi
 def open_array_file(text: str, pixel_range: tuple[float, float]) -> Source:
     """The images of a `.npy` file, read as they are needed, or of one array of an `.npz` file, read into memory whole.
 
-    They are float32 in `pixel_range` or uint8, (N, C, H, W) or (N, H, W, C), with one or three channels, or (N, H, W).
+    They are floats of 16, 32 or 64 bits in `pixel_range`, which become float32, or uint8; (N, C, H, W) or (N, H, W, C),
+    with one or three channels, or (N, H, W).
     Of an `.npz` file with several arrays it is the only one that can be meant, or the one that is named: FILE.npz:NAME.
     """
     path, part = file_and_part(text)
@@ -75,8 +82,8 @@ def _with_channels(array: NDArray[Any]) -> NDArray[Any]:
 def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Source:
     """The images of any iterable, of which one at a time is in memory: they are written to the file `spool`.
 
-    images: arrays or tensors, uint8 or float32 in [0, 1], (H, W), (H, W, C) or (C, H, W), or Pillow images; all of one
-        shape and dtype. Gone through once.
+    images: arrays or tensors, uint8 or floats in [0, 1] (which become float32), (H, W), (H, W, C) or (C, H, W), or
+        Pillow images; all of one shape, and all uint8 or all floats. Gone through once.
     spool: becomes a `.npy` file of (N, H, W, C), whole or not at all; in its folder there must be room for it.
 
     Raises TypeError or ValueError, which name the position of the image.
@@ -107,8 +114,7 @@ def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Sourc
 
 def _check_array(array: NDArray[Any], what: str) -> bool:
     """Whether its channels are last. Raises TypeError or ValueError for what is no array of images."""
-    if array.dtype not in (np.float32, np.uint8):
-        raise TypeError(f"{what} must hold float32 in [0, 1] or uint8, not {array.dtype}")
+    _check_dtype(array.dtype, what)
     if array.ndim == 3 and 0 not in array.shape:
         raise ValueError(
             f"{what} must have the shape (N, C, H, W) or (N, H, W, C); it has {array.shape}: one image, array[None]? "
@@ -119,6 +125,18 @@ def _check_array(array: NDArray[Any], what: str) -> bool:
             f"{what} must have the shape (N, C, H, W) or (N, H, W, C), none of them 0; it has {array.shape}"
         )
     return _channels_last(array, what)
+
+
+def _check_dtype(dtype: np.dtype[Any], what: str) -> None:
+    """Raise TypeError, which says what to do, for a type that is not read."""
+    if dtype == np.uint8 or (dtype.kind == "f" and dtype.itemsize in _FLOATS):
+        return
+    hint = ""
+    if dtype.kind in "iu":
+        hint = "; pixels of 0 to 255 are to be saved as uint8, array.astype('uint8'), those of 0 and 1 as float32"
+    elif dtype.kind == "b":
+        hint = "; as array.astype('float32') they are 0 and 1"
+    raise TypeError(f"{what} must hold floats in [0, 1] or uint8, not {dtype}{hint}")
 
 
 def _channels_last(array: NDArray[Any], what: str) -> bool:
@@ -141,14 +159,13 @@ def _pixels_at(position: int, image: Any) -> NDArray[Any]:
             return pixels_of(image)
         except (OSError, ValueError) as error:  # an image that Pillow has opened is decoded only now
             raise ValueError(f"{what} cannot be used: {reason(error)}") from error
-    if isinstance(image, torch.Tensor) and image.dtype in (torch.uint8, torch.float32):
+    if isinstance(image, torch.Tensor) and (image.dtype in _TORCH_FLOATS or not image.is_floating_point()):
         image = image.detach().cpu().numpy()
     if not isinstance(image, np.ndarray):
         kind = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
-        raise TypeError(f"{what} must be an array or tensor of uint8 or float32, or a Pillow image, not {kind}")
-    if image.dtype not in (np.float32, np.uint8):
-        raise TypeError(f"{what} must hold float32 in [0, 1] or uint8, not {image.dtype}")
-    return as_image(image, what)
+        raise TypeError(f"{what} must be an array or tensor of floats or uint8, or a Pillow image, not {kind}")
+    _check_dtype(image.dtype, what)
+    return as_image(image if image.dtype == np.uint8 else _as_float32(image), what)
 
 
 def as_image(array: NDArray[Any], what: str) -> NDArray[Any]:
@@ -185,17 +202,25 @@ def _look_at_array(
     """An image of an array; `size` is not needed, as nothing is decoded."""
     image: NDArray[Any] = array[index]
     remark = None
-    if image.dtype == np.float32:
+    if image.dtype != np.uint8:
         image, remark = in_range(image, pixel_range)
     return Look(image if channels_last else image.transpose(1, 2, 0), remark)
 
 
-def in_range(image: NDArray[np.float32], pixel_range: tuple[float, float]) -> tuple[NDArray[np.float32], str | None]:
-    """The pixels, those that leave [0, 1] by rounding clipped, and the remark on that. Raises ValueError for others.
+def _as_float32(image: NDArray[Any]) -> NDArray[np.float32]:
+    """In the byte order of this machine; itself where it is that already."""
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite, and refused as that
+        return image.astype(np.float32, copy=False)
+
+
+def in_range(image: NDArray[Any], pixel_range: tuple[float, float]) -> tuple[NDArray[np.float32], str | None]:
+    """The pixels, of any float type, as float32, those that leave [0, 1] by rounding clipped; and the remark on that.
+    Raises ValueError for others.
 
     A wider range has room for rounding.
     """
     low, high = pixel_range
+    image = _as_float32(image)
     if ((image >= low) & (image <= high)).all():  # not so for NaN
         return image, None
     if pixel_range == PIXEL_RANGE and ((image >= low - ROUNDING) & (image <= high + ROUNDING)).all():
@@ -207,13 +232,11 @@ def _out_of_range(image: NDArray[np.float32], low: float, high: float) -> str:
     """What is wrong, with the pixel that is furthest from the range; and what the pixels look like."""
     beyond = np.maximum(low - image, image - high)
     worst = image.flat[int(beyond.argmax())]  # NaN, if there is one
-    message = (
-        f"it has a pixel of {worst:g}; float32 pixels must lie in [{low:g}, {high:g}], and those of 0 to 255 must be "
-        "uint8"
-    )
+    needed = f"float pixels must lie in [{low:g}, {high:g}], and those of 0 to 255 must be uint8"
+    message = f"it has a pixel of {worst:g}; {needed}"
     least, most = image.min(), image.max()
     if least >= 0 and 1 < most <= 255 and (image > 1).mean() > 0.1:
-        return f"{message}; they look like 0 to 255"
+        return f"{message}; they look like 0 to 255, of which x / 255 makes 0 to 1"
     if low == 0 and -1 <= least < -0.25 and most <= 1:
         return f"{message}; they look like -1 to 1, of which (x + 1) / 2 makes 0 to 1"
     if -10 < least < -0.25 and most < 10:

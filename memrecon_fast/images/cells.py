@@ -232,5 +232,5 @@ def _look_at_pixels(array: NDArray[Any], pixel_range: tuple[float, float]) -> Lo
             raise ValueError(f"it has pixels from {array.min()} to {array.max()}; whole numbers must be 0 to 255")
         array = array.astype(np.uint8)
     else:
-        array, remark = in_range(array.astype(np.float32), pixel_range)
+        array, remark = in_range(array, pixel_range)
     return Look(as_image(array, "it"), remark)

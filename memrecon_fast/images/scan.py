@@ -29,6 +29,9 @@ from memrecon_fast.images.decode import WrongSize
 from memrecon_fast.images.source import FILTERS, Look, Resize, Size
 from memrecon_fast.images.sources import PIXEL_RANGE, Names, Source, open_source
 
+NEARLY_BLACK = (
+    "hold pixels of 0 and 1 alone, as uint8, which of 255 is nearly black; if 1 is to be white, save them as float32"
+)
 CELLS = 8
 """A thumbnail has so many cells along each side."""
 _STRIP = 2**20  # pixels
@@ -333,6 +336,8 @@ def _look(
     except ValueError as error:
         return str(error)
     remarks = [found.remark] if found.remark else []
+    if found.pixels.dtype == np.uint8 and found.pixels.max() == 1:
+        remarks.append(NEARLY_BLACK)
     if found.pixels.shape[:2] != image_shape[1:]:
         remarks.append(
             f"were resized by {filter}: where the model was trained on images that another filter made, little comes "

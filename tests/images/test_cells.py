@@ -85,7 +85,7 @@ def test_grey_and_float_pixels(tmp_path: Path) -> None:
     column = pa.array(floats.tolist(), pa.list_(pa.list_(pa.list_(pa.float32()))))
     np.testing.assert_array_equal(open_source(write(tmp_path / "f.parquet", column)).read(2), floats[2])
     noisy = pa.array((floats - 0.5).tolist(), column.type)
-    with pytest.raises(ValueError, match=r"it has a pixel of .*; float32 pixels must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"it has a pixel of .*; float pixels must lie in \[0, 1\]"):
         open_source(write(tmp_path / "n.parquet", noisy)).read(0)
     noisy_source = open_source(tmp_path / "n.parquet", NOISY_PIXEL_RANGE)
     np.testing.assert_allclose(noisy_source.read(0), floats[0] - 0.5, atol=1e-6)

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from memrecon_fast.images.arrays import CLIPPED
 from memrecon_fast.images.numpy_files import read_array
-from memrecon_fast.images.scan import scan
+from memrecon_fast.images.scan import NEARLY_BLACK, scan
 from memrecon_fast.images.sources import from_array, open_source
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), np.uint8)  # (N, H, W, C)
@@ -101,14 +102,74 @@ def test_what_rounding_explains_is_clipped_and_said() -> None:
     assert images.usable() == [0, 1, 2]
     assert (images[1].max().item(), images[2].min().item()) == (1, 0)
     assert images.remarks == (f"2 of 4 images {CLIPPED}",)
-    assert images.problems[3].startswith("it has a pixel of 1.0001; float32 pixels must lie in [0, 1]")
+    assert images.problems[3].startswith("it has a pixel of 1.0001; float pixels must lie in [0, 1]")
+
+
+@pytest.mark.parametrize("descr", ["<f2", ">f2", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_floats_of_other_sizes_and_byte_orders_are_the_images_of_their_float32_copy(
+    tmp_path: Path, descr: str, suffix: str, order: Any
+) -> None:
+    array = np.array(PIXELS / 255, descr, order=order)
+    array[1, 0, 0, 0] = 0  # the largest pixel is 1, and the smallest 0
+    path = tmp_path / f"a{suffix}"
+    np.save(path, array) if suffix == ".npy" else np.savez(path, array)
+    expected = scan(from_array(array.astype(np.float32)))
+    source = open_source(path)
+    for one in (source, pickle.loads(pickle.dumps(source)), from_array(array)):
+        assert [one.read(index).dtype for index in range(5)] == [np.float32] * 5
+        images = scan(one)
+        assert (images.sha256, images.digest(), images.remarks) == (expected.sha256, expected.digest(), ())
+        assert images.stack().equal(expected.stack())
+    assert expected.stack().max() == 1
+
+
+@pytest.mark.parametrize("descr", ["<f2", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize(("value", "said"), [(1.1, "1.09961|1.1"), (-0.5, "-0.5"), (np.nan, "nan"), (-np.inf, "-inf")])
+def test_floats_of_other_sizes_outside_the_range_are_refused(descr: str, value: float, said: str) -> None:
+    array = np.full((2, 3, 5, 5), 0.5, descr)
+    array[1, 2, 3, 4] = value
+    images = scan(from_array(array))
+    assert images.usable() == [0]
+    assert re.match(rf"it has a pixel of ({said}); float pixels must lie in \[0, 1\]", images.problems[1])
+
+
+def test_float64_is_clipped_where_rounding_explains_it_and_may_be_beyond_float32() -> None:
+    array = np.full((4, 3, 5, 5), 0.5)
+    array[1:, 0, 0, 0] = 1 + 1e-12, 1 + 5e-6, 1e300
+    images = scan(from_array(array))
+    assert images.remarks == (f"1 of 4 images {CLIPPED}",)  # in float32 the first of them is 1
+    assert [images[index].max().item() for index in (1, 2)] == [1, 1]
+    assert images.problems[3].startswith("it has a pixel of inf; float pixels must lie in [0, 1]")
+
+
+def test_floats_of_other_sizes_are_read_one_image_at_a_time(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((200, 3, 100, 100), ">f8"))  # 48 MB
+    source = open_source(tmp_path / "a.npy")
+    tracemalloc.start()
+    try:
+        for index in range(200):
+            source.read(index)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000  # an image is 240 kB, and half of that as float32
+
+
+def test_bytes_of_0_and_1_are_said_to_be_nearly_black() -> None:
+    array = PIXELS // 128
+    array[0] = 0  # an image may be black
+    array[1, 0, 0, 0] = 2
+    assert scan(from_array(array)).remarks == (f"3 of 5 images {NEARLY_BLACK}",)
+    assert scan(from_array(array.astype(np.float32).clip(0, 1))).remarks == ()
 
 
 @pytest.mark.parametrize(
     ("scale", "shift", "hint"),
     [
         (2, -1, "they look like -1 to 1, of which (x + 1) / 2 makes 0 to 1"),
-        (255, 0, "they look like 0 to 255"),
+        (255, 0, "they look like 0 to 255, of which x / 255 makes 0 to 1"),
         (4.4, -2.1, "they look as if mean and standard deviation had been made 0 and 1, which must be undone"),
     ],
 )

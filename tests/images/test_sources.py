@@ -153,9 +153,7 @@ def test_a_wrong_pixel_belongs_to_its_image(tmp_path: Path, value: float, kind: 
     source = from_array(array) if kind == "memory" else open_source(tmp_path / "a.npy")
     for index in (0, 1, 3):
         assert source.read(index).shape == (5, 5, 3)
-    message = (
-        rf"^it has a pixel of {value:g}; float32 pixels must lie in \[0, 1\], and those of 0 to 255 must be uint8$"
-    )
+    message = rf"^it has a pixel of {value:g}; float pixels must lie in \[0, 1\], and those of 0 to 255 must be uint8$"
     with pytest.raises(ValueError, match=message):
         source.read(2)
 
@@ -168,16 +166,22 @@ def test_noisy_pixels_may_leave_the_range_where_that_is_said(tmp_path: Path) -> 
         source = open_source(tmp_path / name, NOISY_PIXEL_RANGE)
         for one in (source, pickle.loads(pickle.dumps(source))):
             np.testing.assert_array_equal(one.read(3), array[3].transpose(1, 2, 0))
-            with pytest.raises(ValueError, match=r"^it has a pixel of 2\.5; float32 pixels must lie in \[-1, 2\]"):
+            with pytest.raises(ValueError, match=r"^it has a pixel of 2\.5; float pixels must lie in \[-1, 2\]"):
                 one.read(2)
 
 
 @pytest.mark.parametrize(
     ("array", "kind", "message"),
     [
-        (np.zeros((2, 3, 5, 5)), TypeError, "must hold float32 in .* not float64"),
-        (np.zeros((2, 3, 5, 5), np.int32), TypeError, "not int32"),
-        (np.zeros((2, 3, 5, 5), ">f4"), TypeError, "not >f4"),
+        (np.zeros((2, 3, 5, 5), np.longdouble), TypeError, r"must hold floats in \[0, 1\] or uint8, not float128$"),
+        (np.zeros((2, 3, 5, 5), np.complex64), TypeError, "not complex64$"),
+        (
+            np.zeros((2, 3, 5, 5), np.int64),
+            TypeError,
+            r"not int64; pixels of 0 to 255 .*array\.astype\('uint8'\), those",
+        ),
+        (np.zeros((2, 3, 5, 5), np.uint16), TypeError, "not uint16; pixels of 0 to 255"),
+        (np.zeros((2, 3, 5, 5), np.bool_), TypeError, r"not bool; as array\.astype\('float32'\) they are 0 and 1$"),
         (np.zeros((3, 5, 5), np.uint8), ValueError, r"\(N, C, H, W\)"),
         (np.zeros((5, 5, 3), np.uint8), ValueError, r"\(N, C, H, W\)"),
         (np.zeros((5, 5), np.uint8), ValueError, r"\(N, C, H, W\)"),
@@ -229,8 +233,10 @@ def test_the_file_of_an_iterable_has_room_for_any_number(tmp_path: Path) -> None
         ([pixels[:, :, 1] for pixels in PIXELS], PIXELS[..., 1:2]),
         (list(PIXELS), PIXELS),
         (torch.from_numpy(PIXELS).float().div(255).requires_grad_(), PIXELS.astype(np.float32) / np.float32(255)),
+        (PIXELS / 255, (PIXELS / 255).astype(np.float32)),
+        ([(PIXELS[0] / 255).astype(">f4"), torch.from_numpy(PIXELS[1] / 255)], (PIXELS[:2] / 255).astype(np.float32)),
     ],
-    ids=["Pillow", "grey Pillow", "without channels", "arrays", "tensor"],
+    ids=["Pillow", "grey Pillow", "without channels", "arrays", "tensor", "float64", "swapped bytes, and float64"],
 )
 def test_what_an_iterable_may_hold(tmp_path: Path, images: Any, expected: np.ndarray) -> None:
     check_pixels(from_iterable(images, tmp_path / "spool.npy"), expected)
@@ -239,9 +245,10 @@ def test_what_an_iterable_may_hold(tmp_path: Path, images: Any, expected: np.nda
 @pytest.mark.parametrize(
     ("image", "kind", "message"),
     [
-        ("text", TypeError, "image 1 must be an array or tensor of uint8 or float32, or a Pillow image, not str"),
+        ("text", TypeError, "image 1 must be an array or tensor of floats or uint8, or a Pillow image, not str"),
         (torch.zeros(6, 7, 3, dtype=torch.bfloat16), TypeError, "image 1 must be .* not torch.bfloat16"),
-        (np.zeros((6, 7, 3)), TypeError, "image 1 must hold .* not float64"),
+        (np.zeros((6, 7, 3), np.int64), TypeError, "image 1 must hold .* not int64; pixels of 0 to 255"),
+        (torch.zeros(6, 7, 3, dtype=torch.int32), TypeError, "image 1 must hold .* not int32; pixels of 0 to 255"),
         (np.zeros(6, np.uint8), ValueError, r"image 1 must have the shape \(H, W\), .* it has \(6,\)"),
         (np.zeros((6, 0), np.uint8), ValueError, r"image 1 must .* none of them 0; it has \(6, 0\)"),
         (np.zeros((6, 7, 4), np.uint8), ValueError, "image 1 .* no axis of one or three"),
