@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from memrecon_fast.images.decode import pixels_of
 from memrecon_fast.images.numpy_files import Header, array_names, read_array
 from memrecon_fast.images.source import PIXEL_RANGE, Look, Size, Source, file_and_part, indices
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
 CHANNELS = (1, 3)
 ROUNDING = 1e-5
 """So far may float pixels leave [0, 1] and be clipped: what arithmetic in float32 explains, 1/400 of a grey value."""
@@ -31,6 +34,9 @@ than the next."""
 _TORCH_FLOATS = (torch.float16, torch.float32, torch.float64)
 """bfloat16 is too coarse for an accurate recovery: its rounding alone is an MSE of 1e-6."""
 _MAX_NAMED = 6
+_IMAGES = (np.ndarray, torch.Tensor, Image.Image)
+_IMAGE_NAMES = ("image", "img", "images", "pixel_values", "pixels")
+"""What the image of an item is called, where the item is a dictionary."""
 CLIPPED = f"have pixels that leave [0, 1] by rounding, at most {ROUNDING:g}, which were clipped"
 
 
@@ -79,23 +85,25 @@ def _with_channels(array: NDArray[Any]) -> NDArray[Any]:
     return array[..., None] if _is_grey(array.shape) else array
 
 
-def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Source:
+def from_iterable(images: Iterable[Any] | Dataset[Any], spool: str | os.PathLike[str]) -> Source:
     """The images of any iterable, of which one at a time is in memory: they are written to the file `spool`.
 
     images: arrays or tensors, uint8 or floats in [0, 1] (which become float32), (H, W), (H, W, C) or (C, H, W), or
-        Pillow images; all of one shape, and all uint8 or all floats. Gone through once.
+        Pillow images; all of one shape, and all uint8 or all floats. Gone through once. Or a data set: of (image,
+        label) the first part is taken, of a dictionary what is called image or the like, and a remark says so.
     spool: becomes a `.npy` file of (N, H, W, C), whole or not at all; in its folder there must be room for it.
 
     Raises TypeError or ValueError, which name the position of the image.
     """
     spool = Path(spool)
     first: NDArray[Any] | None = None
-    count = 0
+    count, remark = 0, None
     with replacing(spool) as temporary, open(temporary, "wb") as file:
-        for count, image in enumerate(images, 1):
+        for count, item in enumerate(_one_by_one(images), 1):
+            image, said = _image_of(item)
             pixels = _pixels_at(count - 1, image)
             if first is None:
-                first = pixels
+                first, remark = pixels, said
                 header = _write_header(file, first, 0)
             elif (pixels.shape, pixels.dtype) != (first.shape, first.dtype):
                 raise ValueError(
@@ -109,7 +117,28 @@ def from_iterable(images: Iterable[Any], spool: str | os.PathLike[str]) -> Sourc
         if _write_header(file, first, count) != header:  # NumPy leaves room in it for a longer first axis
             raise ValueError(f"{count} images are too many for one file")
     read = _ArrayFile(spool, np.load(spool, mmap_mode="r"), channels_last=True)
-    return Source(indices(count), read, read.look)
+    return Source(indices(count), read, read.look, () if remark is None else (remark,))
+
+
+def _one_by_one(images: Any) -> Iterator[Any]:
+    """By their positions, where they are a data set of torch: many of these have no end as an iterable."""
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not hasattr(images, "__iter__"):
+        return (images[position] for position in range(len(images)))
+    return iter(images)
+
+
+def _image_of(item: Any) -> tuple[Any, str | None]:
+    """The image of an item of a data set, itself where it is one; and which part of the item that is, as a remark."""
+    if isinstance(item, Mapping):
+        name = next((name for name in _IMAGE_NAMES if name in item), None)
+        if name is None:
+            return item, None
+        beside = ", ".join(str(other) for other in item if other != name)
+        return item[name], f"{name} of each item was taken" + (f", beside {beside}" if beside else "")
+    if isinstance(item, (tuple, list)) and item and isinstance(item[0], _IMAGES):
+        kinds = ", ".join(type(part).__name__ for part in item)
+        return item[0], f"the first part of each item, ({kinds}), was taken" if len(item) > 1 else None
+    return item, None
 
 
 def _check_array(array: NDArray[Any], what: str) -> bool:
@@ -154,6 +183,12 @@ def _channels_last(array: NDArray[Any], what: str) -> bool:
 def _pixels_at(position: int, image: Any) -> NDArray[Any]:
     """An image of an iterable as (H, W, C)."""
     what = f"image {position}"
+    if isinstance(image, Mapping):
+        raise TypeError(
+            f"{what} is a dictionary without {' or '.join(_IMAGE_NAMES)}; it has {', '.join(map(str, image))}"
+        )
+    if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 4:
+        raise ValueError(f"{what} is a batch, {tuple(image.shape)}; give the data set itself, not a loader of batches")
     if isinstance(image, Image.Image):
         try:
             return pixels_of(image)

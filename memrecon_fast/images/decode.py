@@ -103,7 +103,9 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
 def check_pixels(image: Image.Image) -> None:
     """Raise ValueError for several frames, and for pixels that are not of 8 bits per channel; decodes nothing."""
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's JPEG: what follows are previews
-        raise Unusable("it has several frames")
+        count = vars(image).get("n_frames")  # where the file says it; elsewhere all of it would have to be read
+        several = "several frames or pages" if count is None else f"{count} frames"
+        raise Unusable(f"it has {several}; save the one that is meant as a file of its own")
     if image.mode not in _GREY_MODES + _COLOUR_MODES:
         raise Unusable(f"its pixels are of Pillow's mode {image.mode!r}; expected 8 bits per channel, grey or colour")
     if _is_deep(image):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import open_regular
 from memrecon_fast.images.decode import IMAGE_SUFFIXES, begins_as_image, look, printable
+from memrecon_fast.images.foreign import what_to_do_with_most
 from memrecon_fast.images.listing import LeftOut, list_files, sentence, with_suffix
 from memrecon_fast.images.source import Look, Size, Source
 from memrecon_fast.images.splits import in_words, splits_of_files
@@ -63,9 +64,10 @@ def open_folder(text: str, pixel_range: tuple[float, float]) -> Source:
         from memrecon_fast.images.parquet import open_parquet  # pyarrow is not needed for image files
 
         return open_parquet(folder, tables, pixel_range, remarks)
+    hint = what_to_do_with_most(listing.files)
     raise ValueError(
         f"the folder {folder} holds no image files that can be read (such as .png, .jpg, .tif, .webp) and no .parquet "
-        "files" + "".join(f"; {remark}" for remark in remarks)
+        "files" + "".join(f"; {remark}" for remark in remarks) + (f". Most are each {hint}" if hint else "")
     )
 
 

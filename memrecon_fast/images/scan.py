@@ -27,7 +27,7 @@ from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import open_regular, replacing
 from memrecon_fast.images.decode import WrongSize
 from memrecon_fast.images.source import FILTERS, Look, Resize, Size
-from memrecon_fast.images.sources import PIXEL_RANGE, Names, Source, open_source
+from memrecon_fast.images.sources import IN_MEMORY, PIXEL_RANGE, Names, Source, open_source
 
 NEARLY_BLACK = (
     "hold pixels of 0 and 1 alone, as uint8, which of 255 is nearly black; if 1 is to be white, save them as float32"
@@ -150,6 +150,8 @@ def scan(
 
     Raises ValueError where there is no image that can be used, or where resize and image_shape do not agree.
     """
+    if not isinstance(source, Source):
+        raise TypeError(f"source must be a Source, not {type(source).__name__}; {IN_MEMORY}")
     if limit is not None:
         check_integer("limit", limit, low=1)
         source = dataclasses.replace(source, names=source.names[:limit])

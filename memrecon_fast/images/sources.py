@@ -13,10 +13,16 @@ from pathlib import Path
 from memrecon_fast.images.arrays import from_array, from_iterable, open_array_file
 from memrecon_fast.images.datasets import open_dataset
 from memrecon_fast.images.folder import PARQUET_SUFFIX, open_folder
+from memrecon_fast.images.foreign import what_to_do
 from memrecon_fast.images.numpy_files import ARRAY_SUFFIXES
 from memrecon_fast.images.several import expand, join
 from memrecon_fast.images.source import NOISY_PIXEL_RANGE, PIXEL_RANGE, Source, SourceKind, file_and_part
 
+IN_MEMORY = (
+    "of an array: mf.images.scan(mf.images.from_array(array)); of a data set, or what yields images or (image, label): "
+    'mf.images.scan(mf.images.from_iterable(images, "images.npy"))'
+)
+"""How images that are no files become a source."""
 Names = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """One name or several, see `open_source`."""
 
@@ -48,13 +54,21 @@ def open_source(names: Names, pixel_range: tuple[float, float] = PIXEL_RANGE) ->
 
     Raises FileNotFoundError, ValueError or TypeError for what is wrong with all of it; a wrong image says so when read.
     """
-    given = [names] if isinstance(names, (str, os.PathLike)) else list(names)
+    given = [names] if isinstance(names, (str, os.PathLike)) else names
+    if not isinstance(given, (list, tuple)) or not all(isinstance(name, (str, os.PathLike)) for name in given):
+        raise TypeError(f"sources of images are opened by their names, texts or paths, not {_what(names)}; {IN_MEMORY}")
     texts = [os.fspath(name) for name in given]
     if not texts or not all(texts):  # Path("") is the current folder
         raise ValueError("a source of images must be named; its name is empty")
     found = [one for text in texts for one in ([text] if _kind_of(text) else expand(text))]
     text = texts[0] if len(texts) == 1 else f"{texts[0]} and {len(texts) - 1} more"
     return dataclasses.replace(join(found, lambda one: _open(one, pixel_range), _kind_of), text=text)
+
+
+def _what(given: object) -> str:
+    if isinstance(given, (list, tuple)) and given:
+        return f"{type(given).__name__} of {type(given[0]).__name__}"
+    return type(given).__name__
 
 
 def _kind_of(text: str) -> SourceKind | None:
@@ -67,6 +81,8 @@ def _open(text: str, pixel_range: tuple[float, float]) -> Source:
         return kind.open(text, pixel_range)
     if not Path(text).exists():
         raise FileNotFoundError(f"there is no file or folder {text}")
+    if hint := what_to_do(text):
+        raise ValueError(f"{text} is {hint}")
     *others, last = (suffix for kind in SOURCES for suffix in kind.suffixes)
     raise ValueError(f"{text} is neither a folder of images nor a {', '.join(others)} or {last} file")
 

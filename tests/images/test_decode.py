@@ -139,11 +139,16 @@ def test_an_image_of_five_bits_per_channel_is_read() -> None:
     np.testing.assert_array_equal(decode(io.BytesIO(content)), [[[255, 0, 0]]])
 
 
-def test_animations_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "several"),
+    [("gif", "several frames or pages"), ("tif", "several frames or pages"), ("png", "2 frames"), ("webp", "2 frames")],
+)
+def test_animations_and_several_pages_are_refused(tmp_path: Path, suffix: str, several: str) -> None:
     frames = [Image.fromarray(COLOUR), Image.fromarray(255 - COLOUR)]
-    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(ValueError, match="several frames"):
-        read_image(tmp_path / "film.gif")
+    path = tmp_path / f"film.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=f"it has {several}; save the one that is meant as a file of its own"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tif", "webp", "ppm", "jp2", "tga"])

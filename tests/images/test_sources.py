@@ -7,16 +7,20 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 
+from memrecon_fast.images.scan import open_images, scan
 from memrecon_fast.images.sources import NOISY_PIXEL_RANGE, Source, from_array, from_iterable, open_source
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3), np.uint8)  # (N, H, W, C)
@@ -265,6 +269,93 @@ def test_what_an_iterable_may_not_hold(tmp_path: Path, image: Any, kind: type[Ex
     with pytest.raises(kind, match=f"^{message}"):
         from_iterable(iter([PIXELS[0], image]), tmp_path / "spool.npy")
     assert not os.listdir(tmp_path)
+
+
+class Numbered(torch.utils.data.Dataset[Any]):
+    """A data set of torch that says how long it is, and has no end if it is gone through."""
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        self.make = make
+
+    def __len__(self) -> int:
+        return len(PIXELS)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.make(position % len(PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("make", "remark"),
+    [
+        (lambda i: (Image.fromarray(PIXELS[i]), 7), "the first part of each item, (Image, int), was taken"),
+        (lambda i: [torch.from_numpy(PIXELS[i]), PIXELS], "the first part of each item, (Tensor, ndarray), was taken"),
+        (lambda i: (PIXELS[i],), None),
+        (lambda i: PIXELS[i], None),
+        (lambda i: {"label": 7, "image": PIXELS[i], "id": i}, "image of each item was taken, beside label, id"),
+        (lambda i: {"img": Image.fromarray(PIXELS[i])}, "img of each item was taken"),
+    ],
+)
+def test_of_an_item_of_a_data_set_the_image_is_taken(
+    tmp_path: Path, make: Callable[[int], Any], remark: str | None
+) -> None:
+    source = from_iterable(Numbered(make), tmp_path / "spool.npy")
+    check_pixels(source, PIXELS)
+    assert source.remarks == (() if remark is None else (remark,))
+
+
+def test_a_tensor_data_set_and_its_loader(tmp_path: Path) -> None:
+    images = torch.from_numpy(PIXELS).permute(0, 3, 1, 2) / 255
+    dataset = torch.utils.data.TensorDataset(images, torch.arange(5))
+    source = from_iterable(dataset, tmp_path / "spool.npy")
+    check_pixels(source, images.permute(0, 2, 3, 1).numpy())
+    assert source.remarks == ("the first part of each item, (Tensor, Tensor), was taken",)
+    message = r"image 0 is a batch, \(2, 3, 6, 7\); give the data set itself, not a loader of batches"
+    with pytest.raises(ValueError, match=message):
+        from_iterable(torch.utils.data.DataLoader(dataset, batch_size=2), tmp_path / "other.npy")
+
+
+@pytest.mark.parametrize("images", [PIXELS, torch.zeros(2), Numbered(lambda i: i), [PIXELS[0]], 3, {"a": 1}, ["a", 1]])
+def test_images_that_are_no_names_are_told_the_way(images: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"opened by their names, texts or paths, not .*; of an array: mf\.images\.scan"
+    ):
+        open_images(images)
+    with pytest.raises(TypeError, match=r"source must be a Source, not .*from_iterable\(images, \"images\.npy\"\)"):
+        scan(images)
+
+
+def test_files_of_other_kinds_are_told_what_to_do(tmp_path: Path) -> None:
+    expected = {
+        "a.zip": "is an archive; unpack it, and name the folder that comes of it",
+        "b.tar.gz": "is an archive; unpack it",
+        "data-00000-of-00001.arrow": r"is an Arrow file; .* datasets\.load_from_disk\(FOLDER\)\.to_parquet",
+        "c.FEATHER": r"is a Feather file; .*pyarrow\.feather\.read_table",
+        "d.tfrecord-00000-of-00002": "is a file of TensorFlow's records; save its images as a .npy file",
+        "e.h5": r"is an HDF5 file; .*h5py\.File",
+        "f.pkl": "is a pickle, and to unpickle runs whatever code it carries",
+        "g.pt": r"is what torch\.save writes; .*torch\.load\(FILE, weights_only=True\)\.numpy",
+        "h.pth": r"is what torch\.save writes",
+        "i.safetensors": r"is a file of tensors; .*safetensors\.numpy\.load_file",
+        "train-images-idx3-ubyte.gz": "is a file of MNIST .* torchvision:MNIST:ROOT reads it",
+        "data_batch_1": "is a pickled part of CIFAR-10; torchvision:CIFAR10:ROOT",
+    }
+    for name, words in expected.items():
+        folder = tmp_path / name.split(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(b"content")
+        with pytest.raises(ValueError, match=f"{re.escape(name)} {words}"):
+            open_source(folder / name)
+        with pytest.raises(ValueError, match=f"no .parquet files; .* left out. Most are each {words[3:]}"):
+            open_source(folder)
+
+
+def test_what_is_told_of_feather_and_torch_files_works(tmp_path: Path) -> None:
+    pyarrow.feather.write_feather(pa.table({"image": [PIXELS[0].tolist()]}), tmp_path / "a.feather")
+    pyarrow.parquet.write_table(pyarrow.feather.read_table(tmp_path / "a.feather"), tmp_path / "a.parquet")
+    check_pixels(open_source(tmp_path / "a.parquet"), PIXELS[:1])
+    torch.save(torch.from_numpy(PIXELS), tmp_path / "a.pt")
+    np.save(tmp_path / "a.npy", torch.load(tmp_path / "a.pt", weights_only=True).numpy())
+    check_pixels(open_source(tmp_path / "a.npy"), PIXELS)
 
 
 def test_an_empty_iterable_is_refused(tmp_path: Path) -> None:
