@@ -104,6 +104,10 @@ def _read_from_archive(file: BinaryIO, part: str | None, may_be_meant: Callable[
     with zipfile.ZipFile(file) as archive:
         headers = _headers(archive)
         name = _choose(headers, part, may_be_meant)
+        if (count := archive.namelist().count(name)) > 1:
+            raise ValueError(
+                f"it holds {count} arrays that are called {name!r}, which may differ; save it again with one"
+            )
         header = headers[name]
         if header is None:
             raise ValueError(f"what it holds as {name!r} is no array of plain numbers")
@@ -139,6 +143,10 @@ def _choose(headers: dict[str, Header | None], part: str | None, may_be_meant: C
     """The name of the member that is meant. Raises ValueError where it is none or several."""
     if part is not None:
         found = [name for name in (part, f"{part}.npy") if name in headers]
+        if len(found) > 1:
+            raise ValueError(
+                f"it holds both {' and '.join(found)}, which may be meant by {part!r}; save it with other names"
+            )
         if found:
             return found[0]
         raise ValueError(f"it holds no {part!r}; expected one of {_listed(headers)}")

@@ -45,13 +45,13 @@ def open_parquet(
     of images as struct {bytes, path} or binary, or text or pixels. Their names are their paths, where all have one and
     no two the same, else FILE:ROW. They are turned by their EXIF orientation, as the library `datasets` does.
 
-    pixel_range: of float pixels. part: the column of images; or, where no column is called so, a split: only the rows
-        of it, where a column "split" names several.
+    pixel_range: of float pixels. part: COLUMN, that of the images; where no column is called so SPLIT: only the rows of
+        it, where a column "split" names several; or COLUMN:SPLIT.
 
     Raises ValueError where there is no such column, or no rows, or where the rows belong to several splits.
     """
     tables = [_open(folder, file, part) for file in files]
-    split = None if part in {table.column.name for table in tables} else part
+    split = tables[0].split
     paths = [path for table in tables for path in table.paths]
     names = [f"{table.file}:{row}" for table in tables for row in range(table.rows)]
     if not names:
@@ -59,7 +59,7 @@ def open_parquet(
     if len(paths) == len(names) == len(set(paths)):
         names = paths
     splits = tuple(itertools.chain.from_iterable(table.splits for table in tables))
-    rows = _rows_of_split(splits, split, folder / files[0])
+    rows = _rows_of_split(splits, split, folder / files[0], tables[0].column.name if part else None)
     plain = tuple(dataclasses.replace(table, paths=(), splits=()) for table in tables)
     read = ParquetImages(folder.absolute(), plain, pixel_range)
     if rows is None:
@@ -68,19 +68,25 @@ def open_parquet(
     return Source(chosen, partial(_read_row, read, rows), partial(_look_at_row, read, rows), remarks)
 
 
-def _rows_of_split(splits: tuple[str | None, ...], split: str | None, path: Path) -> tuple[int, ...] | None:
+def _rows_of_split(
+    splits: tuple[str | None, ...], split: str | None, path: Path, column: str | None
+) -> tuple[int, ...] | None:
     """The rows of a split that was named; None for all rows. Raises ValueError where there are several and none was
-    named, or where there are none of it."""
+    named, or where there are none of it.
+
+    column: the one that was named, if one was, for messages."""
     counts = Counter(splits)
     listed = ", ".join(f"{count} rows of {name!r}" for name, count in counts.most_common(8))
     if split is not None:
         rows = tuple(row for row, name in enumerate(splits) if name == split)
         if not rows:
-            raise ValueError(f"{path} has no rows of the split {split!r}" + (f", but {listed}" if listed else ""))
+            there = f", but {listed}" if listed else ", and no other"
+            raise ValueError(f"{path} has no column and no rows of the split {split!r}{there}")
         return rows
     if len({split_of(name) for name in counts if name} - {None}) > 1:
         example = next(name for name in counts if name)
-        raise ValueError(f"{path} holds several splits: {listed}; name one, for instance {path}:{example}")
+        named = f"{path}:{example}" if column is None else f"{path}:{column}:{example}"
+        raise ValueError(f"{path} holds several splits: {listed}; name one, for instance {named}")
     return None
 
 
@@ -103,6 +109,8 @@ class _Table:
     """Of the images that have one."""
     splits: tuple[str | None, ...]
     """Of each row, where there is a column that names one."""
+    split: str | None
+    """The one that is wanted; None: all rows."""
 
     @property
     def rows(self) -> int:
@@ -185,8 +193,9 @@ def _open(folder: Path, file: str, part: str | None) -> _Table:
     try:
         with open_regular(path) as raw, _opened(raw) as opened:
             metadata, schema = opened.metadata, opened.schema_arrow
+            wanted, split = _column_and_split(schema.names, part)
             try:
-                column = find_column(schema, part)
+                column = find_column(schema, wanted)
             except ValueError as error:
                 raise ValueError(f"{path} {error}") from error
             rows_in_batch = _check_sizes(metadata, column, path, raw.seek(0, 2))
@@ -207,7 +216,18 @@ def _open(folder: Path, file: str, part: str | None) -> _Table:
         rows_in_batch=rows_in_batch,
         paths=tuple(filter(None, paths)),
         splits=tuple(splits),
+        split=split,
     )
+
+
+def _column_and_split(columns: Sequence[str], part: str | None) -> tuple[str | None, str | None]:
+    """Of COLUMN, SPLIT or COLUMN:SPLIT; a column's name may have colons of its own, and comes first."""
+    if part is None:
+        return None, None
+    for at in (len(part), *(at for at, one in enumerate(part) if one == ":")):
+        if part[:at] in columns:
+            return part[:at], part[at + 1 :] or None
+    return None, part
 
 
 def _check_sizes(metadata: pq.FileMetaData, column: Column, path: Path, size: int) -> int:

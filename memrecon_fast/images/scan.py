@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -148,7 +149,8 @@ def scan(
     progress: called with the number of images that have been read, after each.
     expecting: who else has that image_shape, for messages.
 
-    Raises ValueError where there is no image that can be used, or where resize and image_shape do not agree.
+    Raises TypeError for what is no Source; ValueError where there is no image that can be used, where two have one
+    name, or where resize and image_shape do not agree.
     """
     if not isinstance(source, Source):
         raise TypeError(f"source must be a Source, not {type(source).__name__}; {IN_MEMORY}")
@@ -164,7 +166,7 @@ def scan(
             raise ValueError(f"there is no filter {resize.filter!r}; expected one of {', '.join(FILTERS)}")
     if not len(source):
         raise ValueError("there are no images")
-    remarks = list(source.remarks)
+    remarks = [*source.remarks, *_check_names(source.names)]
     if image_shape is None:
         image_shape, expecting, differing = _usual_shape(source, size)
         remarks += [differing] if differing else []
@@ -190,6 +192,24 @@ def scan(
     remarks += [f"{count} of {len(source)} images {remark}" for remark, count in of_images.items()]
     by = FILTERS[0] if resize is None else resize.filter
     return Images(source, image_shape, source.names, tuple(sha256), problems, thumbnails, tuple(remarks), by)
+
+
+def _check_names(names: Sequence[str]) -> list[str]:
+    """Raise ValueError where two images have one name: nobody could tell them apart in records. And a remark on names
+    that look alike: "é" may be one character or two."""
+    counts = Counter(names)
+    if len(counts) < len(names):
+        name, count = counts.most_common(1)[0]
+        raise ValueError(
+            f"{count} images are called {name}: one file was named twice, as itself and as part of a folder, or their "
+            "names differ in bytes that are no text; leave one out, or rename it"
+        )
+    looks = Counter(unicodedata.normalize("NFC", name) for name in names if not name.isascii())
+    alike = [name for name, count in looks.items() if count > 1]
+    if not alike:
+        return []
+    more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+    return [f"several images have names that look the same, {alike[0]}{more}, in other characters of Unicode"]
 
 
 def digest_of(names: Sequence[str], hashes: Sequence[str], problems: Mapping[int, str]) -> str:

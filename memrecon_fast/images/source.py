@@ -97,10 +97,14 @@ class SourceKind:
 
 
 def file_and_part(text: str) -> tuple[Path, str | None]:
-    """FILE and PART of "FILE:PART", where there is such a file and none of the whole name; else the whole, and None."""
-    file, colon, part = text.rpartition(":")
-    if colon and os.path.isfile(file) and not os.path.exists(text):
-        return Path(file), part
+    """FILE and PART of "FILE:PART", where there is such a file and none of the whole name; else the whole, and None.
+
+    PART may have colons of its own.
+    """
+    colons = [] if os.path.exists(text) else [at for at, one in enumerate(text) if one == ":"]
+    for at in reversed(colons):
+        if os.path.isfile(text[:at]):
+            return Path(text[:at]), text[at + 1 :]
     return Path(text), None
 
 

@@ -55,6 +55,25 @@ def test_of_an_archive_the_only_array_of_images_is_taken(tmp_path: Path) -> None
     assert source.remarks == ("train_images was taken, the only array of images beside train_labels, names",)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+def test_an_archive_with_one_name_for_two_arrays_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for pixels in (PIXELS, PIXELS[::-1]):
+            with archive.open("x.npy", "w") as file:
+                np.save(file, pixels)
+        with archive.open("y.npy", "w") as file:
+            np.save(file, PIXELS)
+    for name in ("a.npz:x", "a.npz:x.npy"):
+        with pytest.raises(ValueError, match=r"it holds 2 arrays that are called 'x\.npy', which may differ"):
+            open_source(tmp_path / name)
+    np.testing.assert_array_equal(open_source(tmp_path / "a.npz:y").read(0), PIXELS[0])
+    both: dict[str, Any] = {"x": PIXELS, "x.npy": PIXELS[::-1]}
+    np.savez(tmp_path / "b.npz", **both)
+    np.testing.assert_array_equal(open_source(tmp_path / "b.npz:x").read(0), PIXELS[0])
+    with pytest.raises(ValueError, match=r"it holds both x\.npy and x\.npy\.npy, which may be meant by 'x\.npy'"):
+        open_source(tmp_path / "b.npz:x.npy")
+
+
 def test_of_several_arrays_of_images_one_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train_images=PIXELS, test_images=PIXELS[::-1], train_labels=np.arange(5))
     message = r"it holds 3 arrays, 2 of which may be images; name one, FILE\.npz:NAME, of 'train_images' \(uint8 \(5,"

@@ -241,6 +241,23 @@ def test_of_several_columns_of_images_one_is_named(tmp_path: Path) -> None:
         open_source(f"{tmp_path}/a.parquet:label")
 
 
+def test_a_column_and_a_split_of_one_file_are_both_named(tmp_path: Path) -> None:
+    columns = {"jpg": FILES[:6], "a:b": FILES[6:12], "split": ["train", "test", "train", "test", "odd:one", "train"]}
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns), path)
+    example = re.escape(f"{path}:a:b:train")
+    with pytest.raises(ValueError, match=rf"several splits: 3 rows of 'train', .*; name one, for instance {example}$"):
+        open_source(f"{path}:a:b")
+    for part, first, rows in (("a:b:train", 6, (0, 2, 5)), ("jpg:test", 0, (1, 3)), ("jpg:odd:one", 0, (4,))):
+        source = open_source(f"{path}:{part}")
+        assert source.names == tuple(f"a.parquet:{row}" for row in rows)
+        np.testing.assert_array_equal(source.read(0), PIXELS[first + rows[0]])
+    with pytest.raises(ValueError, match="no rows of the split 'val', but 3 rows of 'train'"):
+        open_source(f"{path}:jpg:val")
+    with pytest.raises(ValueError, match=r"name one, FILE\.parquet:jpg or :a:b"):
+        open_source(f"{path}:train")
+
+
 def test_a_large_value_that_many_rows_share_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
     """Decompressed it would be in memory once for each row of a batch; in the file it is a few bytes."""
     column = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([bytes(2**24)], pa.binary()))

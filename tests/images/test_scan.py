@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from memrecon_fast.images.decode import printable
 from memrecon_fast.images.scan import (
     Images,
     average_cells,
@@ -168,6 +169,26 @@ def test_the_filter_that_resizes_is_chosen_and_said() -> None:
     assert scan(source_of(*PIXELS), resize=(6, 7)).remarks == ()
     with pytest.raises(ValueError, match="there is no filter 'cubic'; expected one of lanczos, bicubic, bilinear"):
         scan(source_of(*PIXELS), resize=(6, 7, "cubic"))
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "all" / "some").mkdir(parents=True)
+    for name in ("a.png", "some/b.png"):
+        Image.fromarray(PIXELS[0]).save(tmp_path / "all" / name)
+    with pytest.raises(ValueError, match=r"2 images are called .*/all/some/b\.png: one file was named twice"):
+        open_images([tmp_path / "all", tmp_path / "all" / "some"])
+    source = from_array(PIXELS[:2])
+    with pytest.raises(ValueError, match=r"2 images are called \\xff\.png"):
+        scan(dataclasses.replace(source, names=(printable("\udcff.png"), r"\xff.png")))
+
+
+def test_names_that_look_alike_are_told() -> None:
+    source = from_array(PIXELS[:4])
+    names = ("caf\u00e9.png", "cafe\u0301.png", "CAFE.png", "cafe.png")
+    assert scan(dataclasses.replace(source, names=names)).remarks == (
+        "several images have names that look the same, caf\u00e9.png, in other characters of Unicode",
+    )
+    assert scan(dataclasses.replace(source, names=names[1:])).remarks == ()
 
 
 def test_float32_images_are_resized_and_stay_in_range() -> None:
