@@ -13,6 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memrecon_fast.attractors.checks import check_images
 from memrecon_fast.common.checks import check_choice
 from memrecon_fast.common.seeding import keyed_random
 
@@ -49,14 +50,29 @@ def make_start(
     return torch.from_numpy(KINDS[kind].draw(generator, image_shape, pictures))
 
 
-def check_kind(kind: str, pictures: Pictures | None) -> None:
-    """Raise ValueError for a kind that there is not, and where pictures are missing, or given for nothing."""
+def check_kind(kind: str) -> None:
+    """Raise ValueError for a kind that there is not."""
     check_choice("kind", kind, tuple(KINDS))
-    if KINDS[kind].takes_pictures and (pictures is None or not len(pictures)):
+
+
+def check_pictures(kind: str, image_shape: tuple[int, ...], pictures: Pictures | None) -> None:
+    """Raise TypeError or ValueError where pictures are missing, given for nothing, or of another shape.
+
+    Of what is no tensor the first one is looked at.
+    """
+    if not KINDS[kind].takes_pictures:
+        if pictures is not None:
+            taking = ", ".join(repr(one.name) for one in KINDS.values() if one.takes_pictures)
+            raise ValueError(f"kind {kind!r} takes no pictures; they are for {taking}")
+        return
+    if pictures is None or not len(pictures):
         raise ValueError(f"kind {kind!r} starts from pictures: give at least one, a batch (P, *image_shape)")
-    if pictures is not None and not KINDS[kind].takes_pictures:
-        taking = ", ".join(repr(one.name) for one in KINDS.values() if one.takes_pictures)
-        raise ValueError(f"kind {kind!r} takes no pictures; they are for {taking}")
+    batch = check_images("pictures", pictures if isinstance(pictures, Tensor) else pictures[0][None])
+    if tuple(batch.shape[1:]) != image_shape:
+        raise ValueError(
+            f"pictures must be of image_shape {image_shape}, a batch (P, *image_shape); they are of "
+            f"{tuple(batch.shape[1:])}"
+        )
 
 
 def _smooth(generator: Generator, shape: tuple[int, ...], _: Pictures | None) -> NDArray[np.float32]:
@@ -96,14 +112,15 @@ def _images(generator: Generator, shape: tuple[int, ...], pictures: Pictures | N
     """A picture, mirrored or not, its contrast about grey stretched 1- to 4-fold, of three axes shifted cyclically."""
     assert pictures is not None
     chosen, mirrored, stretch = generator.integers(len(pictures)), generator.integers(2), generator.random()
-    picture = pictures[int(chosen)].numpy(force=True)
+    picture: NDArray[np.float32] = pictures[int(chosen)].numpy(force=True)
     if len(shape) > 2:
         shifts = [int(generator.integers(side)) for side in shape[1:]]
         picture = np.roll(picture, shifts, axis=tuple(range(1, len(shape))))
     if mirrored and len(shape) > 1:
         picture = picture[..., ::-1]
     contrast = np.float32(math.pow(MOST_CONTRAST, stretch))
-    return np.ascontiguousarray(np.float32(GREY) + contrast * (picture - np.float32(GREY)))
+    picture = np.float32(GREY) + contrast * (picture - np.float32(GREY))
+    return np.ascontiguousarray(picture, np.float32)
 
 
 KINDS = {
