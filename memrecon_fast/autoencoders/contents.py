@@ -86,7 +86,7 @@ def open_file(path: Path) -> BinaryIO:
         beginning = file.read(_SHOWN)
         file.seek(0)
         kind = next((kind for start, kind in _BEGINNINGS if beginning.startswith(start)), _OTHERS.get(suffix))
-        _check_fits(path, os.fstat(file.fileno()).st_size)
+        check_fits(path, os.fstat(file.fileno()).st_size)
         if not beginning:
             raise ValueError(f"{path} is empty: it was not written or not downloaded to its end")
         if kind is not None:
@@ -126,7 +126,7 @@ def _archive_kind(path: Path, file: BinaryIO) -> str:
         file.seek(0)
     if min((member.header_offset for member in members), default=0) > 0:
         return "unknown"  # of an archive that was cut off, the end of another one inside of it
-    _check_fits(path, sum(member.file_size for member in members))
+    check_fits(path, sum(member.file_size for member in members))
     names = [member.filename.partition("/")[2] for member in members]
     if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
         return "scripted"
@@ -137,7 +137,8 @@ def _archive_kind(path: Path, file: BinaryIO) -> str:
     return "exported" if exported or older else "other"
 
 
-def _check_fits(path: Path, size: int) -> None:
+def check_fits(path: Path, size: int) -> None:
+    """Raise ValueError where the file says that it holds more bytes than there is memory for."""
     free = available_memory()
     if free is not None and size > free:
         raise ValueError(f"{path} holds {in_units(size)}; {in_units(free)} of memory are free")

@@ -56,7 +56,7 @@ def load(
         dimension; or a factory, a function that returns the model: "package.module:function", imported from the
         current working directory, which comes first, or the installed packages; or "path/to/file.py:function".
     weights: for a factory only, a file with the model's state dict: `.safetensors`, or what `torch.save` wrote, of
-        which nothing but tensors is unpickled; see `weights.load_weights`.
+        which nothing but tensors is unpickled; or the index of several such files; see `weights.load_weights`.
     device: where to put the model; what a factory returns that is no nn.Module stays where it is.
     arguments: for a factory only, what the function is called with, by name.
     adaptation: what the model takes and returns, where that is not pixels in [0, 1], RGB; see `adapt`.
@@ -70,6 +70,7 @@ def load(
         raise ValueError(f"{name} is an address; the model must be a file on this machine")
     if is_factory(name):
         model = call_factory(name, arguments)
+        _check_values(name, model)
         if weights is not None:
             if not isinstance(model, nn.Module):
                 raise ValueError(f"{name} returned a {type(model).__name__}, no torch.nn.Module: it takes no weights")
@@ -84,13 +85,24 @@ def load(
     if isinstance(model, nn.Module):
         try:
             model = model.to(device)
-        except (RuntimeError, NotImplementedError) as error:  # it has parameters without values, on "meta", say
+        except (RuntimeError, NotImplementedError) as error:  # for instance of a module of its own kind
             if is_out_of_memory(error):
                 raise
             raise ValueError(f"{name} cannot be put on {device}: {one_line(error)}") from error
         with contextlib.suppress(NotImplementedError):  # which an exported program raises: it has no modes
             model.eval()
     return model
+
+
+def _check_values(name: str, model: Autoencoder) -> None:
+    """Raise ValueError for a model without memory for its parameters: weights cannot be copied there."""
+    named = itertools.chain(model.named_parameters(), model.named_buffers()) if isinstance(model, nn.Module) else ()
+    where = next((key for key, tensor in named if tensor.is_meta), None)
+    if where is not None:
+        raise ValueError(
+            f"{name} builds its model on the device 'meta', where {where} has no values, and weights cannot be copied "
+            f"to: build it on the CPU, without torch.device('meta') or init_empty_weights()"
+        )
 
 
 def _load_file(path: Path, device: str | torch.device, trust_model: bool) -> nn.Module:

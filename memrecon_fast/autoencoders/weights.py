@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from memrecon_fast.autoencoders.tensors import StateDicts, read_state_dicts
+from memrecon_fast.autoencoders.shards import read_weights
+from memrecon_fast.autoencoders.tensors import StateDicts
 from memrecon_fast.common.errors import reason
 
 _COMPILED = "_orig_mod."
@@ -64,8 +65,9 @@ class Fit:
 def load_weights(model: nn.Module, weights: str | os.PathLike[str], what: str, *, trusted: bool = False) -> None:
     """Put the weights of a file into the model.
 
-    weights: the file, of safetensors or of `torch.save`; or FILE:NAME, one of several state dicts in a checkpoint, or
-        the weights whose names begin with NAME. what: the model, for messages. trusted: as for `read_state_dicts`.
+    weights: the file, of safetensors or of `torch.save`; the index of several, as Hugging Face writes it; or FILE:NAME,
+        one of several state dicts in a checkpoint, or the weights whose names begin with NAME. what: the model, for
+        messages. trusted: as for `tensors.read_state_dicts`.
 
     Names may have a prefix that the model's have not ("module.", "model.", …), or lack one, where with that every
     weight of the model is there in its shape. A RuntimeWarning says what was chosen, renamed or left out.
@@ -74,7 +76,7 @@ def load_weights(model: nn.Module, weights: str | os.PathLike[str], what: str, *
     dict in it fits, or it holds NaN or infinity.
     """
     path, name = _split_name(os.fspath(weights))
-    found = read_state_dicts(path, trusted=trusted)
+    found = read_weights(path, trusted=trusted)
     if name:
         found = _named(found, name, path)
     expected = {_plain(name): value for name, value in model.state_dict(keep_vars=True).items() if _is_tensor(value)}

@@ -9,7 +9,8 @@ MODEL_HELP = (
 TRUST_HELP = "a .pt2 file is a program, which can do anything when it is opened: this says that you trust who made it"
 ARGUMENTS_HELP = """for a factory: what it is called with, as JSON, for instance '{"width": 64}'"""
 WEIGHTS_HELP = (
-    "for a factory: its weights, .safetensors or what torch.save wrote (.pth); FILE:NAME for a part of a file"
+    "for a factory: its weights, .safetensors or what torch.save wrote (.pth), or the .index.json of several such "
+    "files; FILE:NAME for a part of a file"
 )
 PIXEL_RANGE_HELP = "LOW,HIGH: what the model takes black and white as, for instance -1,1 [default: 0,1]"
 MEAN_HELP = "what the model's pixels are normalised by, one number or one for each channel: 0.485,0.456,0.406"

@@ -30,7 +30,7 @@ from memrecon_fast.engine.function import (
 from memrecon_fast.engine.precision import in_format, unit_of, with_gradients
 from memrecon_fast.engine.stated import check_shape, stated_batch_sizes
 from memrecon_fast.engine.transfer import working_on
-from memrecon_fast.engine.trial import TRIAL_ROWS, call_first, why_not_captured
+from memrecon_fast.engine.trial import TRIAL_ROWS, call_first, where_it_works, why_not_captured
 from memrecon_fast.ops.state import ALIGNMENT, check_in_memory
 
 _VECTOR_ENTRIES = {"AVX512": 32}
@@ -371,7 +371,9 @@ def _tried(
                 failure = error
         if last or not _is_about_gradients(failure.__cause__):
             break
-    raise failure
+    if failure.__cause__ is None:
+        raise failure
+    raise ValueError(f"{failure}{where_it_works(prox.apply, images)}") from failure.__cause__
 
 
 def _try(prox: Prox, images: Tensor, number_format: str) -> None:

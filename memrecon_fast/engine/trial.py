@@ -18,6 +18,8 @@ from memrecon_fast.engine.stated import layout_hint
 
 TRIAL_ROWS = 16
 """In the batch that an autoencoder is tried on, if it takes so many."""
+_OTHER_ROWS = (1, 2, 4, 8, 10, 20, 32, 64)
+"""... and if that fails, in others, to say which it takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,33 @@ def call_first(apply: Callable[[Tensor], Tensor], images: Tensor) -> Trial:
     if not torch.equal(images, before):
         raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
     return Trial(computed.sizes, max(computed.unit, torch.finfo(returned.dtype).eps))
+
+
+def where_it_works(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:
+    """Of an f that failed on such images of `function.trial_images`: what they are and, where it is known on which
+    others it does not fail, what to do; for the end of a message."""
+    what = f"; it was tried on {len(images)} images, with pixels from {images.min():.0f} to {images.max():.0f}"
+    inside = images.clamp(0, 1)
+    if _works(apply, inside):
+        return (
+            f"{what}, and takes them where these lie in [0, 1]. On the way to an image they leave it: it must take "
+            f"any, without a check, or see x.clamp(0, 1)"
+        )
+    shape = inside.shape[1:]
+    taken = [n for n in _OTHER_ROWS if _works(apply, inside[:1].expand(n, *shape).contiguous())]
+    if not taken:
+        return f"{what}. If it takes certain numbers of images alone, say so in its attribute batch_sizes, a range"
+    numbers = ", ".join(map(str, taken))
+    example = range(taken[0], taken[-1] + 1)
+    return f"{what}, and takes {numbers} at a time: say so in its attribute, for instance batch_sizes = {example}"
+
+
+def _works(apply: Callable[[Tensor], Tensor], images: Tensor) -> bool:
+    try:
+        apply(images)
+    except Exception:  # it is a person's own code, and what it raises is said of the first call
+        return False
+    return True
 
 
 def why_not_captured(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:

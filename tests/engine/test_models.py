@@ -297,6 +297,55 @@ def test_the_sizes_of_blocks(sizes: range, slots: int, expected: list[int]) -> N
     assert list(prox.block_sizes(slots)) == expected
 
 
+@pytest.mark.parametrize("size", [1, 8, 10, 64])
+def test_a_model_that_takes_one_other_number_of_images_is_told_which(size: int) -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(size, 48).view(size, *SHAPE) * 1
+
+    model = Fixed().eval()
+    message = (
+        rf"^autoencoder fails on a batch of shape \(16, 3, 4, 4\): RuntimeError: shape '\[{size}, 48\]' is invalid .*; "
+        rf"it was tried on 16 images, with pixels from -1 to 2, and takes {size} at a time: say so in its attribute, "
+        rf"for instance batch_sizes = range\({size}, {size + 1}\)$"
+    )
+    with pytest.raises(ValueError, match=message):
+        mf.recover(model, DEGRADED)
+    model.batch_sizes = range(size, size + 1)  # type: ignore[assignment]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # such a number may be no multiple of what the processor needs
+        assert mf.iterate(model, DEGRADED, max_iterations=2).images.shape == DEGRADED.shape
+
+
+def test_a_model_that_takes_no_pixels_outside_of_0_and_1_is_told() -> None:
+    class Strict(nn.Module):
+        clamped = False
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.clamp(0, 1) if self.clamped else x
+            if x.min() < 0 or x.max() > 1:
+                raise ValueError("pixels must lie in [0, 1]")
+            return NET(x)  # type: ignore[no-any-return]
+
+    model = Strict().eval()
+    message = (
+        r"ValueError: pixels must lie in \[0, 1\]; it was tried on 16 images, with pixels from -1 to 2, and takes them "
+        r"where these lie in \[0, 1\]\. .* or see x\.clamp\(0, 1\)$"
+    )
+    with pytest.raises(ValueError, match=message) as raised:
+        mf.recover(model, DEGRADED)
+    assert isinstance(raised.value.__cause__, ValueError)
+    model.clamped = True
+    assert mf.recover(model, DEGRADED, settings=SETTINGS).images.shape == DEGRADED.shape
+
+
+def test_of_a_model_that_fails_on_all_images_the_trial_is_described() -> None:
+    with pytest.raises(
+        ValueError, match=r"tried on 16 images, .* If it takes certain numbers of images alone, say so in"
+    ):
+        mf.recover(nn.Conv2d(1, 1, 1).eval(), DEGRADED)
+
+
 def test_a_model_that_takes_one_number_of_images_is_told_to_say_so() -> None:
     def fixed(x: Tensor) -> Tensor:
         assert len(x) == 16
