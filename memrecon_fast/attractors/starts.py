@@ -105,7 +105,7 @@ def _uniform(generator: Generator, shape: tuple[int, ...], _: Pictures | None) -
 
 def _gaussian(generator: Generator, shape: tuple[int, ...], _: Pictures | None) -> NDArray[np.float32]:
     """0.5 + 2 z, each pixel by itself."""
-    return np.float32(GREY) + np.float32(GAUSSIAN_STD) * generator.standard_normal(shape, dtype=np.float32)
+    return (GREY + GAUSSIAN_STD * generator.standard_normal(shape)).astype(np.float32)
 
 
 def _images(generator: Generator, shape: tuple[int, ...], pictures: Pictures | None) -> NDArray[np.float32]:
@@ -119,8 +119,8 @@ def _images(generator: Generator, shape: tuple[int, ...], pictures: Pictures | N
     if mirrored and len(shape) > 1:
         picture = picture[..., ::-1]
     contrast = np.float32(math.pow(MOST_CONTRAST, stretch))
-    picture = np.float32(GREY) + contrast * (picture - np.float32(GREY))
-    return np.ascontiguousarray(picture, np.float32)
+    stretched = np.float32(GREY) + contrast * (picture - np.float32(GREY))
+    return np.ascontiguousarray(stretched, np.float32)
 
 
 KINDS = {
