@@ -4,10 +4,10 @@ A harvest is made of parts that may be computed at other times and places and co
 
     search = prepare_harvest(autoencoder, image_shape, kind, pictures, seed)     # the model is tried; ends.py
     ends = ends_of(search, range(0, 64))                # what came of these starts: columns, which may be stored
-    gathering = Gathering(search)
+    gathering = Gathering(image_shape)
     gathering.add(ends)                                 # in the order of the indices from 0 on, in pieces of any size
     gathering.settled                                   # new starts bring nothing new: what is added now is left out
-    gathering.harvest(members, controls)                # the Harvest
+    gathering.harvest(search, members, controls)        # the Harvest
 
 `gather(search, many_ends, members, controls)` is the last four lines for an iterable, of which no more is taken than is
 needed, and `harvest()` is all of it.
@@ -16,13 +16,14 @@ needed, and `harvest()` is all of it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from memrecon_fast.attractors.checks import check_images, warn_if_changed
-from memrecon_fast.attractors.clusters import Clusters
+from memrecon_fast.attractors.clusters import Cluster, Clusters
 from memrecon_fast.attractors.ends import End, Ends, Search, ends_of, prepare_harvest
 from memrecon_fast.attractors.stability import Verdict, stability_of
 from memrecon_fast.attractors.starts import Pictures
@@ -169,20 +170,20 @@ def gather(
 ) -> Harvest:
     """The harvest of these ends, in the order of their indices from 0 on, in pieces of any size; it takes no more of
     them than are needed."""
-    gathering = Gathering(search)
+    gathering = Gathering(search.image_shape)
     for ends in many_ends:
         gathering.add(ends)
         if gathering.settled:
             break
-    return gathering.harvest(members, controls)
+    return gathering.harvest(search, members, controls)
 
 
 class Gathering:
     """What is known of the ends of all starts so far. It is the same however they are divided into pieces."""
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
-        self._clusters = Clusters(search.jacobian.prox.pixels)
+    def __init__(self, image_shape: tuple[int, ...]) -> None:
+        self._shape = image_shape
+        self._clusters = Clusters(math.prod(image_shape))
         self._ended = dict.fromkeys(End, 0)
         self.starts = 0
         """How many are in it."""
@@ -196,8 +197,8 @@ class Gathering:
 
         Raises ValueError where they are not those that come next, or of another shape.
         """
-        if tuple(ends.images.shape[1:]) != self._search.image_shape:
-            raise ValueError(f"ends of shape {tuple(ends.images.shape[1:])} are not of {self._search.image_shape}")
+        if tuple(ends.images.shape[1:]) != self._shape:
+            raise ValueError(f"ends of shape {tuple(ends.images.shape[1:])} are not of {self._shape}")
         first = self.starts
         if not self.settled and not torch.equal(ends.indices, torch.arange(first, first + len(ends.indices))):
             raise ValueError(f"the ends that come next must be those of start {first} and after, in this order")
@@ -227,11 +228,19 @@ class Gathering:
         """How many different fixed points there are so far."""
         return len(self._clusters.clusters())
 
-    def harvest(self, members: Tensor | None = None, controls: Tensor | None = None) -> Harvest:
+    def clusters(self) -> list[Cluster]:
+        """The different fixed points so far, by falling number of starts."""
+        return sorted(self._clusters.clusters(), key=lambda one: (-one.count, one.first))
+
+    def ended(self, end: End) -> int:
+        """How many starts ended so."""
+        return self._ended[end]
+
+    def harvest(self, search: Search, members: Tensor | None = None, controls: Tensor | None = None) -> Harvest:
         """With a verdict on each fixed point, and the images that are nearest to it."""
-        search, shape = self._search, self._search.image_shape
+        shape = self._shape
         _check_compared(search, members, controls)
-        clusters = sorted(self._clusters.clusters(), key=lambda one: (-one.count, one.first))
+        clusters = self.clusters()
         counts, firsts = [one.count for one in clusters], [one.first for one in clusters]
         images = torch.zeros(len(clusters), *shape, dtype=torch.float32, device="cpu")
         for row, one in enumerate(clusters):

@@ -99,7 +99,7 @@ def test_ends_do_not_depend_on_what_is_computed_beside_them(search: Search, ends
 
 
 def test_ends_are_taken_in_their_order_alone(search: Search, ends: Ends) -> None:
-    gathering = Gathering(search)
+    gathering = Gathering(SHAPE)
     gathering.add(ends.part(slice(0, 10)))
     for wrong in (slice(0, 10), slice(9, 20), slice(11, 20)):
         with pytest.raises(ValueError, match="the ends that come next must be those of start 10 and after"):
