@@ -22,3 +22,7 @@ IMAGES_HELP = (
     "a folder of image files, a .npy or .npz array (FILE.npz:NAME), Parquet files, or torchvision:NAME:ROOT; or "
     "several, one after the other, or a pattern in quotes, such as 'data/train-*.parquet'"
 )
+RESIZE_HELP = (
+    "HEIGHTxWIDTH or HEIGHTxWIDTH:FILTER: images of another size are resized to this one, by lanczos, the default, "
+    "bicubic, bilinear, hamming, box or nearest, as they were for training; without it they are left out"
+)
