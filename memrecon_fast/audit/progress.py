@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -18,6 +19,8 @@ from memrecon_fast.metrics import APPROXIMATE_MSE
 from memrecon_fast.results import RECOGNIZED_BELOW
 
 SECONDS_BETWEEN_LINES = 10.0
+
+P = TypeVar("P", bound="WorkProgress")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,17 +44,17 @@ class Output:
             self.console.print(f"Note: {escaped(text)}", markup=False, highlight=False, soft_wrap=True)
 
 
-class AuditProgress:
-    """A context manager; inside, `show` takes each record as it comes.
+class WorkProgress:
+    """A context manager; inside, `advance` is told what is done.
 
-    total: images, over all cells; of which `done` were done before. console: where to write.
+    total: pieces of work, for instance images; of which `done` were done before. unit: what they are called. console:
+    where to write.
     """
 
-    def __init__(self, total: int, done: int, console: Console) -> None:
+    def __init__(self, total: int, done: int, console: Console, unit: str) -> None:
         self.done = done
-        """Images, over all cells."""
-        self._total, self._before, self._console = total, done, console
-        self._counts: dict[Cell, tuple[int, int]] = {}
+        """Pieces of work."""
+        self._total, self._before, self._console, self._unit = total, done, console, unit
         self._started = self._written = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=24),
@@ -64,7 +67,7 @@ class AuditProgress:
         )
         self._task = self._bar.add_task("", total=total, completed=done, pace="")
 
-    def __enter__(self) -> AuditProgress:
+    def __enter__(self: P) -> P:
         self._started = self._written = time.monotonic()
         self._bar.start()
         return self
@@ -73,6 +76,32 @@ class AuditProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+    def advance(self, count: int, so_far: str) -> None:
+        """So many more are done; `so_far` says in words what of."""
+        self.done += count
+        now = time.monotonic()
+        pace = _pace(self.done - self._before, self._total - self.done, now - self._started)
+        self._bar.update(self._task, completed=self.done, description=so_far, pace=pace)
+        if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:
+            self._written = now
+            self._console.print(
+                f"{self.done} of {self._total} {self._unit}, {pace}; {so_far}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+class AuditProgress(WorkProgress):
+    """That of an audit: `show` takes each record as it comes.
+
+    total: images, over all cells.
+    """
+
+    def __init__(self, total: int, done: int, console: Console) -> None:
+        super().__init__(total, done, console, "recoveries")
+        self._counts: dict[Cell, tuple[int, int]] = {}
 
     def show(self, record: Record) -> None:
         """One more image is done."""
@@ -83,19 +112,7 @@ class AuditProgress:
         counts = record.erased_mse is None or record.erased_mse >= APPROXIMATE_MSE
         done_in_cell, recovered = self._counts.get(cell, (0, 0))
         done_in_cell, recovered = self._counts[cell] = done_in_cell + counts, recovered + (came_back and counts)
-        self.done += 1
-        now = time.monotonic()
-        pace = _pace(self.done - self._before, self._total - self.done, now - self._started)
-        so_far = f"{cell.split}, {escaped(cell.mask)}, {cell.method}: {recovered} of {done_in_cell} {word}"
-        self._bar.update(self._task, completed=self.done, description=so_far, pace=pace)
-        if not self._console.is_terminal and now - self._written >= SECONDS_BETWEEN_LINES:
-            self._written = now
-            self._console.print(
-                f"{self.done} of {self._total} recoveries, {pace}; {so_far}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        self.advance(1, f"{cell.split}, {escaped(cell.mask)}, {cell.method}: {recovered} of {done_in_cell} {word}")
 
 
 def _pace(done: int, left: int, seconds: float) -> str:

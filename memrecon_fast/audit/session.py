@@ -182,7 +182,7 @@ def begin(
         parts = os.path.abspath(parts)
     check_run_folder(Path(out), means.resume)
     opened_model = as_model(model, in_workers=means.on_cluster)
-    with _about(opened_model):
+    with naming(opened_model):
         check_autoencoder(opened_model.autoencoder)
     with contextlib.ExitStack() as stack:
         if means.on_cluster:
@@ -191,11 +191,11 @@ def begin(
         kind = cluster.device_kind(opened_model.device) if means.on_cluster else opened_model.kind
         crew = cluster.number_of_workers(means.workers, kind) if means.on_cluster else None
         sources = {split: images.source.name for split, images in plan.splits.items()}
-        with _about(opened_model):
+        with naming(opened_model):
             description = describe(plan, opened_model.autoencoder, kind, opened_model.name, sources, parts)
         plan.check_degradation()
         checked = cluster.without_gpu(plan) if means.on_cluster else plan
-        with _about(opened_model):
+        with naming(opened_model):
             streams, remarks = prepare(checked, opened_model.autoencoder)
         if crew is None:
             for open_stream in streams.values():  # which takes no memory yet, but says where there is too little
@@ -217,8 +217,8 @@ def begin(
 
 
 @contextlib.contextmanager
-def _about(model: Model) -> Iterator[None]:
-    """What its own code raises becomes a ValueError or TypeError that names the model."""
+def naming(model: Model) -> Iterator[None]:
+    """What the model's own code raises becomes a ValueError or TypeError that names it."""
     try:
         yield
     except Exception as error:
@@ -240,7 +240,7 @@ def prepare(plan: Audit, autoencoder: Autoencoder) -> tuple[dict[str, Open], lis
 def _measure(plan: Audit, model: Model, opened: OpenRun, output: Output) -> None:
     """How well the model reconstructs the images, once for a run; and a warning where it does not."""
     if ERRORS not in opened.description:
-        with warnings.catch_warnings(), _about(model):
+        with warnings.catch_warnings(), naming(model):
             warnings.simplefilter("ignore", RuntimeWarning)  # what is to be said of the model was said by `prepare`
             opened.description[ERRORS] = measure(model.autoencoder, plan.splits)
         write_description(opened.folder.path, opened.description)

@@ -14,6 +14,7 @@ except ImportError as missing:
     print(f"memrecon: needs {missing.name}; pip install 'memrecon-fast[audit]'", file=sys.stderr)
     raise SystemExit(2) from missing
 
+from memrecon_fast.cli.attractors import attractors
 from memrecon_fast.cli.audit import audit
 from memrecon_fast.cli.demo import demo
 from memrecon_fast.cli.lines import UsageError, say
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, audit, report):
+for command in (demo, train, audit, attractors, report):
     app.command()(command)
 
 

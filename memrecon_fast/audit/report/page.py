@@ -44,14 +44,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
 
     Raises ValueError where pictures cannot be read.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of()
     rows, masks, methods = _counted(summary), summary["masks"], summary["methods"]
     recognitions = recognitions_of(results)
     known = {} if results.degraded else _against_originals(results, summary)
@@ -93,6 +86,18 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return path
+
+
+def environment_of(*folders: Path) -> jinja2.Environment:
+    """What renders the templates of these folders, and those that reports share."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _against_originals(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:

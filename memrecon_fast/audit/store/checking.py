@@ -70,7 +70,7 @@ def fault_of_images(images: Columns, description: Mapping[str, Any]) -> str:
     if {split for _, split in near} - {"controls"} or {name for name, _ in near} - set(members["name"]):
         return "its near-duplicates are no controls that are nearly a member"
     same = np.isin(images["sha256"], members["sha256"][members["sha256"] != ""]) & (images["split"] == "controls")
-    if not plan["degraded"] and any(name is None for name in images["near_duplicate_of"][same]):
+    if not plan.get("degraded") and any(name is None for name in images["near_duplicate_of"][same]):
         return "it does not say which controls are members"
     return ""
 

@@ -173,9 +173,9 @@ class Folder:
                 np.save(stream, np.array(sorted(kept)))
 
 
-def check_folders(run: Path) -> None:
+def check_folders(run: Path, names: Sequence[str] = (RECORDS, GALLERY, RECOVERED, f"{RECORDS}/{ASIDE}")) -> None:
     """Raise ValueError where a folder of a run is a link or a file: what is behind a link is not its own."""
-    for name in (RECORDS, GALLERY, RECOVERED, f"{RECORDS}/{ASIDE}"):
+    for name in names:
         path = run / name
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise ValueError(
@@ -184,26 +184,29 @@ def check_folders(run: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Keep other audits out of the folder. Raises ValueError where one is at work in it."""
+def locked(run: Path, kind: str = "audit") -> Iterator[None]:
+    """Keep others out of the folder. Raises ValueError where one is at work in it.
+
+    kind: what the run is, in messages.
+    """
     lock = filelock.FileLock(run / LOCK)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        raise ValueError(f"another audit is at work in {run}; wait for it, or give another folder") from None
+        raise ValueError(f"another {kind} is at work in {run}; wait for it, or give another folder") from None
     try:
         yield
     finally:
         lock.release()
 
 
-def check_empty(run: Path) -> None:
+def check_empty(run: Path, kind: str = "audit") -> None:
     """Raise ValueError unless `run` is a new folder or one without files."""
     if run.exists() and not run.is_dir():
         raise ValueError(f"{run} is a file; a run needs a folder")
     ours = (LOCK, UNFINISHED)  # left by a process that was killed before it began
     if any(not path.name.endswith(ours) and not path.is_dir() for path in run.rglob("*")):
-        raise ValueError(f"the folder {run} is not empty, and holds no audit; give one for this run alone")
+        raise ValueError(f"the folder {run} is not empty, and holds no {kind}; give one for this run alone")
 
 
 def _in_order(tables: Iterable[pa.Table]) -> pa.Table:

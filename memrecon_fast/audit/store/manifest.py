@@ -32,13 +32,17 @@ _PLAN: dict[str, Shape] = {
     "noise_std": Of(int, float), "degraded": Of(bool), "keep_images": Of(int), "device": Of(str),
     "parts": Of(str, type(None)),
 }  # fmt: skip
+PLACE: dict[str, Shape] = {
+    "machine": Fields({"processor": Of(str), "cores": Of(int, type(None)), "threads": Of(int)}),
+    "versions": Each(Of(str, type(None))),
+    "slots": Of(int, type(None)),
+    "workers": Of(int, type(None)),
+    "seconds": Of(int, float, type(None)),
+}
+"""Of a session: where it works, and how long it took."""
 _SESSION = Fields(
     {
-        "machine": Fields({"processor": Of(str), "cores": Of(int, type(None)), "threads": Of(int)}),
-        "versions": Each(Of(str, type(None))),
-        "slots": Of(int, type(None)),
-        "workers": Of(int, type(None)),
-        "seconds": Of(int, float, type(None)),
+        **PLACE,
         "recoveries": Of(int, type(None)),
         "execution": Of(type(None), dict),
     },
@@ -48,6 +52,7 @@ _NUMBER = Of(int, float, type(None))
 _ERRORS_OF_SPLIT = Fields(
     {"images": Of(int), "mean": _NUMBER, "median": _NUMBER, "above": Of(int), "variance": _NUMBER}
 )
+ERRORS_SHAPE = Fields({"members": _ERRORS_OF_SPLIT, "hint": Of(dict, type(None))}, {"controls": _ERRORS_OF_SPLIT})
 _SHAPE = Fields(
     {
         "id": Of(str),
@@ -60,7 +65,7 @@ _SHAPE = Fields(
     },
     optional={
         "remarks": Each(Listed(Of(str))),
-        ERRORS: Fields({"members": _ERRORS_OF_SPLIT, "hint": Of(dict, type(None))}, {"controls": _ERRORS_OF_SPLIT}),
+        ERRORS: ERRORS_SHAPE,
     },
 )
 """What `audit.json` must have; it may have more."""
@@ -74,14 +79,17 @@ _MEANING = {
 
 def session(slots: int | None, workers: int | None) -> dict[str, Any]:
     """Where the work goes on, for JSON; `seconds`, `recoveries` and `execution` are known once it has ended."""
+    return {**place(slots, workers), "recoveries": None, "execution": None}
+
+
+def place(slots: int | None, workers: int | None) -> dict[str, Any]:
+    """Where a session works, of any kind of run; `seconds` are known once it has ended."""
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "versions": versions(),
         "slots": slots,
         "workers": workers,
         "seconds": None,
-        "recoveries": None,
-        "execution": None,
     }
 
 

@@ -60,14 +60,14 @@ def open_run(
     with locked(run):
         if (run / DESCRIPTION).exists():
             before = read_description(run)
-            _check_same(splits, before, description, run)
-            _remark_on_versions(before["sessions"], remark)
+            check_same(splits, without_other_methods(before["plan"]), description["plan"], run)
+            remark_on_versions(before["sessions"], remark)
             description = before
             open_parts(run, description).check()
         else:
             write_description(run, description)  # before all else: what is not empty must be a run's
         folder = Folder(run, open_parts(run, description))
-        images = _mend_images(splits, description, run, remark)
+        images = mend_images(splits, run, remark, description["plan"]["degraded"])
         for fault in folder.mend(cells_of(description), images):
             remark(f"{fault}; it is set aside, and what it held is done again")
         yield OpenRun(folder, dict(description))
@@ -80,12 +80,19 @@ def open_parts(run: Path, description: Mapping[str, Any]) -> Parts:
 
 def check_run_folder(run: Path, resume: bool) -> bool:
     """Whether there is a run in the folder; if not, it must be new or empty, and `resume` False. Raises ValueError."""
-    if (run / DESCRIPTION).exists():
+    if has_run(run, resume, DESCRIPTION):
         check_folders(run)
         return True
+    return False
+
+
+def has_run(run: Path, resume: bool, description: str, kind: str = "audit") -> bool:
+    """The same for any kind of run. description: the name of the file that describes it."""
+    if (run / description).exists():
+        return True
     if resume:
-        raise ValueError(f"there is no run to continue in {run}: it has no {DESCRIPTION}")
-    check_empty(run)
+        raise ValueError(f"there is no run to continue in {run}: it has no {description}")
+    check_empty(run, kind)
     return False
 
 
@@ -102,12 +109,12 @@ def read_known_images(run: Path, description: Mapping[str, Any]) -> Columns:
     return images
 
 
-def _mend_images(
-    splits: Mapping[str, Images], description: Mapping[str, Any], run: Path, remark: Callable[[str], None]
+def mend_images(
+    splits: Mapping[str, Images], run: Path, remark: Callable[[str], None], degraded: bool = False
 ) -> Columns:
     """Write `images.parquet` where it is not there, or not what the images say; returns its columns."""
     near_duplicates = {}
-    if "controls" in splits and not description["plan"]["degraded"]:  # degraded ones differ less than their originals
+    if "controls" in splits and not degraded:  # degraded ones differ less than their originals
         near_duplicates = find_near_duplicates(splits["members"], splits["controls"])
     expected, path = images_table(splits, near_duplicates), run / IMAGES
     if path.exists():
@@ -122,7 +129,8 @@ def _mend_images(
     return columns_of(expected)
 
 
-def _remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[[str], None]) -> None:
+def remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[[str], None]) -> None:
+    """Say where a run goes on with other versions than those of its last session."""
     if not sessions:
         return
     before, now = sessions[-1]["versions"], versions()
@@ -131,13 +139,16 @@ def _remark_on_versions(sessions: Sequence[Mapping[str, Any]], remark: Callable[
         remark(f"the last bits of what follows may differ from what was done before: {', '.join(changed)}")
 
 
-def _check_same(splits: Mapping[str, Images], before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
-    found = differences(without_other_methods(before["plan"]), now["plan"])
+def check_same(
+    splits: Mapping[str, Images], before: Mapping[str, Any], now: Mapping[str, Any], run: Path, kind: str = "audit"
+) -> None:
+    """Raise ValueError, which says what differs, unless the plan of a run is what it was before."""
+    found = differences(before, now)
     if not found:
         return
     changed = _changed_images(splits, run)
     raise ValueError(
-        f"{run} holds another audit; it can be continued only as it was begun. What differs: {', '.join(found)}"
+        f"{run} holds another {kind}; it can be continued only as it was begun. What differs: {', '.join(found)}"
         + (f" ({changed})" if changed else "")
     )
 

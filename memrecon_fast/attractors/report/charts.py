@@ -1,0 +1,80 @@
+"""Charts of a survey as SVG text, in the style of all reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from memrecon_fast.attractors.report.summary import numbers
+from memrecon_fast.audit.report.charts import COLOURS, CONTROL_COLOUR, INK, new_figure, to_svg
+from memrecon_fast.metrics import APPROXIMATE_MSE
+
+SPLIT_COLOURS = {"members": COLOURS[0], "controls": CONTROL_COLOUR}
+LARGEST_SHOWN = 1.6
+"""Eigenvalues beyond are drawn at the edge."""
+_LEAST_RESIDUAL = 1e-14
+_SMALL: Any = {"linewidths": 0, "alpha": 0.55}
+
+
+def draw_eigenvalues(tables: Mapping[str, pa.Table]) -> str:
+    """The eigenvalues in the complex plane, a panel for each split; the unit circle.
+
+    tables: of `stabilities.SCHEMA`, by split.
+    """
+    with new_figure(4.4 * len(tables) + 0.4, 4.6) as figure:
+        panels = figure.subplots(1, len(tables), squeeze=False, sharey=True)[0]
+        angles = np.linspace(0, 2 * np.pi, 361)
+        for axes, (split, table) in zip(panels, tables.items(), strict=True):
+            values = eigenvalues(table)
+            values = values[np.isfinite(values)]
+            far = np.abs(values) > LARGEST_SHOWN
+            shown = np.where(far, values / np.maximum(np.abs(values), 1e-30) * LARGEST_SHOWN, values)
+            axes.plot(np.cos(angles), np.sin(angles), color=INK, linewidth=1.2)
+            colour = SPLIT_COLOURS[split]
+            axes.scatter(shown[~far].real, shown[~far].imag, 9, color=colour, **_SMALL)
+            axes.scatter(shown[far].real, shown[far].imag, 14, color=colour, marker="x", linewidths=1)
+            axes.set_title(f"{len(table)} {split}" + (f", {far.sum()} values beyond" if far.any() else ""))
+            axes.set_aspect("equal")
+            axes.set_xlim(-1.1 * LARGEST_SHOWN, 1.1 * LARGEST_SHOWN)
+            axes.set_ylim(-1.1 * LARGEST_SHOWN, 1.1 * LARGEST_SHOWN)
+            axes.set_xlabel("real part")
+            _grid(axes)
+        panels[0].set_ylabel("imaginary part")
+        return to_svg(figure)
+
+
+def draw_residuals(tables: Mapping[str, pa.Table]) -> str:
+    """ρ against the residual of each image, members over controls; what counts as a fixed point near, and ρ = 1."""
+    with new_figure(8.5, 4.4) as figure:
+        axes = figure.subplots()
+        for split, table in reversed([*tables.items()]):
+            residual, radius = numbers(table, "residual_mse"), numbers(table, "radius")
+            known = np.isfinite(residual) & np.isfinite(radius)
+            places = residual[known].clip(_LEAST_RESIDUAL, None)
+            axes.scatter(places, radius[known].clip(1e-4, None), 16, color=SPLIT_COLOURS[split], label=split, **_SMALL)
+        axes.axhline(1, color=INK, linewidth=1.2)
+        axes.axvline(APPROXIMATE_MSE, color=INK, linestyle=":", linewidth=1.2)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("residual of the image, ‖f(x) − x‖²/d")
+        axes.set_ylabel("ρ, largest modulus of an eigenvalue")
+        _grid(axes)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return to_svg(figure)
+
+
+def eigenvalues(table: pa.Table) -> NDArray[np.complex128]:
+    """All eigenvalues of all images of a table with `VERDICT_FIELDS`."""
+    real, imaginary = (table[name].combine_chunks().flatten().to_numpy() for name in ("real", "imaginary"))
+    found: NDArray[np.complex128] = real + 1j * imaginary
+    return found
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(True)
+    axes.set_axisbelow(True)

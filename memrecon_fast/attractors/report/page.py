@@ -1,0 +1,61 @@
+"""`report.html`: one file that opens without a network, made from what a survey left in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memrecon_fast.attractors.report.charts import draw_eigenvalues, draw_residuals
+from memrecon_fast.attractors.report.sentences import UNTRUSTED, headlines, remarks_of
+from memrecon_fast.attractors.report.summary import VERDICTS
+from memrecon_fast.attractors.stability import MARGIN, NOISE
+from memrecon_fast.attractors.survey.results import Results
+from memrecon_fast.attractors.survey.stabilities import name_of
+from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
+from memrecon_fast.audit.report.page import environment_of
+from memrecon_fast.audit.report.showcase import embed_svg
+from memrecon_fast.audit.store.manifest import ERRORS
+from memrecon_fast.common.files import replacing
+
+REPORT = "report.html"
+PICTURE_SIDE = 96
+"""Width of a picture in a gallery, in pixels of the page."""
+
+
+def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
+    """Write the report of a survey beside its summary (of `make_summary`); returns its path."""
+    errors = summary.get(ERRORS)
+    html = (
+        environment_of(Path(__file__).parent / "templates")
+        .get_template("attractors.html")
+        .render(
+            summary=summary,
+            headlines=headlines(summary),
+            model_errors=in_words(errors) if errors else None,
+            model_warning=warning_of(errors) if errors else None,
+            remarks=remarks_of(summary),
+            image_remarks=results.description["remarks"],
+            charts=_charts(results),
+            with_controls="controls" in summary["images"],
+            untrusted=UNTRUSTED,
+            verdicts_file=VERDICTS,
+            margin=MARGIN,
+            noise=NOISE,
+            picture_side=PICTURE_SIDE,
+        )
+    )
+    path = results.path / REPORT
+    with replacing(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return path
+
+
+def _charts(results: Results) -> dict[str, str]:
+    """The charts that there is something to draw for, as data addresses."""
+    found: dict[str, str] = {}
+    stability = {split: results.tables[name_of(split)] for split in results.splits if name_of(split) in results.tables}
+    if stability:
+        found["eigenvalues"] = embed_svg(draw_eigenvalues(stability))
+        found["residuals"] = embed_svg(draw_residuals(stability))
+    return found

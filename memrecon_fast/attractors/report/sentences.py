@@ -1,0 +1,53 @@
+"""What a survey says in words: the headline, and what must be said beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+UNTRUSTED = (
+    "The largest modulus ρ of an eigenvalue says nothing alone: a net that was never trained has a small one "
+    "everywhere, and so have many images that are no fixed points. It counts only beside a small residual ‖f(x) − x‖²/d."
+)
+
+
+def headlines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The sentences at the top, each in two parts, the first of which is emphasised. summary: of `make_summary`."""
+    return [*_of_members(summary)]
+
+
+def _of_members(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    rows = {row["split"]: row for row in summary["stability"]}
+    members, controls = rows.get("members"), rows.get("controls")
+    if members is None:
+        return
+    beside = ""
+    if controls is not None:
+        beside = f"; {_some(controls['attractor'])} of {controls['images']} controls, which it never saw"
+    yield (
+        f"{_some(members['attractor'], capital=True)} of {members['images']} training images",
+        f"{'is an attractor' if members['attractor'] == 1 else 'are attractors'}: applied again and again, the model "
+        f"falls back into {'it' if members['attractor'] == 1 else 'them'}{beside}.",
+    )
+
+
+def remarks_of(summary: Mapping[str, Any]) -> list[str]:
+    """What must be said beside the numbers, in lines: for the terminal and the report."""
+    found = []
+    if summary["missing"]:
+        words = ", ".join(f"{count} rows of {name}" for name, count in summary["missing"].items())
+        found.append(f"This run is not complete: {words} are missing.")
+    if summary["near_duplicates"]:
+        found.append(
+            f"{summary['near_duplicates']} of {summary['images']['controls']} controls are nearly a member (a mean "
+            "squared error below 5·10⁻⁴): where that member is an attractor, so are they."
+        )
+    unusable = [f"{count} {split}" for split, count in summary["unusable"].items() if count]
+    if unusable:
+        found.append(f"{' and '.join(unusable)} could not be used, and are in no number.")
+    return found
+
+
+def _some(count: int, capital: bool = False) -> str:
+    """A number as it stands in a sentence."""
+    return str(count) if count else "None" if capital else "none"

@@ -1,0 +1,64 @@
+"""What a survey found, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
+from memrecon_fast.audit.report.table import in_doubt
+from memrecon_fast.audit.store.manifest import ERRORS
+
+_CAPTION = "ρ, the largest |eigenvalue| at an image, says nothing where ‖f(x) − x‖²/d is not small."
+
+
+def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """One for each kind of result. summary: of `make_summary`."""
+    if summary["stability"]:
+        yield _titled(_stability(summary), summary)
+
+
+def _titled(table: Table, summary: Mapping[str, Any]) -> Table:
+    """With what must be known before any number is read above it."""
+    title = None
+    if errors := summary.get(ERRORS):
+        warning = warning_of(errors)
+        title = Text(warning or in_words(errors), style="bold red" if warning else "")
+    if summary["doubts"]:
+        title = Text(in_doubt(summary["doubts"]), style="bold red")
+    table.title, table.title_justify = title, "left"
+    return table
+
+
+def _stability(summary: Mapping[str, Any]) -> Table:
+    rows = summary["stability"]
+    table = _new_table(_CAPTION)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        table.add_column(row["split"], justify="right", no_wrap=True)
+    lines: dict[str, list[str]] = {
+        "images": [f"{row['images']}" for row in rows],
+        "attractors": [f"{row['attractor']} ({row['attractor_rate']:.0%})" for row in rows],
+        "marginal": [f"{row['marginal']}" for row in rows],
+        "repellers": [f"{row['repeller']}" for row in rows],
+        "no fixed point near": [f"{row['no_fixed_point']}" for row in rows],
+        "unknown": [f"{row['unknown']}" for row in rows],
+        "median ‖f(x) − x‖²/d": [_number(row["median_residual_mse"], ".1e") for row in rows],
+        "median ρ": [_number(row["median_radius"], ".3f") for row in rows],
+        "ρ < 1, whatever the residual": [f"{row['radius_below_1']}" for row in rows],
+    }
+    for name, cells in lines.items():
+        table.add_row(name, *cells)
+    return table
+
+
+def _number(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)
+
+
+def _new_table(caption: str) -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")

@@ -1,0 +1,101 @@
+"""`memrecon attractors`: which images the model falls into, and which come out of it from nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from memrecon_fast.cli.lines import checking, keeping_records, say
+from memrecon_fast.cli.opening import ImageOptions, ModelOptions, open_splits, size_of
+from memrecon_fast.cli.options import (
+    MEMBERS_HELP,
+    Arguments,
+    Channels,
+    Controls,
+    Device,
+    Limit,
+    Mean,
+    ModelName,
+    Out,
+    OutputName,
+    PixelRange,
+    RayAddress,
+    ResizeTo,
+    Resume,
+    Std,
+    Trust,
+    Weights,
+    Workers,
+)
+from memrecon_fast.common.text import escaped
+
+
+def attractors(
+    model: ModelName,
+    out: Out,
+    images: Annotated[list[str] | None, typer.Argument(help=MEMBERS_HELP)] = None,
+    controls: Controls = None,
+    eigenvalues: Annotated[
+        int, typer.Option(min=1, max=32, help="so many of each image, those of largest modulus")
+    ] = 6,
+    tolerance: Annotated[
+        float, typer.Option(help="of an eigenvalue λ: ‖J y − λ y‖ is below, for y of length 1")
+    ] = 1e-4,
+    seed: Annotated[int, typer.Option(help="of all random choices")] = 42,
+    weights: Weights = None,
+    arguments: Arguments = None,
+    trust_model: Trust = False,
+    pixel_range: PixelRange = None,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = "rgb",
+    output: OutputName = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    slots: Annotated[
+        int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU 1024, or as many as fit")
+    ] = None,
+    resize: ResizeTo = None,
+    resume: Resume = False,
+    workers: Workers = None,
+    ray: RayAddress = None,
+) -> None:
+    """Find out which of IMAGES are attractors of MODEL; writes tables, a summary and a report to a folder.
+
+    The same command continues a run that was interrupted.
+    """
+    console = Console()
+    with contextlib.ExitStack() as opened:
+        with checking():
+            from memrecon_fast.attractors.session import Means, begin, check_run_folder
+            from memrecon_fast.attractors.survey.plan import Survey
+            from memrecon_fast.audit import cluster
+            from memrecon_fast.audit.progress import Output
+            from memrecon_fast.engine.stated import stated_shape
+
+            if not images:
+                raise ValueError("give IMAGES, the images that the model was trained on")
+            means = Means(workers, ray, resume, Output(console, say))
+            size = size_of(resize)
+            check_run_folder(out, resume)
+            of_model = ModelOptions(weights, arguments, trust_model, pixel_range, mean, std, channels, output, device)
+            loaded = of_model.open(model, in_workers=means.on_cluster)
+            if means.on_cluster:
+                opened.enter_context(cluster.connected(ray, workers))
+                cluster.number_of_workers(workers, cluster.device_kind(device))
+            sources = {"members": images} | ({"controls": controls} if controls else {})
+            of_images = ImageOptions(stated_shape(loaded.autoencoder), size, limit)
+            survey = Survey(
+                splits=open_splits(sources, of_images, console),
+                k=eigenvalues,
+                tolerance=tolerance,
+                seed=seed,
+                slots=slots,
+            )
+            session = opened.enter_context(begin(survey, loaded, out, means))
+        with keeping_records(out, model):
+            path = session.work().report
+    typer.echo(f"The report: {escaped(str(path))}")
