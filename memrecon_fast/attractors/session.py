@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from memrecon_fast.attractors.jacobian import Jacobian, make_jacobian
+from memrecon_fast.attractors.jacobian import make_jacobian
 from memrecon_fast.attractors.opened import Run
 from memrecon_fast.attractors.survey.manifest import DESCRIPTION, plan_digest, read_description, write_description
 from memrecon_fast.attractors.survey.plan import Survey, describe
@@ -108,8 +108,6 @@ class Session:
     means: Means
     workers: int | None
     """Worker processes; None: this process does the work."""
-    jacobian: Jacobian
-    """Of the model in this process."""
     make_workforce: Callable[[], Workforce]
 
     def work(self) -> Run:
@@ -117,10 +115,10 @@ class Session:
         skipped: list[str] = []
         with self._noted() as note:
             rows = self.description["plan"]["rows_in_block"]
-            for table in tables_of(self.survey, self.store, self.jacobian, rows):
+            for table in tables_of(self.survey, self.store, rows):
                 for fault in self.store.mend(table):
                     self.means.output.remark(f"{fault}; it is set aside, and what it held is done again")
-                if not self.store.is_complete(table):
+                if not self.store.has_complete(table.name):
                     self._do(table, note, skipped)
                 if skipped:  # tables that come later may rest on this one
                     break
@@ -263,7 +261,7 @@ def begin(
         store = Store(run, plan_digest(description))
         if survey.splits:
             _measure(survey, opened, run, description, means.output)
-        yield Session(survey, store, description, means, crew, jacobian, make)
+        yield Session(survey, store, description, means, crew, make)
 
 
 def check_run_folder(run: Path, resume: bool) -> None:

@@ -32,12 +32,22 @@ from memrecon_fast.cli.options import (
 )
 from memrecon_fast.common.text import escaped
 
+HARVEST_HELP = (
+    "iterate from at most so many random starts, and gather what comes out; it ends earlier where new starts bring "
+    "nothing new [default: none]"
+)
+KIND_HELP = "of the starts: smooth (finds the most), uniform, gaussian, or images (made of --controls)"
+SHAPE_HELP = "CHANNELSxHEIGHTxWIDTH of an image, where there are no IMAGES and the model does not say"
+
 
 def attractors(
     model: ModelName,
     out: Out,
     images: Annotated[list[str] | None, typer.Argument(help=MEMBERS_HELP)] = None,
     controls: Controls = None,
+    harvest: Annotated[int, typer.Option(min=0, help=HARVEST_HELP)] = 0,
+    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "smooth",
+    shape: Annotated[str | None, typer.Option(help=SHAPE_HELP)] = None,
     eigenvalues: Annotated[
         int, typer.Option(min=1, max=32, help="so many of each image, those of largest modulus")
     ] = 6,
@@ -63,7 +73,8 @@ def attractors(
     workers: Workers = None,
     ray: RayAddress = None,
 ) -> None:
-    """Find out which of IMAGES are attractors of MODEL; writes tables, a summary and a report to a folder.
+    """Find out which of IMAGES are attractors of MODEL, and which images come out of it from random noise; writes
+    tables, a summary and a report to a folder.
 
     The same command continues a run that was interrupted.
     """
@@ -71,13 +82,19 @@ def attractors(
     with contextlib.ExitStack() as opened:
         with checking():
             from memrecon_fast.attractors.session import Means, begin, check_run_folder
+            from memrecon_fast.attractors.starts import check_kind
             from memrecon_fast.attractors.survey.plan import Survey
             from memrecon_fast.audit import cluster
             from memrecon_fast.audit.progress import Output
             from memrecon_fast.engine.stated import stated_shape
 
-            if not images:
-                raise ValueError("give IMAGES, the images that the model was trained on")
+            if not images and not harvest:
+                raise ValueError("give IMAGES, which the model was trained on, or --harvest N, which needs none")
+            if not images and controls:
+                raise ValueError("--controls are compared with IMAGES: give these as well")
+            if images and shape is not None:
+                raise ValueError("--shape is for a harvest without IMAGES")
+            check_kind(kind)
             means = Means(workers, ray, resume, Output(console, say))
             size = size_of(resize)
             check_run_folder(out, resume)
@@ -86,10 +103,13 @@ def attractors(
             if means.on_cluster:
                 opened.enter_context(cluster.connected(ray, workers))
                 cluster.number_of_workers(workers, cluster.device_kind(device))
-            sources = {"members": images} | ({"controls": controls} if controls else {})
+            sources = ({"members": images} if images else {}) | ({"controls": controls} if controls else {})
             of_images = ImageOptions(stated_shape(loaded.autoencoder), size, limit)
             survey = Survey(
                 splits=open_splits(sources, of_images, console),
+                image_shape=None if images else _shape_of(shape, stated_shape(loaded.autoencoder)),
+                harvest=harvest,
+                kind=kind,
                 k=eigenvalues,
                 tolerance=tolerance,
                 seed=seed,
@@ -99,3 +119,15 @@ def attractors(
         with keeping_records(out, model):
             path = session.work().report
     typer.echo(f"The report: {escaped(str(path))}")
+
+
+def _shape_of(text: str | None, stated: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Of "CxHxW", or what the model states."""
+    if text is None:
+        if stated is None:
+            raise ValueError("the model does not say which shape its images have: give --shape, for instance 3x64x64")
+        return stated
+    sides = text.split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"--shape must be CHANNELSxHEIGHTxWIDTH, for instance 3x64x64, not {text!r}")
+    return (int(sides[0]), int(sides[1]), int(sides[2]))

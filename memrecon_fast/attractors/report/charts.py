@@ -10,7 +10,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from memrecon_fast.attractors.report.summary import numbers
+from memrecon_fast.attractors.report.summary import is_near, numbers
 from memrecon_fast.audit.report.charts import COLOURS, CONTROL_COLOUR, INK, new_figure, to_svg
 from memrecon_fast.metrics import APPROXIMATE_MSE
 
@@ -78,3 +78,34 @@ def eigenvalues(table: pa.Table) -> NDArray[np.complex128]:
 def _grid(axes: Axes) -> None:
     axes.grid(True)
     axes.set_axisbelow(True)
+
+
+def draw_found(table: pa.Table, starts: int, attractors: int | None) -> str:
+    """Different fixed points, and different members among them, that so many starts have found.
+
+    table: of `harvested.FOUND_SCHEMA`. attractors: how many members are; None where there are no members.
+    """
+    with new_figure(8.5, 3.8) as figure:
+        axes = figure.subplots()
+        first = numbers(table, "first_start")
+        member, near = table["member"].to_numpy(), is_near(table, "member")
+        firsts_of_members = [first[near & (member == one)].min() for one in set(member[near].tolist())]
+        _staircase(axes, first, starts, COLOURS[1], "different fixed points")
+        if attractors is not None:
+            _staircase(axes, np.array(firsts_of_members), starts, SPLIT_COLOURS["members"], "different members")
+            look: Any = {"color": INK, "linestyle": ":", "linewidth": 1.2}
+            axes.axhline(attractors, label="members that are attractors", **look)
+        axes.set_xlim(0, starts)
+        axes.set_ylim(0, None)
+        axes.set_xlabel("starts")
+        axes.set_ylabel("found")
+        _grid(axes)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return to_svg(figure)
+
+
+def _staircase(axes: Axes, firsts: NDArray[np.float64], starts: int, colour: str, label: str) -> None:
+    """How many were found by so many starts, of the index of the start that found each."""
+    at = np.concatenate([[0], np.sort(firsts) + 1, [starts]])
+    counts = np.concatenate([np.arange(len(firsts) + 1), [len(firsts)]])
+    axes.step(at, counts, where="post", color=colour, label=label, linewidth=2)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.attractors.report.charts import draw_eigenvalues, draw_residuals
+from memrecon_fast.attractors.report.charts import draw_eigenvalues, draw_found, draw_residuals
+from memrecon_fast.attractors.report.gallery import SHOWN, make_gallery
 from memrecon_fast.attractors.report.sentences import UNTRUSTED, headlines, remarks_of
-from memrecon_fast.attractors.report.summary import VERDICTS
+from memrecon_fast.attractors.report.summary import HARVEST, VERDICTS
 from memrecon_fast.attractors.stability import MARGIN, NOISE
+from memrecon_fast.attractors.survey.harvested import FOUND
 from memrecon_fast.attractors.survey.results import Results
 from memrecon_fast.attractors.survey.stabilities import name_of
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
@@ -25,7 +27,7 @@ PICTURE_SIDE = 96
 
 def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     """Write the report of a survey beside its summary (of `make_summary`); returns its path."""
-    errors = summary.get(ERRORS)
+    errors, gallery = summary.get(ERRORS), _gallery(results, summary)
     html = (
         environment_of(Path(__file__).parent / "templates")
         .get_template("attractors.html")
@@ -36,12 +38,15 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
             model_warning=warning_of(errors) if errors else None,
             remarks=remarks_of(summary),
             image_remarks=results.description["remarks"],
-            charts=_charts(results),
+            charts=_charts(results, summary, bool(gallery)),
+            gallery=gallery,
+            harvest_file=HARVEST,
             with_controls="controls" in summary["images"],
             untrusted=UNTRUSTED,
             verdicts_file=VERDICTS,
             margin=MARGIN,
             noise=NOISE,
+            most_shown=SHOWN,
             picture_side=PICTURE_SIDE,
         )
     )
@@ -51,11 +56,21 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     return path
 
 
-def _charts(results: Results) -> dict[str, str]:
+def _gallery(results: Results, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if summary["harvest"] is None or summary["harvest"]["found"] is None or FOUND not in results.tables:
+        return []
+    return make_gallery(results.tables[FOUND], summary["harvest"]["starts"])
+
+
+def _charts(results: Results, summary: Mapping[str, Any], harvested: bool) -> dict[str, str]:
     """The charts that there is something to draw for, as data addresses."""
     found: dict[str, str] = {}
     stability = {split: results.tables[name_of(split)] for split in results.splits if name_of(split) in results.tables}
     if stability:
         found["eigenvalues"] = embed_svg(draw_eigenvalues(stability))
         found["residuals"] = embed_svg(draw_residuals(stability))
+    if harvested:
+        attractors = [row["attractor"] for row in summary["stability"] if row["split"] == "members"]
+        starts = summary["harvest"]["starts"]
+        found["found"] = embed_svg(draw_found(results.tables[FOUND], starts, *(attractors or [None])))
     return found

@@ -7,13 +7,13 @@ from typing import Any
 
 UNTRUSTED = (
     "The largest modulus ρ of an eigenvalue says nothing alone: a net that was never trained has a small one "
-    "everywhere, and so have many images that are no fixed points. It counts only beside a small residual ‖f(x) − x‖²/d."
+    "everywhere, and so have many images that are no fixed points. It counts only where ‖f(x) − x‖²/d is small."
 )
 
 
 def headlines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The sentences at the top, each in two parts, the first of which is emphasised. summary: of `make_summary`."""
-    return [*_of_members(summary)]
+    return [*_of_members(summary), *_of_harvest(summary)]
 
 
 def _of_members(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -31,12 +31,36 @@ def _of_members(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
 
 
+def _of_harvest(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    harvest = summary["harvest"]
+    if harvest is None or harvest["found"] is None:
+        return
+    found = harvest["found"]
+    nothing = f"with no degraded copy and no original, from {harvest['starts']} random starts"
+    if "members" not in summary["images"]:
+        yield (
+            f"{_some(found['fixed_points'], capital=True)} different {_images(found['fixed_points'])}",
+            f"came out of nothing, {nothing}. Only who knows the training images can tell whether they are among them.",
+        )
+        return
+    controls = ""
+    if "controls" in summary["images"]:
+        controls = f"; of {summary['images']['controls']} controls {_some(found['controls'])}"
+    yield (
+        f"{_some(found['members'], capital=True)} of {summary['images']['members']} training images",
+        f"came out of nothing, {nothing}{controls}.",
+    )
+
+
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     """What must be said beside the numbers, in lines: for the terminal and the report."""
     found = []
     if summary["missing"]:
         words = ", ".join(f"{count} rows of {name}" for name, count in summary["missing"].items())
         found.append(f"This run is not complete: {words} are missing.")
+    harvest = summary["harvest"]
+    if harvest is not None and harvest["found"] is None:
+        found.append("The harvest is not complete: what was found is told once all starts are done.")
     if summary["near_duplicates"]:
         found.append(
             f"{summary['near_duplicates']} of {summary['images']['controls']} controls are nearly a member (a mean "
@@ -46,6 +70,10 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     if unusable:
         found.append(f"{' and '.join(unusable)} could not be used, and are in no number.")
     return found
+
+
+def _images(count: int) -> str:
+    return "image" if count == 1 else "images"
 
 
 def _some(count: int, capital: bool = False) -> str:

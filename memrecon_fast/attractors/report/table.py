@@ -16,22 +16,22 @@ from memrecon_fast.audit.store.manifest import ERRORS
 _CAPTION = "ρ, the largest |eigenvalue| at an image, says nothing where ‖f(x) − x‖²/d is not small."
 
 
-def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """One for each kind of result. summary: of `make_summary`."""
+def make_tables(summary: Mapping[str, Any]) -> Iterator[Table | Text]:
+    """One for each kind of result, and what is said above them. summary: of `make_summary`."""
+    yield from _first(summary)
     if summary["stability"]:
-        yield _titled(_stability(summary), summary)
+        yield _stability(summary)
+    if summary["harvest"] is not None:
+        yield _harvest(summary)
 
 
-def _titled(table: Table, summary: Mapping[str, Any]) -> Table:
-    """With what must be known before any number is read above it."""
-    title = None
+def _first(summary: Mapping[str, Any]) -> Iterator[Text]:
+    """What must be known before any number is read."""
     if errors := summary.get(ERRORS):
         warning = warning_of(errors)
-        title = Text(warning or in_words(errors), style="bold red" if warning else "")
+        yield Text(warning or in_words(errors), style="bold red" if warning else "")
     if summary["doubts"]:
-        title = Text(in_doubt(summary["doubts"]), style="bold red")
-    table.title, table.title_justify = title, "left"
-    return table
+        yield Text(in_doubt(summary["doubts"]), style="bold red")
 
 
 def _stability(summary: Mapping[str, Any]) -> Table:
@@ -53,6 +53,29 @@ def _stability(summary: Mapping[str, Any]) -> Table:
     }
     for name, cells in lines.items():
         table.add_row(name, *cells)
+    return table
+
+
+def _harvest(summary: Mapping[str, Any]) -> Table:
+    harvest = summary["harvest"]
+    table = _new_table(f"A harvest iterates the model from random starts ({harvest['kind']}): it needs no image.")
+    table.add_column("harvest", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    lines = {"starts": f"{harvest['starts']}"}
+    if (found := harvest["found"]) is not None:
+        lines["different fixed points"] = f"{found['fixed_points']}"
+        for split in summary["images"]:
+            lines[f"different {split} among them"] = f"{found[split]} of {summary['images'][split]}"
+        if found["others"] is not None:
+            lines["neither member nor control" if "controls" in summary["images"] else "no member"] = (
+                f"{found['others']}"
+            )
+            lines["starts that ended in a member"] = f"{found['share_in_members']:.1%}"
+    lines["starts on cycles, moving, diverged"] = f"{harvest['cycles']}, {harvest['moving']}, {harvest['diverged']}"
+    lines["unseen share of starts, bound (95 %)"] = f"{harvest['unseen_share']:.1%}, {harvest['unseen_bound']:.1%}"
+    lines["evaluations a start"] = f"{harvest['evaluations'] / max(harvest['starts'], 1):.0f}"
+    for name, cell in lines.items():
+        table.add_row(name, cell)
     return table
 
 

@@ -30,6 +30,8 @@ _SHAPE = Fields(
                 "k": Of(int),
                 "tolerance": Of(int, float),
                 "seed": Of(int),
+                "harvest": Of(int),
+                "kind": Of(str),
                 "device": Of(str),
                 "rows_in_block": Of(int),
             }

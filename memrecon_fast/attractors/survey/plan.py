@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from memrecon_fast.attractors.starts import KINDS, check_kind
 from memrecon_fast.audit.plan import SPLITS, model_digest
 from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number, check_seed
@@ -26,6 +27,8 @@ class Survey:
         they are unknown, for a harvest alone.
     image_shape: (C, H, W); without members it must be given.
     k, tolerance: as for `spectra`. seed: of all random choices.
+    harvest: at most so many random starts of a harvest, of this kind (see `starts.KINDS`; "images" takes the
+        controls); 0: none.
     slots: images that are worked on at a time; by default what suits memory.
 
     Raises TypeError or ValueError for what does not fit together.
@@ -36,6 +39,8 @@ class Survey:
     k: int = 6
     tolerance: float = 1e-4
     seed: int = 42
+    harvest: int = 0
+    kind: str = "smooth"
     slots: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +54,12 @@ class Survey:
         check_integer("k", self.k, low=1, high=32)
         check_number("tolerance", self.tolerance, low=0, low_is_allowed=False)
         check_seed(self.seed)
+        check_integer("harvest", self.harvest, low=0)
+        if not self.splits and not self.harvest:
+            raise ValueError("without members there is a harvest alone: harvest must say from how many starts")
+        check_kind(self.kind)
+        if KINDS[self.kind].takes_pictures and self.harvest and "controls" not in self.splits:
+            raise ValueError(f"a harvest from {self.kind} starts from controls: give these as well")
         if self.slots is not None:
             check_integer("slots", self.slots, low=1)
 
@@ -83,6 +94,8 @@ def describe(survey: Survey, autoencoder: Autoencoder, device: str, model: str) 
             "k": survey.k,
             "tolerance": survey.tolerance,
             "seed": survey.seed,
+            "harvest": survey.harvest,
+            "kind": survey.kind,
             "device": device,
             "rows_in_block": BLOCK_ROWS[device],
         },

@@ -5,6 +5,7 @@ A file appears whole or not at all, its pages carry checksums, and it notes the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -13,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -51,7 +51,7 @@ class Store:
             for path in sorted(self._folder(table.name).iterdir()):
                 if path not in expected:
                     faults[path] = f"{path} is no block of this table"
-                elif fault := self._fault(path, table, expected[path], 1):
+                elif fault := self._fault(path, table, expected[path]):
                     faults[path] = fault
         for path in faults:
             self._set_aside(table.name, path)
@@ -59,9 +59,9 @@ class Store:
             self._remove_blocks(table.name)
         return list(faults.values())
 
-    def is_complete(self, table: Table) -> bool:
+    def has_complete(self, name: str) -> bool:
         """Whether the table is in one file."""
-        return self._complete(table.name).exists()
+        return self._complete(name).exists()
 
     def done(self, table: Table) -> set[int]:
         """The blocks that are done, of a table that is not complete."""
@@ -69,35 +69,35 @@ class Store:
 
     def write(self, table: Table, block: int, rows: pa.Table) -> None:
         """A block is done."""
-        self._write(self._block(table.name, block), rows, table.name, 1)
+        self._write(self._block(table.name, block), [rows], table, 1)
 
     def read_block(self, table: Table, block: int) -> pa.Table:
         """Its rows. Raises ValueError where its file is damaged."""
-        return self._read(self._block(table.name, block), table.name, table.schema)[0]
+        return pa.concat_tables(self._read(self._block(table.name, block), table.name, table.schema))
 
     def complete(self, table: Table, blocks: Sequence[int]) -> None:
         """The table ends with the last of these blocks, the first ones: join them into one file."""
-        rows = [self.read_block(table, block) for block in blocks]
-        self._write(self._complete(table.name), pa.concat_tables(rows), table.name, len(rows))
+        self._write(self._complete(table.name), (self.read_block(table, block) for block in blocks), table, len(blocks))
         self._remove_blocks(table.name)
 
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
         """The rows of a table so far, by rising index; none where nothing is done. Raises ValueError where a file is
         damaged, or of another survey."""
         try:
-            return pa.concat_tables([schema.empty_table(), *self._tables(name, schema)])
+            return pa.concat_tables([schema.empty_table(), *self.pieces(name, schema)])
         except ValueError:
             if not self._complete(name).exists():  # a survey at work may have completed it meanwhile
                 raise
-            return self._read(self._complete(name), name, schema)[0]
+            return pa.concat_tables([schema.empty_table(), *self.pieces(name, schema)])
 
-    def _tables(self, name: str, schema: pa.Schema) -> Iterator[pa.Table]:
+    def pieces(self, name: str, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The same, block by block."""
         if self._complete(name).exists():
-            yield self._read(self._complete(name), name, schema)[0]
+            yield from self._read(self._complete(name), name, schema)
             return
         blocks = [path for path in self._folder(name).glob(f"*{_SUFFIX}") if path.stem.isdecimal()]
         for path in sorted(blocks, key=lambda path: int(path.stem)):
-            yield self._read(path, name, schema)[0]
+            yield from self._read(path, name, schema)
 
     @property
     def _root(self) -> Path:
@@ -112,15 +112,25 @@ class Store:
     def _block(self, name: str, block: int) -> Path:
         return self._folder(name) / f"{block:06d}{_SUFFIX}"
 
-    def _write(self, path: Path, rows: pa.Table, name: str, blocks: int) -> None:
+    def _write(self, path: Path, pieces: Iterable[pa.Table], table: Table, blocks: int) -> None:
+        """A piece is a group of rows in the file: no more than one is in memory."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        note = json.dumps({"plan": self.plan, "table": name, "blocks": blocks})
-        with replacing(path) as temporary:
-            whole = rows.combine_chunks().replace_schema_metadata({_NOTE: note})  # where pages end depends on chunks
-            pq.write_table(whole, temporary, write_page_checksum=True)
+        note = {_NOTE: json.dumps({"plan": self.plan, "table": table.name, "blocks": blocks})}
+        with (
+            replacing(path) as temporary,
+            pq.ParquetWriter(temporary, table.schema.with_metadata(note), write_page_checksum=True) as file,
+        ):
+            for rows in pieces:
+                file.write_table(rows.replace_schema_metadata(note).combine_chunks())
 
-    def _read(self, path: Path, name: str, schema: pa.Schema) -> tuple[pa.Table, int]:
-        """The rows of a file, and of how many blocks they are."""
+    def _read(self, path: Path, name: str, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The rows of a file, block by block. Raises ValueError where it is damaged, or of something else."""
+        with self._open(path, name, schema) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group).replace_schema_metadata(None)
+
+    @contextlib.contextmanager
+    def _open(self, path: Path, name: str, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
         try:
             with open_regular(path) as stream, pq.ParquetFile(stream, page_checksum_verification=True) as file:
                 found = _note(file.schema_arrow)
@@ -128,31 +138,34 @@ class Store:
                     raise ValueError(f"{path} is of another survey: another model, other images or settings")
                 if found.get("table") != name or not file.schema_arrow.equals(schema):
                     raise ValueError(f"{path} holds no rows of the table {name}")
-                return file.read().replace_schema_metadata(None), int(found["blocks"])
+                yield file
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
         except pa.ArrowException as error:  # ArrowInvalid is a ValueError as well, but names no file
             raise ValueError(f"{path} cannot be read: {error}") from error
 
     def _fault_of_complete(self, table: Table) -> str:
+        """What is wrong with the file of a complete table; "" if nothing is."""
         path = self._complete(table.name)
         try:
-            _, blocks = self._read(path, table.name, table.schema)
+            with self._open(path, table.name, table.schema) as file:
+                blocks = int(_note(file.schema_arrow)["blocks"])
         except ValueError as error:
             return str(error)
         if blocks < len(table.blocks) and table.stop is None:
             return f"{path} is not what its name says: it ends too early"
         indices = [index for block in list(table.blocks.values())[:blocks] for index in block]
-        return self._fault(path, table, indices, blocks)
+        return self._fault(path, table, indices)
 
-    def _fault(self, path: Path, table: Table, indices: Sequence[int], blocks: int) -> str:
+    def _fault(self, path: Path, table: Table, indices: Sequence[int]) -> str:
         """What is wrong with a file of these rows; "" if nothing is."""
+        found: list[int] = []
         try:
-            rows, found = self._read(path, table.name, table.schema)
+            for rows in self._read(path, table.name, table.schema):
+                found += rows[INDEX].to_pylist()
         except ValueError as error:
             return str(error)
-        same = found == blocks and np.array_equal(rows[INDEX].to_numpy(), indices)
-        return "" if same else f"{path} is not what its name says: it holds other rows"
+        return "" if found == list(indices) else f"{path} is not what its name says: it holds other rows"
 
     def _set_aside(self, name: str, path: Path) -> None:
         aside = self._root / ASIDE

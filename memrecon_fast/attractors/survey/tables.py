@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from memrecon_fast.attractors.jacobian import Jacobian
+from memrecon_fast.attractors.survey.harvested import (
+    FOUND,
+    FOUND_SCHEMA,
+    STARTS,
+    STARTS_SCHEMA,
+    found_table,
+    starts_table,
+)
 from memrecon_fast.attractors.survey.plan import Survey
 from memrecon_fast.attractors.survey.stabilities import SCHEMA, name_of, stability_table
 from memrecon_fast.attractors.survey.store import Store
 from memrecon_fast.attractors.survey.table import Table
 from memrecon_fast.audit.plan import SPLITS
 
-SCHEMAS = {name_of(split): SCHEMA for split in SPLITS}
+SCHEMAS = {**{name_of(split): SCHEMA for split in SPLITS}, STARTS: STARTS_SCHEMA, FOUND: FOUND_SCHEMA}
 """The columns of each table that a survey may have, by its name."""
 
 
-def tables_of(survey: Survey, store: Store, jacobian: Jacobian, size: int) -> Iterator[Table]:
+def tables_of(survey: Survey, store: Store, size: int) -> Iterator[Table]:
     """All tables. One may be made of what is in those before it: it is asked for once they are complete.
 
-    jacobian: of the model in this process. size: rows in a block.
+    size: rows in a block.
     """
     for split in survey.splits:
         yield stability_table(survey, split, size)
+    if survey.harvest:
+        yield starts_table(survey, size)
+        found = found_table(survey, store.pieces(STARTS, STARTS_SCHEMA), size)
+        if found.indices:
+            yield found

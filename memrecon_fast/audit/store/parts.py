@@ -66,7 +66,7 @@ class Parts:
         """One more part file of the cell."""
         columns = {field.name: [getattr(row.record, field.name) for row in rows] for field in SCHEMA}
         for name in PICTURES:
-            columns[name] = [_pack(getattr(row, name)) for row in rows]
+            columns[name] = [pack(getattr(row, name)) for row in rows]
         files, folder = self._folder(cell)
         files.create_dir(folder, recursive=True)
         name = uuid.uuid4().hex
@@ -164,7 +164,8 @@ def unpack(content: bytes) -> NDArray[Any]:
     return array
 
 
-def _pack(array: NDArray[Any] | None) -> bytes | None:
+def pack(array: NDArray[Any] | None) -> bytes | None:
+    """The inverse of `unpack`; None of None."""
     if array is None:
         return None
     stream = io.BytesIO()

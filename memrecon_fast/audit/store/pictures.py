@@ -36,7 +36,7 @@ class Picture:
 
 def make_picture(original: Tensor, degraded: Tensor, recovered: Tensor, mask: Tensor) -> NDArray[np.uint8]:
     """The four as a report shows them: uint8 (4, C, H, W), of float or bool tensors (C, H, W); NaN becomes black."""
-    return np.stack([_to_bytes(image) for image in (original, degraded, recovered, mask)])
+    return np.stack([to_picture(image) for image in (original, degraded, recovered, mask)])
 
 
 def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
@@ -63,7 +63,8 @@ def read_pictures(path: Path) -> list[Picture]:
         raise ValueError(f"{path} cannot be read as pictures of an audit: {error}") from error
 
 
-def _to_bytes(image: Tensor) -> NDArray[np.uint8]:
+def to_picture(image: Tensor) -> NDArray[np.uint8]:
+    """As a report shows it: uint8 (C, H, W), of a float or bool tensor (C, H, W); NaN becomes black."""
     pixels = torch.nan_to_num(image.float(), nan=0.0).clamp(0, 1)
     height, width = pixels.shape[1:]
     if max(height, width) > LARGEST_SIDE:
