@@ -49,14 +49,6 @@ DEGRADED_HELP = (
     "IMAGES and --controls are degraded, their originals unknown: which ones come back is told without them; "
     "--mask is the true mask, if it is known; otherwise the methods are accelerated (the default) and paper"
 )
-<<<<<<< HEAD
-RESIZE_HELP = (
-    "HEIGHTxWIDTH or HEIGHTxWIDTH:FILTER: images of another size are resized to this one, by lanczos, the default, "
-    "bicubic, bilinear, hamming, box or nearest, as they were for training: with another filter little or nothing comes "
-    "back accurately; without --resize they are left out"
-)
-=======
->>>>>>> e052ad4 (Commands share their options of model and images)
 DEFAULTS = Settings()
 
 

@@ -24,5 +24,6 @@ IMAGES_HELP = (
 )
 RESIZE_HELP = (
     "HEIGHTxWIDTH or HEIGHTxWIDTH:FILTER: images of another size are resized to this one, by lanczos, the default, "
-    "bicubic, bilinear, hamming, box or nearest, as they were for training; without it they are left out"
+    "bicubic, bilinear, hamming, box or nearest, as they were for training: with another filter little or nothing "
+    "comes back accurately; without --resize they are left out"
 )
