@@ -177,7 +177,7 @@ def scan(
     sha256: list[str] = []
     problems: dict[int, str] = {}
     of_images: Counter[str] = Counter()
-    for index, found in enumerate(_in_threads(look, len(source))):
+    for index, found in enumerate(in_threads(look, len(source))):
         if isinstance(found, str):
             problems[index] = found
             sha256.append("")
@@ -415,7 +415,7 @@ def _to_tensor(pixels: NDArray[Any]) -> Tensor:
     return image.float() / 255 if image.dtype == torch.uint8 else image
 
 
-def _in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
+def in_threads(function: Callable[[int], T], count: int) -> Iterator[T]:
     """function(0), …, function(count - 1) in this order, from threads that run only a few calls ahead."""
 
     def work(begin: int) -> list[T]:
