@@ -17,7 +17,7 @@ import dataclasses
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,16 +34,18 @@ NONE = -1
 LARGEST = 1e6
 """No pixel of the set may be larger. A query with one that is so many times larger than those of the set (or than 1, if
 that is more) has no nearest image: rounding would choose it."""
-DIRECTIONS = 256
+DIRECTIONS = 768
 """m is no more than this."""
 _QUERIES = 256  # in a block, at most
 _BOUNDS = 2**22  # in a block of queries: 16 MB
 _PIXELS = 2**21  # in a block of images: 16 MB as float64
 _IN_MEMORY = 256 * 2**20  # bytes of float32 pixels; more of them lie in a temporary file
 _FEW = 32  # images that are compared with a query pixel by pixel before better bounds are taken
+_READING = 8  # an image is read in the time of so many products with it
 _AT_ONCE = 16  # rows that are compared pixel by pixel: few enough for the caches
 _UNIT32, _UNIT64 = 2.0**-24, 2.0**-53  # relative errors of rounding
 _TINY = float(np.finfo(np.float32).tiny)
+_STEP = np.float32(1 / 255)
 _OF_BYTES = np.arange(256, dtype=np.float32) / np.float32(255)  # as `Images` converts them
 
 
@@ -55,8 +57,9 @@ class Nearest:
         must not change. `Images` are read once, and kept as uint8 where that is exact; else as float32, in a temporary
         file where they are large.
 
-    Beside them it keeps about 1 kB for each image. Raises TypeError or ValueError for what is no set of images: another
-    type, none at all, pixels that are not finite or beyond `LARGEST`; and where an image cannot be read any more.
+    Beside them it keeps 3 kB for each image, or less. Raises TypeError or ValueError for what is no set of images:
+    another type, none at all, pixels that are not finite or beyond `LARGEST`; and where an image cannot be read any
+    more.
     """
 
     def __init__(self, images: Images | Tensor | NDArray[Any]) -> None:
@@ -118,9 +121,7 @@ class Nearest:
         ours = self._points
         points = self._lowest.points(queries, ours.center)
         bounds = _left_factor(points) @ ours.factors.T
-        above = _above(points, ours.farthest)
-        off = self._lowest.rounding * (_norms(queries) + ours.longest)  # of the points themselves
-        above += 4 * off * (_norms(points) + ours.farthest)
+        above = _above(points, ours.farthest, self._lowest.rounding * (_norms(queries) + ours.longest))
         nearest: NDArray[np.int64] = bounds.argmin(axis=1)
         mse = np.empty(len(queries))
         for some in _blocks(np.arange(len(queries)), _AT_ONCE):
@@ -131,12 +132,12 @@ class Nearest:
             images = np.flatnonzero(possible[row])
             best = (mse[row], nearest[row])
             mse[row], nearest[row] = self._compare(queries[row], images, bounds[row, images], above[row], best)
-        if len(hard := np.flatnonzero(left > _FEW)):
-            images = np.flatnonzero(possible[hard].any(axis=0))
-            bounds, above = self._bounds_of_pixels(queries[hard], images)
-            for row, some_bounds, some_above in zip(hard, bounds, above.tolist(), strict=True):
+        for rows in _groups(np.flatnonzero(left > _FEW), possible):
+            images = np.flatnonzero(possible[rows].any(axis=0))
+            distances, above_them = self._distances(queries[rows], images)
+            for at, row in enumerate(rows):
                 best = (mse[row], nearest[row])
-                mse[row], nearest[row] = self._compare(queries[row], images, some_bounds, some_above, best)
+                mse[row], nearest[row] = self._compare(queries[row], images, distances[at], above_them[at], best)
         return nearest, mse
 
     def _compare(
@@ -159,21 +160,24 @@ class Nearest:
             best = min(best, *zip(mse.tolist(), images[some].tolist(), strict=True))
         return best
 
-    def _bounds_of_pixels(
+    def _distances(
         self, queries: NDArray[np.float32], images: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """As bounds the distances themselves, of each query from these images; and by how much they may be above."""
+        """‖a − b‖² − ‖a‖² for each of the queries and of these images, in float32 from all pixels, around the centre;
+        and `_above` for them."""
         center = self._lowest.image(self._points.center)
-        centered = np.subtract(queries, center, dtype=np.float64)  # ‖a‖² must be exact; of b what float32 has will do
-        left = _left_factor(centered)
-        bounds = np.empty((len(queries), len(images)), np.float32)
+        centered = np.subtract(queries, center, dtype=np.float64)
+        left = (-2 * centered).astype(np.float32)
+        distances = np.empty((len(queries), len(images)), np.float32)
         farthest = 0.0
         for block in _blocks(np.arange(len(images)), _PIXELS // self._pixels.width):
-            pixels = self._pixels.take(images[block])
+            pixels = self._pixels.roughly(images[block])
             pixels -= center
-            bounds[:, block] = left @ _right_factor(pixels).T
-            farthest = max(farthest, *_norms(pixels))
-        return bounds, _above(centered, farthest)
+            squares = np.einsum("ij,ij->i", pixels, pixels)
+            distances[:, block] = left @ pixels.T + squares
+            farthest = max(farthest, math.sqrt(squares.max()))
+        farthest *= 1 + self._pixels.width * _UNIT32  # which `squares` may be off by
+        return distances, _above(centered, farthest, 3 * _UNIT32 * self._points.longest)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -249,18 +253,27 @@ def _right_factor(points: NDArray[Any]) -> NDArray[np.float32]:
     return np.hstack([-2 * points, np.square(_norms(points))[:, None]]).astype(np.float32)
 
 
-def _above(points: NDArray[Any], farthest: float) -> NDArray[np.float64]:
+def _above(points: NDArray[Any], farthest: float, off: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """What must be added to d times an MSE so that an image with a greater product of the factors has a greater MSE.
 
     That is −‖a‖², and what rounding explains. In whatever order k products are summed, the sum is off by less than
     k·2⁻²⁴ of that of their absolute values (and two more for the roundings of the factors), which is at most
     2‖a‖‖b‖ + ‖b‖². Twice that, for second orders; and 1e-14 for what is in float64: ‖a‖² and the MSE.
+
+    farthest: the greatest ‖b‖. off: by how much the points themselves may be off, a and b together.
     """
     norms, terms = _norms(points), points.shape[1] + 3
-    products = 2 * norms * farthest + farthest**2
-    rounding = 2 * terms * (_UNIT32 * products + _TINY) + 1e-14 * (norms + farthest) ** 2
+    products, both = 2 * norms * farthest + farthest**2, norms + farthest
+    rounding = 2 * terms * (_UNIT32 * products + _TINY) + 4 * off * (both + off) + 1e-14 * both**2
     above: NDArray[np.float64] = rounding - np.square(norms)
     return above
+
+
+def _groups(hard: NDArray[np.int64], possible: NDArray[np.bool_]) -> Iterable[NDArray[np.int64]]:
+    """All of these queries together, where they have most of their possible images in common; else each alone."""
+    alone = np.count_nonzero(possible[hard]) * (_READING + 1)
+    together = np.count_nonzero(possible[hard].any(axis=0)) * (_READING + len(hard))
+    return [hard] if together < alone else hard[:, None]
 
 
 def _norms(rows: NDArray[Any]) -> NDArray[np.float64]:
@@ -284,6 +297,11 @@ class _Pixels:
         """These rows, as a copy."""
         rows = self._rows[positions]
         return _OF_BYTES[rows] if rows.dtype == np.uint8 else rows
+
+    def roughly(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The same, off by two roundings where they are bytes, and several times as fast then."""
+        rows = self._rows[positions]
+        return np.multiply(rows, _STEP, dtype=np.float32) if rows.dtype == np.uint8 else rows
 
 
 def _check_array(array: NDArray[Any]) -> float:

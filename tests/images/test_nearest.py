@@ -72,13 +72,13 @@ def test_noise_is_compared_with_all_pixels(monkeypatch: pytest.MonkeyPatch) -> N
     rng = np.random.default_rng(0)
     images = rng.random((300, 1, 40, 40)).astype(np.float32)
     asked = []
-    bounds_of_pixels = Nearest._bounds_of_pixels
+    distances = Nearest._distances
 
     def counting(self: Nearest, queries: Any, left: Any) -> Any:
         asked.append(len(left))
-        return bounds_of_pixels(self, queries, left)
+        return distances(self, queries, left)
 
-    monkeypatch.setattr(Nearest, "_bounds_of_pixels", counting)
+    monkeypatch.setattr(Nearest, "_distances", counting)
     check(images, rng.random((20, 1, 40, 40)).astype(np.float32))
     assert asked[0] > 150
 
