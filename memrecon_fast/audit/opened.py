@@ -14,9 +14,9 @@ from rich.console import Console
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import choose_shown
 from memrecon_fast.audit.report.page import REPORT, write_report
-from memrecon_fast.audit.report.remarks import remarks_of
+from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
 from memrecon_fast.audit.report.summary import make_summary, write_summary
-from memrecon_fast.audit.report.table import make_table
+from memrecon_fast.audit.report.table import make_given_out_table, make_table
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, read_description
 from memrecon_fast.audit.store.opening import open_parts, read_known_images
@@ -88,8 +88,9 @@ class Run:
         write_summary(self.results, self.summary)
         path = write_report(self.results, self.summary)
         if console is not None:
-            console.print(make_table(self.summary))
-            for remark in remarks_of(self.summary):
+            for table in filter(None, (make_table(self.summary), make_given_out_table(self.summary))):
+                console.print(table)
+            for remark in [*given_out_of(self.summary), *remarks_of(self.summary)]:
                 console.print(escaped(remark), markup=False, highlight=False, soft_wrap=True)
         return path
 

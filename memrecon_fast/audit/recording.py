@@ -15,6 +15,7 @@ from torch import Tensor
 from memrecon_fast import metrics
 from memrecon_fast.audit.store.records import MAX_PSNR, Cell, Record
 from memrecon_fast.engine.samples import Finished
+from memrecon_fast.images.nearest import NONE, Nearest
 from memrecon_fast.methods import is_blind
 from memrecon_fast.results import Status
 
@@ -49,13 +50,39 @@ class _Errors:
     erased_mse: float | None = None
 
 
-def records_of(finished: Sequence[Finished]) -> list[Record]:
-    """The record of each of these images, which does not depend on the others; their labels are `Job`s."""
+@dataclasses.dataclass(frozen=True)
+class _Member:
+    """What member an estimate is nearest to."""
+
+    index: int | None = None
+    mse: float | None = None
+    shown_mse: float | None = None
+
+
+def records_of(finished: Sequence[Finished], members: Nearest | None = None) -> list[Record]:
+    """The record of each of these images, which does not depend on the others; their labels are `Job`s.
+
+    members: what to compare the estimates with; None where that says nothing, as the originals are unknown.
+    """
+    nearest = [_Member()] * len(finished) if members is None else _nearest(finished, members)
     records = []
     for begin in range(0, len(finished), _AT_ONCE):
-        some = finished[begin : begin + _AT_ONCE]
-        records += [_record(one, errors) for one, errors in zip(some, _errors(some), strict=True)]
+        some, near = finished[begin : begin + _AT_ONCE], nearest[begin : begin + _AT_ONCE]
+        records += [_record(*one) for one in zip(some, _errors(some), near, strict=True)]
     return records
+
+
+def _nearest(finished: Sequence[Finished], members: Nearest) -> list[_Member]:
+    found = [_Member()] * len(finished)
+    which = [at for at, one in enumerate(finished) if one.status != Status.DIVERGED]
+    if not which:
+        return found
+    index, mse = members.of(torch.stack([finished[at].image for at in which]))
+    for at, nearest, error in zip(which, index.tolist(), mse.tolist(), strict=True):
+        if nearest != NONE:
+            shown = metrics.mse_of_rows(_rows([finished[at].label.degraded]), _rows([members[nearest]]))
+            found[at] = _Member(nearest, error, shown.item())
+    return found
 
 
 def _errors(finished: Sequence[Finished]) -> list[_Errors]:
@@ -81,7 +108,7 @@ def _erased(images: NDArray[np.float32], masks: NDArray[np.bool_]) -> list[float
     return np.where(np.isnan(erased), np.inf, erased).tolist()  # type: ignore[no-any-return]
 
 
-def _record(one: Finished, errors: _Errors) -> Record:
+def _record(one: Finished, errors: _Errors, member: _Member) -> Record:
     job: Job = one.label
     diverged = one.status == Status.DIVERGED
     accurate = approximate = None
@@ -115,4 +142,7 @@ def _record(one: Finished, errors: _Errors) -> Record:
         rejected=one.rejected,
         mask_changes=one.mask_changes,
         erased_mse=errors.erased_mse,
+        nearest_member=member.index,
+        nearest_member_mse=member.mse,
+        shown_member_mse=member.shown_mse,
     )

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from memrecon_fast.audit import cluster
+from memrecon_fast.audit.analysis.given_out import choose_given_out
 from memrecon_fast.audit.analysis.reconstruction_error import warning_of
 from memrecon_fast.audit.analysis.statistics import choose_shown, errors, extremes
 from memrecon_fast.audit.measuring import measure
@@ -318,4 +319,5 @@ def _complete(audit: Audit, folder: Folder, cell: Cell, wanted: Mapping[Cell, fr
         return
     shown = choose_shown(columns) if wanted is None else wanted[cell]
     kept = extremes(errors(columns), audit.keep_images)
-    folder.complete(cell, list(shown), columns["index"][sorted(kept)].tolist())
+    given_out = columns["index"][choose_given_out(columns)].tolist()
+    folder.complete(cell, [*shown, *given_out], columns["index"][sorted(kept)].tolist())

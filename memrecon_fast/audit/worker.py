@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -15,6 +16,8 @@ from types import FrameType
 
 import numpy as np
 
+from memrecon_fast.audit.analysis.given_out import COLUMNS as GIVEN_OUT
+from memrecon_fast.audit.analysis.given_out import choose_given_out
 from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes, something_erased
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.recording import Job, Truth, records_of
@@ -25,6 +28,7 @@ from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.degradation import erase
 from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.samples import Finished, Sample
+from memrecon_fast.images.nearest import Nearest
 from memrecon_fast.methods import METHODS, Open
 
 IMAGES_IN_SHARD = 64
@@ -33,6 +37,10 @@ READ_AHEAD = 64
 BYTES_READ_AHEAD = 256 * 2**20
 """... and, beyond the first one, no more than fit into this."""
 SECONDS_BETWEEN_PARTS = 5.0
+COMPARED_AT_ONCE = 64
+"""So many estimates wait to be compared with all members, each of which is gone through for all of them at once ..."""
+SECONDS_WAITING = 1.0
+"""... but for no longer than this."""
 _MAX_WITH_PIXELS = 64  # images of a cell: beyond, the pixels that are not needed are dropped
 _MAX_WAITING = 2048  # records of a cell: beyond, they are written before it is time
 
@@ -86,6 +94,7 @@ class Workbench:
     ) -> None:
         self._audit, self._parts, self._seconds = audit, parts, seconds_between_parts
         self._streams = streams
+        self._members: Nearest | None = None
 
     def work(
         self,
@@ -104,23 +113,41 @@ class Workbench:
         left out. saved: called after each part file. doubt: called in the end, however it came, where the model does
         not answer as it did: with why. Whatever ends the work early, what is done is saved.
         """
+        members = self._all_members()
         stream = self._streams[method](self._audit.most_at_a_time)
         bytes_of_image = 2 * 4 * math.prod(self._audit.image_shape)  # with its degraded copy
         ahead = max(1, min(READ_AHEAD, BYTES_READ_AHEAD // bytes_of_image))
         ended = False
-        saver = Saver(self._parts, wanted, self._audit.keep_images, self._seconds, saved)
+        saver = Saver(self._parts, wanted, self._audit.keep_images, self._seconds, saved, members)
+        waiting: list[Finished] = []
+        recorded: collections.deque[tuple[Finished, Record]] = collections.deque()
+
+        def record() -> None:
+            recorded.extend(zip(waiting, records_of(waiting, members), strict=True))
+            waiting.clear()
+            while recorded:
+                saver.add(*(one := recorded.popleft()))
+                report(one[1])
+
         try:
             with (
                 contextlib.closing(prefetch(self._samples(shards, skip), ahead)) as samples,
                 contextlib.closing(stream.batches(samples)) as batches,
             ):
+                last = time.monotonic()
                 for batch in batches:
-                    for finished, record in zip(batch, records_of(batch), strict=True):
-                        saver.add(finished, record)
-                        report(record)
+                    waiting += batch
+                    if len(waiting) >= COMPARED_AT_ONCE or time.monotonic() - last >= min(
+                        SECONDS_WAITING, self._seconds
+                    ):
+                        record()
+                        last = time.monotonic()
             ended = True
         finally:
-            saver.save()
+            try:
+                record()
+            finally:
+                saver.save()
             try:
                 stream.check()
             except AutoencoderChangedError as error:
@@ -128,6 +155,13 @@ class Workbench:
                     doubt(str(error))
                     saved()
         return stream.how
+
+    def _all_members(self) -> Nearest | None:
+        """What the estimates are compared with, made when it is first needed: it reads all members. None where they are
+        not the images that the model was trained on, but degraded copies."""
+        if self._members is None and not self._audit.degraded:
+            self._members = Nearest(self._audit.splits["members"])
+        return self._members
 
     def _samples(self, shards: Iterable[Shard], skip: Callable[[str], None]) -> Iterator[Sample]:
         audit = self._audit
@@ -157,8 +191,10 @@ class Saver:
         keep_images: int,
         seconds: float,
         saved: Callable[[], None],
+        members: Nearest | None = None,
     ) -> None:
         self._parts, self._wanted, self._keep_images = parts, wanted, keep_images
+        self._members = members
         self._seconds, self._saved = seconds, saved
         self._done: dict[Cell, _Done] = {}
         self._last = time.monotonic()
@@ -195,7 +231,9 @@ class Saver:
             if position in shown:
                 job: Job = finished.label
                 original = job.degraded if job.truth is None else job.truth.image
-                picture = make_picture(original, job.degraded, finished.image, finished.mask)
+                nearest = done.records[position].nearest_member
+                member = None if self._members is None or nearest is None else self._members[nearest]
+                picture = make_picture(original, job.degraded, finished.image, finished.mask, member)
             if position in kept:
                 image, mask = finished.image.numpy(), finished.mask.numpy()
             rows[position] = Row(done.records[position], picture, image, mask)
@@ -212,7 +250,7 @@ class Saver:
         records = [done.records[position] for position in positions]
         columns = {
             name: np.array([getattr(one, name) for one in records], np.float64)
-            for name in ("mse", "score", "diverged", "erased_mse")
+            for name in ("index", "mse", "score", "diverged", *GIVEN_OUT)
         }
         found = errors(columns)
         kept = {positions[at] for at in extremes(found, self._keep_images)}
@@ -222,6 +260,7 @@ class Saver:
         else:
             wanted = self._wanted.get(cell, frozenset())
             shown = {position for position in positions if done.records[position].index in wanted}
+        shown |= {positions[at] for at in choose_given_out(columns)}
         done.pixels = {position: done.pixels[position] for position in positions if position in kept | shown}
         return kept, shown
 

@@ -81,6 +81,13 @@ class Nearest:
     def __len__(self) -> int:
         return len(self._indices)
 
+    def __getitem__(self, index: int) -> Tensor:
+        """The image with this index, float32, as it is compared. Raises IndexError where it is none of the set."""
+        position = int(np.searchsorted(self._indices, index))
+        if position == len(self) or self._indices[position] != index:
+            raise IndexError(f"there is no image {index} in the set")
+        return torch.from_numpy(self._pixels.take(np.array([position]))[0].reshape(self._shape))
+
     def of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest image to each of the queries, float32 (n, *shape), n ≥ 0, on any device: its index, int64 (n,),
         and its mean squared error, float64 (n,), to the last bit as `metrics.mse_of_rows` has it.

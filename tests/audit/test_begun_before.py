@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.helpers.made_run import without_new
+from memrecon_fast.audit.store.pictures import read_pictures
+from tests.helpers.made_run import GIVEN_OUT, without_new
 
 DATA = Path(__file__).parents[1] / "data" / "e44d08c"
 AUDIT = [
     "audit", "memory:make", "members.npy", "--controls", "controls.npy", "--mask", "center", "--mask", "random-80",
     "--max-outer-iterations", "12", "--device", "cpu", "--keep-images", "2",
 ]  # fmt: skip
-NEW = {"erased_mse"}
+NEW = {"erased_mse", "nearest_member", "nearest_member_mse", "shown_member_mse"}
 """Columns that the earlier version did not write."""
 
 
@@ -44,7 +45,10 @@ def assert_same_files(folder: Path, other: Path, kind: str) -> None:
         ours, theirs = folder / kind / name, other / kind / name
         if ours.read_bytes() == theirs.read_bytes():
             continue
-        # the earlier version did not record how much was erased; and
+        if kind == "gallery":  # the earlier version kept no member, and no more pictures than of the chosen images
+            assert_holds(ours, theirs)
+            continue
+        # the earlier version did not record how much was erased, and which member is nearest; and
         # NumPy's logarithm is another one with AVX-512: in the last bits of the PSNR; all else is the same everywhere
         assert kind == "records", name
         table, expected = pq.read_table(ours), pq.read_table(theirs)
@@ -52,6 +56,14 @@ def assert_same_files(folder: Path, other: Path, kind: str) -> None:
         for column in set(expected.column_names) - {"psnr", *NEW}:
             assert str(table[column].to_pylist()) == str(expected[column].to_pylist()), (name, column)  # NaN is not NaN
         np.testing.assert_allclose(table["psnr"], expected["psnr"], rtol=1e-14)
+
+
+def assert_holds(path: Path, other: Path) -> None:
+    """Each of these files holds all pictures that the smaller one has."""
+    ours, theirs = sorted(({one.index: one for one in read_pictures(file)} for file in (path, other)), key=len)
+    for index, picture in ours.items():
+        for name in ("original", "degraded", "recovered", "mask"):
+            np.testing.assert_array_equal(getattr(picture, name), getattr(theirs[index], name))
 
 
 def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one_and_like_a_fresh_one(data: Path) -> None:
@@ -80,6 +92,8 @@ def test_a_finished_run_is_reported_as_it_was(data: Path) -> None:
     for name in ("summary.csv", "verdicts.csv"):
         before, now = (list(csv.DictReader(text.splitlines())) for text in (said[name], (run / name).read_text()))
         assert {line.pop("nothing_erased") for line in now} == {"0"}
+        for line in now if name == "summary.csv" else []:
+            assert not any(line.pop(column) for column in GIVEN_OUT)  # it is not known
         assert now == before
     page = (run / "report.html").read_text()
     assert "144 recoveries were recorded by an earlier version, without how much was erased" in page

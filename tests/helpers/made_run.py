@@ -96,10 +96,14 @@ def make_run(
     return read_results(path)
 
 
+GIVEN_OUT = ("compared", "own_member", "other_member", "different_members")
+
+
 def without_new(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary as version e44d08c made it: without what was added since."""
-    rows = [{name: value for name, value in row.items() if name != "nothing_erased"} for row in summary["rows"]]
-    added = ("erased_unknown", "copies", "doubts")
+    new = ("nothing_erased", *GIVEN_OUT)
+    rows = [{name: value for name, value in row.items() if name not in new} for row in summary["rows"]]
+    added = ("erased_unknown", "copies", "doubts", "given_out")
     return {**{name: value for name, value in summary.items() if name not in added}, "rows": rows}
 
 

@@ -14,8 +14,8 @@ from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr, draw_scores
-from memrecon_fast.audit.report.remarks import remarks_of
-from memrecon_fast.audit.report.showcase import embed_svg, make_showcase
+from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
+from memrecon_fast.audit.report.showcase import embed_svg, make_given_out, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.files import replacing
@@ -67,6 +67,8 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
             "iterations": embed_svg(draw_iterations(results.cells, methods, names["splits"]["members"])),
         },
         names=names,
+        given_out_words=given_out_of(summary),
+        given_out=make_given_out(results),
         remarks=remarks_of(summary),
         image_remarks=results.description.get("remarks", {}),  # earlier versions had none
         gallery=make_showcase(results),

@@ -11,6 +11,28 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     return [*_nothing_erased(summary), *_controls(summary), *_copies(summary)]
 
 
+def given_out_of(summary: Mapping[str, Any]) -> list[str]:
+    """Which training images came out of other images, in sentences, the worst first; none where none did.
+
+    summary: of `make_summary`. Counted are all methods that use the model.
+    """
+    found = summary.get("given_out", {}).get("by_model", {})  # nothing is known without originals
+    controls, members = (found.get(split, {"members": 0}) for split in ("controls", "members"))
+    words = []
+    if controls["members"]:
+        pictures = "a picture" if controls["images"] == 1 else f"{controls['images']} pictures"
+        words.append(
+            f"Shown {pictures} it had never seen, the model gave out {controls['members']} of its training images."
+        )
+    if members["members"]:
+        different = "one" if members["members"] == 1 else f"{members['members']} different ones"
+        words.append(
+            f"For {members['giving']} of {members['images']} members another training image came out under some mask: "
+            f"{different}."
+        )
+    return words
+
+
 def _nothing_erased(summary: Mapping[str, Any]) -> Iterator[str]:
     left_out: dict[tuple[str, str], tuple[int, int]] = {}  # by mask and split, of the method with the most
     for row in summary["rows"]:

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from memrecon_fast.audit.analysis.given_out import choose_given_out, given_out
 from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import VERDICTS, Results
 from memrecon_fast.audit.analysis.statistics import GROUPS, choose_shown, scores
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.methods import is_blind
+from memrecon_fast.methods import find, is_blind
 
 MAX_CHARACTERS = 9_000_000
 """The most for all pictures of a report together, roughly; beyond, their sides are halved or quartered."""
@@ -66,6 +67,42 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
         if _characters(shown) <= MAX_CHARACTERS:
             break
     return shown
+
+
+def make_given_out(results: Results) -> list[dict[str, Any]]:
+    """For each method that uses the model, of the mask under which most members came out of controls: the controls,
+    what was shown of them, what came out, and the member that it is. Raises ValueError where pictures cannot be
+    read."""
+    if "controls" not in results.splits:
+        return []
+    names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
+    sections = []
+    for method in results.methods:
+        if not find(method).uses_model:
+            continue
+        cells = [Cell("controls", mask, method) for mask in results.masks]
+        found = {cell: one for cell in cells if (one := given_out(results, cell)) is not None and one.other.any()}
+        if not found:
+            continue
+        cell = max(found, key=lambda one: len(found[one].different()))  # of equal ones the first
+        one, columns = found[cell], results.cells[cell]
+        members = dict(zip(one.index[one.other].tolist(), one.member[one.other].tolist(), strict=True))
+        chosen = [index for index in columns["index"][choose_given_out(columns)].tolist() if index in members]
+        pictures = sorted(results.folder.pictures(cell, chosen), key=lambda picture: picture.index)
+        errors = dict(zip(columns["index"].tolist(), columns["nearest_member_mse"].tolist(), strict=True))
+        images = [
+            {
+                **{what: embed_image(getattr(picture, what)) for what in ("original", "degraded", "recovered")},
+                "member": None if picture.member is None else embed_image(picture.member),
+                "name": names["controls"][picture.index],
+                "member_name": names["members"][members[picture.index]],
+                "mse": errors[picture.index],
+            }
+            for picture in pictures
+        ]
+        counts = {"giving": int(one.other.sum()), "images": len(one.index), "members": len(one.different())}
+        sections.append({"mask": cell.mask, "method": method, "shown": images, **counts})
+    return sections
 
 
 def embed_image(pixels: NDArray[np.uint8], reduce: int = 1) -> str:

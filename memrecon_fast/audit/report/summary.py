@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.comparisons import compare_by_mask, compare_over_masks
+from memrecon_fast.audit.analysis.given_out import given_out, summarise_given_out
 from memrecon_fast.audit.analysis.outcomes import gather_outcomes
 from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import Results
@@ -85,12 +86,17 @@ def _against_originals(results: Results) -> dict[str, Any]:
         "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
         "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
         "near_duplicates": near_duplicates(results),
+        "given_out": summarise_given_out(results),
     }
 
 
 def summarise_cell(cell: Cell, results: Results, recognition: Recognition | None) -> dict[str, Any]:
     """The row of a cell: rates are shares of its images, with 95 % confidence intervals; mean PSNR in dB, of estimates
     clipped to [0, 1]; how many are recognized, and for how many that is what the comparison with the original says.
+
+    compared: how many estimates count where they are compared with all members, see `given_out`; own_member: how many
+    of them are the image itself, a member; other_member: another one; different_members: how many these are. None where
+    it is not known.
 
     images: those that count. nothing_erased: those that do not, see `statistics.something_erased`. Where no image
     counts, rates and means are None. recognition: None where the method has none.
@@ -101,7 +107,7 @@ def summarise_cell(cell: Cell, results: Results, recognition: Recognition | None
     columns = results.cells.get(cell)
     if columns is None:
         rates = [f"{verdict}_{what}" for verdict in verdicts for what in ("rate", "interval")]
-        more = ["recognized_rate", "agreement", "mean_psnr"] if "approximate" in verdicts else []
+        more = ["recognized_rate", "agreement", "mean_psnr", *_GIVEN_OUT] if "approximate" in verdicts else []
         return row | dict.fromkeys([*rates, *more, "mean_evaluations"]) | {"diverged": 0} | left_out
     known = recognition is not None
     recognized = scores(columns) < (recognition.calibration.threshold if recognition is not None else 0.0)
@@ -114,12 +120,24 @@ def summarise_cell(cell: Cell, results: Results, recognition: Recognition | None
             "recognized_rate": float(recognized.mean()) if known else None,
             "agreement": float((recognized == columns["approximate"]).mean()) if known else None,
             "mean_psnr": float(columns["psnr"].mean()),
+            **_given_out(results, cell),
         }
     row |= {
         "mean_evaluations": float(columns["evaluations"].mean()),
         "diverged": int(columns["diverged"].sum()),
     }
     return row | left_out
+
+
+_GIVEN_OUT = ("compared", "own_member", "other_member", "different_members")
+
+
+def _given_out(results: Results, cell: Cell) -> dict[str, int | None]:
+    found = given_out(results, cell)
+    if found is None:
+        return dict.fromkeys(_GIVEN_OUT)
+    counts = (len(found.index), int(found.own.sum()), int(found.other.sum()), len(found.different()))
+    return dict(zip(_GIVEN_OUT, counts, strict=True))
 
 
 def summarise_over_masks(results: Results) -> list[dict[str, Any]]:

@@ -29,6 +29,37 @@ def make_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def make_given_out_table(summary: Mapping[str, Any]) -> Table | None:
+    """One line for each mask and method by which a member came out of another image; None where none did."""
+    rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"]}
+    splits = [split for split in ("members", "controls") if split in summary["images"]]
+    shown = [
+        (mask, method)
+        for mask in summary["masks"]
+        for method in summary["methods"]
+        if any(rows.get((mask, method, split), {}).get("other_member") for split in splits)
+    ]
+    if not shown:
+        return None
+    caption = "Estimates that are another member than the image degraded: their share, how many members."
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table.add_column("mask", overflow="fold")
+    table.add_column("method", no_wrap=True)
+    for split in splits:
+        for heading in (split, "different"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    before = ""
+    for mask, method in shown:
+        cells, before = ["" if mask == before else escaped(mask), method], mask
+        for split in splits:
+            row = rows.get((mask, method, split), {})
+            known = row.get("compared")
+            share = f"{row['other_member'] / row['compared']:.1%}" if known else "–"
+            cells += [share, str(row["different_members"]) if known else "–"]
+        table.add_row(*map(Text, cells))
+    return table
+
+
 def in_doubt(doubts: Sequence[str]) -> str:
     """What is said above all results of a run whose model did not answer as it did."""
     return f"These results are in doubt: {'; '.join(doubts)}."

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.audit.store.records import NEAREST, Cell, Columns
 from memrecon_fast.images.scan import digest_of
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
@@ -46,9 +46,35 @@ def fault_of_rows(table: pa.Table, cell: Cell, images: Columns, complete: bool) 
         contradicted = np.flatnonzero(said != (~diverged & (mse < threshold)))
         if len(contradicted):
             return f"the verdict {name!r} on image {index[contradicted[0]]} is not what its mse says"
+    if fault := _fault_of_members(table, images, mse, diverged):
+        return fault
     if complete and len(index) < usable.sum():
         return f"it holds {len(index)} images; there are {usable.sum()}"
     return "it is not in order" if complete and (np.diff(index) < 0).any() else ""
+
+
+def _fault_of_members(table: pa.Table, images: Columns, mse: NDArray[np.float64], diverged: NDArray[np.bool_]) -> str:
+    """What is wrong with the nearest members; "" if nothing is."""
+    index, split = table["index"].to_numpy(), table["split"].to_numpy()
+    columns = [table[name].to_numpy().astype(np.float64) for name in NEAREST]  # NaN for null
+    nearest, error, shown = columns
+    known = ~np.isnan(nearest)
+    if any((np.isnan(column) == known).any() for column in columns) or (known & diverged).any():
+        return "it names the nearest member of some estimates in part, or of diverged ones"
+    usable = np.array([problem is None for problem in _of_split(images, "members")["problem"]], bool)
+    for at in np.flatnonzero(known):
+        member = int(nearest[at])
+        if not 0 <= member < len(usable) or not usable[member]:
+            return f"the nearest member of image {index[at]} is {member}, and there is no such member"
+        own = split[at] == "members"
+        # the member itself is one of those that were compared; noise aside, the same numbers make the same error
+        if (
+            error[at] < 0
+            or shown[at] < 0
+            or (own and (error[at] > mse[at] or (member == index[at]) > (error[at] == mse[at])))
+        ):
+            return f"the nearest member of image {index[at]} is further away than it is itself"
+    return ""
 
 
 def fault_of_images(images: Columns, description: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ class Row:
 
     record: Record
     picture: NDArray[np.uint8] | None = None
-    """(4, C, H, W): see `pictures.make_picture`."""
+    """(5, C, H, W): see `pictures.make_picture`."""
     image: NDArray[np.float32] | None = None
     """(C, H, W): the estimate."""
     estimated_mask: NDArray[np.bool_] | None = None

@@ -32,17 +32,25 @@ class Picture:
     recovered: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     """255 = kept."""
+    member: NDArray[np.uint8] | None = None
+    """The member that the estimate is nearest to; black where there is none, None where an earlier version kept it."""
 
 
-def make_picture(original: Tensor, degraded: Tensor, recovered: Tensor, mask: Tensor) -> NDArray[np.uint8]:
-    """The four as a report shows them: uint8 (4, C, H, W), of float or bool tensors (C, H, W); NaN becomes black."""
-    return np.stack([to_picture(image) for image in (original, degraded, recovered, mask)])
+def make_picture(
+    original: Tensor, degraded: Tensor, recovered: Tensor, mask: Tensor, member: Tensor | None = None
+) -> NDArray[np.uint8]:
+    """The five as a report shows them: uint8 (5, C, H, W), of float or bool tensors (C, H, W); NaN becomes black, and
+    so does a member that there is not."""
+    member = torch.zeros_like(original) if member is None else member
+    return np.stack([to_picture(image) for image in (original, degraded, recovered, mask, member)])
 
 
 def write_pictures(path: Path, pictures: Sequence[Picture]) -> None:
     """Write the pictures of a cell, in the order of their indices, to an `.npz` file, whole or not at all."""
     ordered = sorted(pictures, key=lambda picture: picture.index)
     fields = [field.name for field in dataclasses.fields(Picture)]
+    if any(picture.member is None for picture in pictures):
+        fields.remove("member")
     arrays: dict[str, Any] = {name: np.stack([getattr(picture, name) for picture in ordered]) for name in fields}
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as stream:
@@ -57,7 +65,8 @@ def read_pictures(path: Path) -> list[Picture]:
         with open_regular(path) as stream, np.load(stream, allow_pickle=False) as archive:
             if sum(member.file_size for member in archive.zip.infolist()) > MAX_BYTES:
                 raise ValueError("it holds far more than pictures")
-            columns = [archive[field.name] for field in dataclasses.fields(Picture)]
+            fields = [field.name for field in dataclasses.fields(Picture) if field.name != "member"]
+            columns = [archive[name] for name in (*fields, *(["member"] if "member" in archive.files else []))]
         return [Picture(int(index), *pixels) for index, *pixels in zip(*columns, strict=True)]
     except Exception as error:  # NumPy and its decompressors raise many kinds on a damaged file
         raise ValueError(f"{path} cannot be read as pictures of an audit: {error}") from error

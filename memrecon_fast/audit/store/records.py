@@ -99,6 +99,14 @@ class Record:
     unknown, of the estimate and its mask, infinite where it diverged. Below `metrics.APPROXIMATE_MSE` the copy passes
     for the image, and what comes back says nothing of the model: it counts nowhere. None where an earlier version wrote
     the record: it is not known."""
+    nearest_member: int | None = None
+    """The member that the estimate is nearest to, of all that can be used: its index. None where it diverged, or is out
+    of all proportion, where the originals are unknown, and where an earlier version wrote the record."""
+    nearest_member_mse: float | None = None
+    """Mean squared error of the estimate from that member; below `metrics.APPROXIMATE_MSE` it is that member."""
+    shown_member_mse: float | None = None
+    """The same of the degraded copy from that member: below `metrics.APPROXIMATE_MSE` the member was shown, and did not
+    come out."""
 
 
 _OPTIONAL = " | None"
@@ -111,7 +119,10 @@ SCHEMA = pa.schema(
     ]
 )
 
-LATER = ("erased_mse",)
+NEAREST = ("nearest_member", "nearest_member_mse", "shown_member_mse")
+"""The columns on the member that an estimate is nearest to: all null, or none."""
+
+LATER = ("erased_mse", *NEAREST)
 """Columns that earlier versions did not write: of their rows these are null."""
 
 Columns = dict[str, NDArray[Any]]

@@ -112,7 +112,12 @@ def test_the_report_needs_no_network(page: Page) -> None:
 
 def test_every_picture_has_a_text_for_those_who_cannot_see_it(page: Page) -> None:
     images = page.all("img")
-    assert len(images) == CHARTS + 2 * 2 * SHOWN * 6  # masks × splits × (original, degraded, 3 methods, a mask)
+    of_controls = [one for one in images if "control" in (one["alt"] or "") and one["class"] == "pixels"]
+    assert len(of_controls) >= 3 * 3  # by each method: the control, what was shown, what came out; and then the member
+    assert len(of_controls) % 3 == 0
+    given_out = 4 * len(of_controls) // 3
+    # masks × splits × (original, degraded, 3 methods, a mask)
+    assert len(images) == CHARTS + 2 * 2 * SHOWN * 6 + given_out
     assert all(attributes["alt"] for attributes in images)
 
 
@@ -435,7 +440,7 @@ def test_the_galleries_open_in_a_browser(folder: Path, tmp_path: Path) -> None:
         html.replace(policy, policy + "; script-src 'unsafe-inline'").replace("</body>", script), encoding="utf-8"
     )
     (body,) = browse(path, tmp_path / "profile").all("body")
-    assert body["data-measured"] == "4,1,4,0"
+    assert body["data-measured"] == "5,2,5,0"  # of two masks and splits; and of what came out of controls by one method
 
 
 def test_pictures_survive_their_file_and_large_ones_are_reduced(tmp_path: Path) -> None:
@@ -446,7 +451,7 @@ def test_pictures_survive_their_file_and_large_ones_are_reduced(tmp_path: Path) 
         for field in dataclasses.fields(read):
             np.testing.assert_array_equal(getattr(read, field.name), getattr(written, field.name))
     large = make_picture(*torch.rand(4, 3, 4 * LARGEST_SIDE, 2 * LARGEST_SIDE).unbind())
-    assert large.shape == (4, 3, LARGEST_SIDE, LARGEST_SIDE // 2)
+    assert large.shape == (5, 3, LARGEST_SIDE, LARGEST_SIDE // 2)
     assert read_pictures(tmp_path / "absent.npz") == []
     (tmp_path / "bad.npz").write_bytes(b"nothing")
     whole = (tmp_path / "a.npz").read_bytes()

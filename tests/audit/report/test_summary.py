@@ -18,7 +18,7 @@ from memrecon_fast.audit.report.verdicts import MAX_NAMED
 from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.results import noise_floor
 from tests.helpers.auditing import MASKS, SETTINGS, run, small_audit
-from tests.helpers.made_run import make_run
+from tests.helpers.made_run import GIVEN_OUT, make_run
 from tests.helpers.memorised import Memorised
 
 LOST, UNDONE = np.inf, np.nan
@@ -79,6 +79,7 @@ def test_the_rows_are_those_of_the_parquet_files(finished: Path) -> None:
         assert set(row) == {
             "mask", "method", "split", "images", "accurate_rate", "approximate_rate", "mean_psnr", "mean_evaluations",
             "diverged", "accurate_interval", "approximate_interval", "recognized_rate", "agreement", "nothing_erased",
+            *GIVEN_OUT,
         }  # fmt: skip
         ours = [one for one in table if all(one[key] == row[key] for key in ("mask", "method", "split"))]
         ours, count = counted(ours), len(counted(ours))

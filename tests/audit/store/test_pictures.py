@@ -19,11 +19,14 @@ from memrecon_fast.images.scan import read_images
 RNG = np.random.default_rng(0)
 
 
-def test_a_picture_holds_four_images_in_bytes() -> None:
-    images = torch.rand(3, 3, 5, 7)
+def test_a_picture_holds_five_images_in_bytes() -> None:
+    images = torch.rand(4, 3, 5, 7)
     mask = torch.rand(3, 5, 7) < 0.5
-    picture = make_picture(images[0], images[1], images[2], mask)
-    assert picture.shape == (4, 3, 5, 7)
+    picture = make_picture(*images[:3], mask, images[3])
+    assert picture.shape == (5, 3, 5, 7)
+    np.testing.assert_array_equal(picture[4], (images[3] * 255).round().byte().numpy())
+    assert not make_picture(*images[:3], mask)[4].any()
+    images = images[:3]
     assert picture.dtype == np.uint8
     np.testing.assert_array_equal(picture[:3], (images * 255).round().byte().numpy())
     np.testing.assert_array_equal(picture[3], np.where(mask, 255, 0))
@@ -31,7 +34,7 @@ def test_a_picture_holds_four_images_in_bytes() -> None:
 
 def test_a_picture_of_a_diverged_estimate_is_black_or_white() -> None:
     lost = torch.tensor([float("nan"), float("inf"), -float("inf"), 2.0, -0.1, 1.0]).view(1, 2, 3)
-    for shown in make_picture(lost, lost, lost, lost):
+    for shown in make_picture(lost, lost, lost, lost, lost):
         assert shown.tolist() == [[[0, 255, 0], [255, 0, 255]]]
 
 
@@ -47,7 +50,7 @@ def test_a_picture_of_a_diverged_estimate_is_black_or_white() -> None:
 def test_large_images_are_reduced_by_averaging(size: tuple[int, int], reduced: tuple[int, int]) -> None:
     image = torch.rand(3, *size)
     picture = make_picture(image, image, image, image > 0.5)
-    assert picture.shape == (4, 3, *reduced)
+    assert picture.shape == (5, 3, *reduced)
     assert abs(picture[0].mean() / 255 - image.mean().item()) < 0.02
     block = image[:, : size[0] // reduced[0], : size[1] // reduced[1]]
     if size[0] % reduced[0] == 0 == size[1] % reduced[1]:
