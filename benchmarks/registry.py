@@ -69,6 +69,14 @@ BENCHMARKS = (
         "benchmarks.speed.spectra",
     ),
     Benchmark(
+        "nearest",
+        "What does comparing every estimate with all members cost, against the passes of a recovery?",
+        "extra `audit`",
+        "5",
+        "`nearest.json`, `.md`",
+        "benchmarks.speed.nearest",
+    ),
+    Benchmark(
         "gpu",
         "Is everything right on this GPU, and how fast are operations, blocks and an audit?",
         "a CUDA GPU, Triton; a compiler where the kernels are not built; not installed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -35,7 +36,7 @@ def finished(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-def rows_of(path: Path) -> list[dict[str, object]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
     return [row for file in sorted((path / "records").glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
@@ -166,9 +167,8 @@ def test_what_was_shown_was_not_given_out(finished: Path) -> None:
     assert found is not None
     assert found.index.tolist() == results.cells[CELL]["index"][::2].tolist()
     images = dict(results.images)
-    images["near_duplicate_of"] = np.where(
-        (images["split"] == "controls") & (images["index"] < images["index"].max()), "3", None
-    )
+    near_duplicates = (images["split"] == "controls") & (images["index"] < images["index"].max())
+    images["near_duplicate_of"] = np.array(["3" if one else None for one in near_duplicates])
     found = given_out(dataclasses.replace(all_out, images=images), CELL)
     assert found is not None
     assert found.index.tolist() == [15]

@@ -71,8 +71,10 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
 
 def make_given_out(results: Results) -> list[dict[str, Any]]:
     """For each method that uses the model, of the mask under which most members came out of controls: the controls,
-    what was shown of them, what came out, and the member that it is. Raises ValueError where pictures cannot be
-    read."""
+    what was shown of them, what came out, and the member that it is; the method by which most came out is first.
+
+    Raises ValueError where pictures cannot be read.
+    """
     if "controls" not in results.splits:
         return []
     names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
@@ -102,7 +104,7 @@ def make_given_out(results: Results) -> list[dict[str, Any]]:
         ]
         counts = {"giving": int(one.other.sum()), "images": len(one.index), "members": len(one.different())}
         sections.append({"mask": cell.mask, "method": method, "shown": images, **counts})
-    return sections
+    return sorted(sections, key=lambda section: -section["members"])
 
 
 def embed_image(pixels: NDArray[np.uint8], reduce: int = 1) -> str:

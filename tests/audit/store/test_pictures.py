@@ -22,10 +22,10 @@ RNG = np.random.default_rng(0)
 def test_a_picture_holds_five_images_in_bytes() -> None:
     images = torch.rand(4, 3, 5, 7)
     mask = torch.rand(3, 5, 7) < 0.5
-    picture = make_picture(*images[:3], mask, images[3])
+    picture = make_picture(images[0], images[1], images[2], mask, images[3])
     assert picture.shape == (5, 3, 5, 7)
     np.testing.assert_array_equal(picture[4], (images[3] * 255).round().byte().numpy())
-    assert not make_picture(*images[:3], mask)[4].any()
+    assert not make_picture(images[0], images[1], images[2], mask)[4].any()
     images = images[:3]
     assert picture.dtype == np.uint8
     np.testing.assert_array_equal(picture[:3], (images * 255).round().byte().numpy())
