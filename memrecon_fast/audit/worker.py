@@ -160,7 +160,10 @@ class Workbench:
         """What the estimates are compared with, made when it is first needed: it reads all members. None where they are
         not the images that the model was trained on, but degraded copies."""
         if self._members is None and not self._audit.degraded:
-            self._members = Nearest(self._audit.splits["members"])
+            try:
+                self._members = Nearest(self._audit.splits["members"])
+            except ValueError as error:  # without one of them, what is recorded would be wrong
+                raise ValueError(f"every estimate is compared with all members, but {error}") from error
         return self._members
 
     def _samples(self, shards: Iterable[Shard], skip: Callable[[str], None]) -> Iterator[Sample]:
