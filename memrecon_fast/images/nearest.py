@@ -177,7 +177,8 @@ class Nearest:
         left = (-2 * centered).astype(np.float32)
         distances = np.empty((len(queries), len(images)), np.float32)
         farthest = 0.0
-        for block in _blocks(np.arange(len(images)), _PIXELS // self._pixels.width):
+        at_once = _AT_ONCE if len(queries) == 1 else _PIXELS // self._pixels.width  # in the caches, or a good product
+        for block in _blocks(np.arange(len(images)), at_once):
             pixels = self._pixels.roughly(images[block])
             pixels -= center
             squares = np.einsum("ij,ij->i", pixels, pixels)
