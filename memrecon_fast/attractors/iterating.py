@@ -38,10 +38,14 @@ def iterate_from(prox: Prox, starts: Tensor, max_iterations: int, tolerance: flo
 
     starts: float32 (B, *image_shape), of any finite range.
     """
-    per_block = ITERATIONS_PER_BLOCK_ON_GPU if prox.device.type == "cuda" else 1
-    solver = IterationSolver(prox, ops.choose("auto", prox.device), max_iterations, tolerance, per_block)
     samples = (Sample(index, start) for index, start in enumerate(starts))
-    return _run(solver, samples, starts, slots)
+    return _run(iteration_of(prox, max_iterations, tolerance), samples, starts, slots)
+
+
+def iteration_of(prox: Prox, max_iterations: int, tolerance: float) -> IterationSolver:
+    """The solver behind `iterate_from`, for `InFlight`."""
+    per_block = ITERATIONS_PER_BLOCK_ON_GPU if prox.device.type == "cuda" else 1
+    return IterationSolver(prox, ops.choose("auto", prox.device), max_iterations, tolerance, per_block)
 
 
 def extrapolate_from(
