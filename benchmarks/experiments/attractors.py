@@ -178,7 +178,7 @@ def predict(task: Task, model: nn.Module, members: Tensor, found: mf.attractors.
         "ρ": -found.spectra.radius.nan_to_num(torch.inf).double().numpy(),
         "residual": -found.residual_mse.double().numpy(),
         "distance": -found.fixed_points.distance_mse.double().numpy(),
-        "basin": torch.as_tensor(basins.sigma).double().numpy(),
+        "basin": basins.size.numpy(),
     }
     methods = {"accelerated": lambda y: mf.recover(model, y).images, "iterate": lambda y: mf.iterate(model, y).images}
     cells = []

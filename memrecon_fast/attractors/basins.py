@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast.attractors.checks import check_ascending, check_some_images, warn_if_changed
-from memrecon_fast.attractors.closest import Nearest
+from memrecon_fast.attractors.closest import Compared, Nearest
 from memrecon_fast.attractors.iterating import iteration_of
+from memrecon_fast.attractors.starts import Pictures
 from memrecon_fast.common.checks import check_integer, check_number, check_seed
 from memrecon_fast.common.seeding import keyed_random
 from memrecon_fast.common.typing import Autoencoder
@@ -85,8 +86,12 @@ class Trial:
     """A model that was tried, and what is to be found out about which images; see `prepare_basins`."""
 
     prox: Prox
-    nearest: Nearest
-    """The training images."""
+    images: Pictures
+    """The training images, by their index."""
+    indices: Sequence[int]
+    """Of those that it is about, ascending."""
+    nearest: Compared
+    """All training images."""
     degradation: Degradation
     levels: tuple[float, ...]
     """Ascending."""
@@ -100,11 +105,11 @@ class Trial:
         """So many of the draws must come back: at least half of them."""
         return (self.draws + 1) // 2
 
-    def start(self, index: int, draw: int, level: float) -> Tensor:
-        """What iteration for an image starts from: float32, image_shape, a function of (seed, index, draw, level)."""
+    def start(self, image: Tensor, index: int, draw: int, level: float) -> Tensor:
+        """What iteration for an image starts from: float32, image_shape, a function of the image and (seed, index,
+        draw, level)."""
         generator = keyed_random(f"basin: {self.degradation.name}, draw {draw}", self.seed, index)
-        image = self.nearest.images[index].numpy()
-        return torch.from_numpy(self.degradation.apply(image, level, generator))
+        return torch.from_numpy(self.degradation.apply(image.numpy(), level, generator))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +278,9 @@ def prepare_basins(
     if slots is not None:
         check_integer("slots", slots, low=1)
     prox = make_prox(autoencoder, images.shape[1:], device_of(autoencoder, default=images.device))
-    return Trial(prox, Nearest(images), degradation, levels, draws, seed, max_iterations, slots)
+    return Trial(
+        prox, images.cpu(), range(len(images)), Nearest(images), degradation, levels, draws, seed, max_iterations, slots
+    )
 
 
 def returns_of(trial: Trial, indices: Sequence[int]) -> Returns:
@@ -295,8 +302,8 @@ def gather_returns(trial: Trial, many: Iterable[Returns]) -> Basins:
     columns = {name: torch.cat([getattr(one, name) for one in pieces]) for name in names} if pieces else {}
     indices = columns.pop("indices", torch.zeros(0, dtype=torch.int64))
     order = indices.argsort()
-    if not torch.equal(indices[order], torch.arange(len(trial.nearest.images))):
-        raise ValueError(f"basins of {len(trial.nearest.images)} images take the returns of each of them, once")
+    if indices[order].tolist() != list(trial.indices):
+        raise ValueError(f"basins of {len(trial.indices)} images take the returns of each of them, once")
     return Basins(
         degradation=trial.degradation.name,
         levels=torch.tensor(trial.levels, dtype=torch.float64),
@@ -311,6 +318,7 @@ class _Tally:
     def __init__(self, trial: Trial, indices: Sequence[int]) -> None:
         self._trial = trial
         self._indices = list(indices)
+        self._images = torch.stack([trial.images[index] for index in self._indices])
         shape = (len(self._indices), len(trial.levels), trial.draws)
         self._ends = np.full(shape, _UNKNOWN, np.int8)
         """Of `Return`."""
@@ -325,7 +333,9 @@ class _Tally:
             for row, index in enumerate(self._indices):
                 for at, level in enumerate(self._trial.levels):
                     if not self._is_certain(row, at):
-                        yield Sample(count, self._trial.start(index, draw, level), label=(row, at, draw))
+                        yield Sample(
+                            count, self._trial.start(self._images[row], index, draw, level), label=(row, at, draw)
+                        )
                         count += 1
 
     def _is_certain(self, row: int, at: int) -> bool:
@@ -337,7 +347,7 @@ class _Tally:
         """These have come to an end."""
         labels = [sample.label for sample in batch.samples]
         images = batch.images.flatten(1).numpy()
-        own = self._trial.nearest.images.flatten(1).numpy()[[self._indices[row] for row, _, _ in labels]]
+        own = self._images.flatten(1).numpy()[[row for row, _, _ in labels]]
         with np.errstate(invalid="ignore", over="ignore"):
             back = mse_of_rows(images, own) < APPROXIMATE_MSE
         diverged = batch.status.numpy() == int(Status.DIVERGED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,12 +15,18 @@ _BYTES_AT_ONCE = 2**24
 _EPSILON = np.finfo(np.float64).eps
 
 
+class Compared(Protocol):
+    """Images that others are compared with; `Nearest` is one."""
+
+    def of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Nearest.of`."""
+
+
 class Nearest:
     """Training images, float32 (M, *image_shape), at least one, that others are compared with."""
 
     def __init__(self, images: Tensor) -> None:
-        self.images = images.cpu()
-        self._rows = self.images.flatten(1).numpy()
+        self._rows = images.cpu().flatten(1).numpy()
         self._squares = np.array([np.square(row, dtype=np.float64).sum() for row in self._rows])
 
     def of(self, queries: Tensor) -> tuple[Tensor, Tensor]:

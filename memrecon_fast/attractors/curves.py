@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.attractors.checks import check_ascending, check_some_images, check_starts, warn_if_changed
-from memrecon_fast.attractors.closest import Nearest
+from memrecon_fast.attractors.closest import Compared, Nearest
 from memrecon_fast.attractors.flight import rows_at_once
 from memrecon_fast.attractors.starts import Pictures, check_kind, check_pictures, make_start
 from memrecon_fast.common.checks import check_integer, check_seed
@@ -40,8 +40,10 @@ class Course:
     """A model that was tried, what it is applied to, and when it is looked; see `prepare_curve`."""
 
     prox: Prox
-    nearest: Nearest
+    nearest: Compared
     """The training images."""
+    members: int
+    """How many there are."""
     starts: Tensor | str
     """float32 (B, *image_shape), or a kind of starts."""
     count: int
@@ -208,7 +210,7 @@ def prepare_curve(
     check = functools.partial(check_integer, low=1, high=MAX_ITERATIONS)
     at = check_ascending("times", times, "(1, 10, 100)", check)
     prox = make_prox(autoencoder, shape, device_of(autoencoder, default=images.device))
-    return Course(prox, Nearest(images), starts, count, at, seed, pictures, rows_at_once(prox, rows))
+    return Course(prox, Nearest(images), len(images), starts, count, at, seed, pictures, rows_at_once(prox, rows))
 
 
 def passages_of(course: Course, indices: Sequence[int]) -> Passages:
@@ -233,7 +235,7 @@ def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
         nearest=passages.nearest[order],
         nearest_mse=passages.nearest_mse[order],
         kind=course.starts if isinstance(course.starts, str) else GIVEN,
-        members=len(course.nearest.images),
+        members=course.members,
         shown=shown,
         one_step=one_step,
         one_step_nearest=course.nearest.of(one_step)[0],

@@ -69,7 +69,9 @@ def test_draws_are_counted_in_their_order_until_half_of_them_are_certain(draws: 
     halves = set()
     for seed in range(6):
         trial = prepare_basins(model, IMAGES[:1], [0.1], draws=draws, seed=seed)
-        ends = [float(trial.start(0, draw, 0.1)[0, 0, 0]) >= float(IMAGES[0, 0, 0, 0]) for draw in range(draws)]
+        ends = [
+            float(trial.start(IMAGES[0], 0, draw, 0.1)[0, 0, 0]) >= float(IMAGES[0, 0, 0, 0]) for draw in range(draws)
+        ]
         back = failed = 0
         for end in ends:
             back, failed = back + end, failed + (not end)
@@ -95,13 +97,15 @@ def test_what_diverges_or_does_not_rest_is_counted() -> None:
 def test_missing_pixels_lose_all_channels_and_more_of_them_the_same_first() -> None:
     shares = [0.001, 0.3, 0.9, 1.0]
     trial = prepare_basins(lambda x: 0.5 * x, IMAGES, shares=shares)
-    erased = torch.stack([trial.start(1, 4, share) != IMAGES[1] for share in shares])
+    erased = torch.stack([trial.start(IMAGES[1], 1, 4, share) != IMAGES[1] for share in shares])
     assert (erased == erased[:, :1]).all()
     assert erased[:, 0].flatten(1).sum(dim=1).tolist() == [1, 30, 90, 100]
     assert (erased[:-1] <= erased[1:]).all()
-    assert (trial.start(1, 4, 0.3)[erased[1]] == 0).all()
-    assert not torch.equal(trial.start(1, 4, 0.3), trial.start(1, 5, 0.3))
-    assert not torch.equal(trial.start(1, 4, 0.3) != IMAGES[1], trial.start(2, 4, 0.3) != IMAGES[2])
+    assert (trial.start(IMAGES[1], 1, 4, 0.3)[erased[1]] == 0).all()
+    assert not torch.equal(trial.start(IMAGES[1], 1, 4, 0.3), trial.start(IMAGES[1], 1, 5, 0.3))
+    assert not torch.equal(
+        trial.start(IMAGES[1], 1, 4, 0.3) != IMAGES[1], trial.start(IMAGES[2], 2, 4, 0.3) != IMAGES[2]
+    )
 
 
 def test_missing_pixels_by_shares() -> None:
@@ -120,7 +124,7 @@ def test_missing_pixels_by_shares() -> None:
 
 def test_noise_is_the_same_at_all_levels() -> None:
     trial = prepare_basins(lambda x: 0.5 * x, IMAGES, [0.1, 0.4])
-    small, large = (trial.start(2, 1, sigma) - IMAGES[2] for sigma in (0.1, 0.4))
+    small, large = (trial.start(IMAGES[2], 2, 1, sigma) - IMAGES[2] for sigma in (0.1, 0.4))
     torch.testing.assert_close(4 * small, large, atol=1e-6, rtol=1e-5)
     assert large.std().item() == pytest.approx(0.4, rel=0.1)
 
@@ -131,7 +135,9 @@ def test_a_net_that_memorised_against_a_plain_loop(memorised: Memorised) -> None
     trial = prepare_basins(memorised.autoencoder, memorised.members, sigmas, draws=4)
     back = torch.zeros(16, 3, 4, dtype=torch.bool)
     for at, sigma in enumerate(sigmas):
-        starts = torch.stack([trial.start(index, draw, sigma) for index in range(16) for draw in range(4)])
+        starts = torch.stack(
+            [trial.start(memorised.members[index], index, draw, sigma) for index in range(16) for draw in range(4)]
+        )
         ends = mf.iterate(memorised.autoencoder, starts, tolerance=1e-12).images
         mse = mf.metrics.mse(ends, memorised.members.repeat_interleave(4, dim=0))
         back[:, at] = (mse < APPROXIMATE_MSE).view(16, 4)
