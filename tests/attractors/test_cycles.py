@@ -79,7 +79,7 @@ def test_the_logistic_map_has_the_period_that_books_say() -> None:
         def model(x: Tensor, r: float = r) -> Tensor:
             return r * x * (1 - x)
 
-        found = mf.attractors.cycles(model, torch.tensor([[0.21], [0.34]]))
+        found = mf.attractors.cycles(model, torch.tensor([[0.21], [0.34]]), max_iterations=300)
         assert found.period.tolist() == [period, period]
         x, multiplier = 0.4, 1.0
         for _ in range(10000):
@@ -94,7 +94,7 @@ def test_the_logistic_map_has_the_period_that_books_say() -> None:
 def test_what_spirals_drifts_or_is_chaotic_is_no_cycle() -> None:
     for factor in (0.9, 0.999, 0.9999, 1.0005):  # 0.9 comes to rest
         model, start = turning(2 * math.pi / 5, factor)
-        found = mf.attractors.cycles(model, start)
+        found = mf.attractors.cycles(model, start, max_iterations=200)
         assert found.motion.item() == (Motion.SETTLED if factor == 0.9 else Motion.MOVING)
         assert found.period.item() == 0
         assert found.radius.isnan().all()
@@ -138,8 +138,8 @@ def test_nothing_depends_on_blocks(memorised: Memorised) -> None:
 
     dark = memorised.members[memorised.members.flatten(1).mean(dim=1) < 0.48]
     starts = dark + 1e-3 * torch.randn(dark.shape, generator=torch.Generator().manual_seed(1))
-    whole = mf.attractors.cycles(Flipped().eval(), starts)
-    some = mf.attractors.cycles(Flipped().eval(), starts, rows=3)
+    whole = mf.attractors.cycles(Flipped().eval(), starts, max_iterations=200)
+    some = mf.attractors.cycles(Flipped().eval(), starts, max_iterations=200, rows=3)
     for name in ("motion", "period", "images", "residual_mse", "apart_mse"):
         assert torch.equal(getattr(whole, name).nan_to_num(9), getattr(some, name).nan_to_num(9)), name
     torch.testing.assert_close(whole.radius, some.radius, equal_nan=True, atol=1e-3, rtol=0)
