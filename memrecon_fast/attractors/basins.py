@@ -27,6 +27,7 @@ from memrecon_fast.attractors.iterating import iteration_of
 from memrecon_fast.attractors.starts import Pictures
 from memrecon_fast.common.checks import check_integer, check_number, check_seed
 from memrecon_fast.common.seeding import keyed_random
+from memrecon_fast.common.text import counted
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.prox import Prox, device_of, make_prox
@@ -131,6 +132,8 @@ class Returns:
     """int32 (n, L): `Return.DIVERGED`."""
     unsettled: Tensor
     """int32 (n, L): of any kind, but still moving when the iterations were over."""
+    began_near: Tensor
+    """int32 (n, L): of any kind, but within `metrics.APPROXIMATE_MSE` of the image from the beginning."""
     evaluations: Tensor
     """int64 (n, L): applications of f for those that count."""
 
@@ -153,6 +156,9 @@ class Basins:
     """int32 (B, L): how many became NaN or infinite."""
     unsettled: Tensor
     """int32 (B, L): how many still moved when the iterations were over, wherever they were then."""
+    began_near: Tensor
+    """int32 (B, L): how many were within `metrics.APPROXIMATE_MSE` of the image before any iteration: that they end
+    there means little. So is all noise with σ below 0.022, and what erases black pixels."""
     evaluations: Tensor
     """int64 (B, L): applications of f."""
     needed: int
@@ -190,15 +196,21 @@ class Basins:
         median = said.get(Censoring(int(censoring[middle])), "")
         if censoring[middle] != int(Censoring.BELOW):
             median += f"{self.size[middle]:g}"
-        draws = int(self.draws.sum())
+        ends = {one: int((censoring == int(one)).sum()) for one in Censoring}
+        sums = {
+            "back": "draws that came back",
+            "another": "to another training image",
+            "diverged": "diverged",
+            "unsettled": "not at rest",
+            "began_near": "began there",
+        }
+        counts = "; ".join(f"{what}: {int(getattr(self, name).sum())}" for name, what in sums.items())
         return (
-            f"Basins of {count} training images, {DEGRADATIONS[self.degradation].level} {self.levels[0]:g} to "
-            f"{self.levels[-1]:g}\n"
-            f"  median: {median}; at or above the largest: {int((censoring == int(Censoring.AT_OR_ABOVE)).sum())}, "
-            f"below the smallest: {int((censoring == int(Censoring.BELOW)).sum())}, not monotonic: "
-            f"{int((~self.monotonic).sum())}\n"
-            f"  draws that came back: {int(self.back.sum())} of {draws}; to another training image: "
-            f"{int(self.another.sum())}; diverged: {int(self.diverged.sum())}; not at rest: {int(self.unsettled.sum())}"
+            f"Basins of {counted(count, 'training image')}, {DEGRADATIONS[self.degradation].level} "
+            f"{self.levels[0]:g} to {self.levels[-1]:g}, {int(self.draws.sum())} draws\n"
+            f"  median: {median}; at or above the largest: {ends[Censoring.AT_OR_ABOVE]}, below the smallest: "
+            f"{ends[Censoring.BELOW]}, not monotonic: {int((~self.monotonic).sum())}\n"
+            f"  {counts}"
         )
 
 
@@ -323,6 +335,7 @@ class _Tally:
         self._ends = np.full(shape, _UNKNOWN, np.int8)
         """Of `Return`."""
         self._unsettled = np.zeros(shape, np.bool_)
+        self._began_near = np.zeros(shape, np.bool_)
         self._evaluations = np.zeros(shape, np.int64)
 
     def samples(self) -> Iterator[Sample]:
@@ -358,6 +371,8 @@ class _Tally:
         ends[another], ends[back], ends[diverged] = Return.ANOTHER, Return.BACK, Return.DIVERGED
         where = tuple(np.array(labels).T)
         self._ends[where] = ends
+        starts = torch.stack([sample.degraded for sample in batch.samples]).flatten(1).numpy()
+        self._began_near[where] = mse_of_rows(starts, own) < APPROXIMATE_MSE
         self._unsettled[where] = batch.status.numpy() == int(Status.MAX_ITERATIONS)
         self._evaluations[where] = batch.evaluations.numpy()
 
@@ -380,6 +395,7 @@ class _Tally:
             another=count(self._ends == Return.ANOTHER),
             diverged=count(self._ends == Return.DIVERGED),
             unsettled=count(self._unsettled),
+            began_near=count(self._began_near),
             evaluations=torch.from_numpy((self._evaluations * counted).sum(axis=2)),
         )
 

@@ -19,7 +19,7 @@ from memrecon_fast.recovery import PIXEL_RANGE
 def check_images(name: str, images: object) -> Tensor:
     """The images, float32 (B, *image_shape). Raises TypeError or ValueError, which names them, for anything else, for
     NaN or infinite pixels, and for pixels far out of [0, 1]."""
-    checked = _check_batch(name, images, "with pixels in [0, 1], ")
+    checked = _check_batch(name, images, " with pixels in [0, 1]")
     if len(checked):
         low, high = checked.aminmax()
         if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
@@ -67,7 +67,7 @@ def _check_batch(name: str, images: object, pixels: str) -> Tensor:
         raise TypeError(f"{name} must be a torch tensor, not {type(images).__name__}")
     if images.dtype != torch.float32:
         hint = " (uint8 pixels: images.float() / 255)" if images.dtype == torch.uint8 else ""
-        raise TypeError(f"{name} must be float32 {pixels}not {images.dtype}{hint}")
+        raise TypeError(f"{name} must be float32{pixels}, not {images.dtype}{hint}")
     if images.dim() < 2 or 0 in images.shape[1:]:
         raise ValueError(f"{name} must be a batch (B, *image_shape), not of shape {tuple(images.shape)}")
     finite = images.flatten(1).isfinite().all(dim=1)

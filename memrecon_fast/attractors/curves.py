@@ -21,6 +21,7 @@ from memrecon_fast.attractors.closest import Compared, Nearest
 from memrecon_fast.attractors.flight import rows_at_once
 from memrecon_fast.attractors.starts import Pictures, check_kind, check_pictures, make_start
 from memrecon_fast.common.checks import check_integer, check_seed
+from memrecon_fast.common.text import counted
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, device_of, make_prox
 from memrecon_fast.engine.transfer import working_on
@@ -134,7 +135,8 @@ class RecoveryCurve:
         what = f"kind {self.kind!r}" if self.kind != GIVEN else "those given"
         return "\n".join(
             [
-                f"RecoveryCurve of {len(self.nearest)} starts ({what}) and {self.members} training images "
+                f"RecoveryCurve of {counted(len(self.nearest), 'start')} ({what}) and "
+                f"{counted(self.members, 'training image')} "
                 f"(MSE below {APPROXIMATE_MSE:g})",
                 *lines,
             ]

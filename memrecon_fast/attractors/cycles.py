@@ -16,6 +16,7 @@ from memrecon_fast.attractors.jacobian import Jacobian, make_jacobian
 from memrecon_fast.attractors.spectra import spectra_of
 from memrecon_fast.attractors.stability import MARGIN
 from memrecon_fast.common.checks import check_integer
+from memrecon_fast.common.text import counted
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, device_of
 from memrecon_fast.engine.transfer import working_on
@@ -82,7 +83,7 @@ class Cycles:
         found = [f"{count} of period {p}" for p, count in zip(periods.tolist(), counts.tolist(), strict=True)]
         ended = {one: int((self.motion == int(one)).sum()) for one in Motion}
         return (
-            f"Cycles of {len(self.motion)} starts\n"
+            f"Cycles of {counted(len(self.motion), 'start')}\n"
             f"  on cycles: {ended[Motion.CYCLE]}{' (' + ', '.join(found) + ')' if found else ''}; "
             f"stable: {int(self.stable.sum())}, marginal: {int(self.marginal.sum())}\n"
             f"  came to rest: {ended[Motion.SETTLED]}; still moving: {ended[Motion.MOVING]}; "

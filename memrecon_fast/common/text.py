@@ -19,6 +19,11 @@ def escaped(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
 
 
+def counted(count: int, what: str) -> str:
+    """So many of something, in words: 1 image, 2 images."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def print_every_letter() -> None:
     """Make stdout and stderr write what their encoding lacks in a simpler way: "<=" for ≤, or "?"."""
     codecs.register_error(_HANDLER, _simpler)

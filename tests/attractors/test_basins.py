@@ -92,6 +92,7 @@ def test_what_diverges_or_does_not_rest_is_counted() -> None:
     )
     assert slow.unsettled.tolist() == [[2, 2]]
     assert slow.returns.tolist() == [[True, False]]  # they count where they are then
+    assert slow.began_near.tolist() == [[2, 0]]  # an MSE of 1e-4 is near
 
 
 def test_missing_pixels_lose_all_channels_and_more_of_them_the_same_first() -> None:
@@ -157,7 +158,17 @@ def test_nothing_depends_on_slots_or_on_what_is_computed_when(memorised: Memoris
     pieces = [returns_of(trial, indices) for indices in ([7, 2], range(3, 7), [1], [0])]
     joined = gather_returns(trial, pieces)
     for other in (few, joined):
-        for name in ("levels", "draws", "back", "another", "diverged", "unsettled", "evaluations", "size"):
+        for name in (
+            "levels",
+            "draws",
+            "back",
+            "another",
+            "diverged",
+            "unsettled",
+            "began_near",
+            "evaluations",
+            "size",
+        ):
             assert torch.equal(getattr(whole, name), getattr(other, name)), name
     with pytest.raises(ValueError, match="8 images take the returns of each of them, once"):
         gather_returns(trial, pieces[:-1])
