@@ -174,12 +174,12 @@ class Basins:
         """float64 (B,): the largest level up to which the image comes back at every level; 0 where it does at none. It
         ends at the first failure: what comes back from further out again is no part of it, see `monotonic`."""
         steps = self.returns.int().cumprod(dim=1).sum(dim=1)
-        return torch.cat([torch.zeros(1, dtype=torch.float64), self.levels])[steps]
+        return torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), self.levels])[steps]
 
     @property
     def censoring(self) -> Tensor:
         """int8 (B,) of `Censoring`."""
-        found = torch.full((len(self.draws),), int(Censoring.INSIDE), dtype=torch.int8)
+        found = torch.full((len(self.draws),), int(Censoring.INSIDE), dtype=torch.int8, device="cpu")
         found[self.returns.all(dim=1)] = int(Censoring.AT_OR_ABOVE)
         found[~self.returns[:, 0]] = int(Censoring.BELOW)
         return found
@@ -312,13 +312,13 @@ def gather_returns(trial: Trial, many: Iterable[Returns]) -> Basins:
     pieces = list(many)
     names = [field.name for field in dataclasses.fields(Returns)]
     columns = {name: torch.cat([getattr(one, name) for one in pieces]) for name in names} if pieces else {}
-    indices = columns.pop("indices", torch.zeros(0, dtype=torch.int64))
+    indices = columns.pop("indices", torch.zeros(0, dtype=torch.int64, device="cpu"))
     order = indices.argsort()
     if indices[order].tolist() != list(trial.indices):
         raise ValueError(f"basins of {len(trial.indices)} images take the returns of each of them, once")
     return Basins(
         degradation=trial.degradation.name,
-        levels=torch.tensor(trial.levels, dtype=torch.float64),
+        levels=torch.tensor(trial.levels, dtype=torch.float64, device="cpu"),
         needed=trial.needed,
         **{name: column[order] for name, column in columns.items()},
     )
@@ -389,7 +389,7 @@ class _Tally:
             return torch.from_numpy((which & counted).sum(axis=2).astype(np.int32))
 
         return Returns(
-            indices=torch.tensor(self._indices, dtype=torch.int64),
+            indices=torch.tensor(self._indices, dtype=torch.int64, device="cpu"),
             draws=count(counted),
             back=count(back),
             another=count(self._ends == Return.ANOTHER),

@@ -115,7 +115,9 @@ class RecoveryCurve:
     def different(self) -> Tensor:
         """int64 (T,): how many different training images these are."""
         columns = zip(self.nearest.T, self.recovered.T, strict=True)
-        return torch.tensor([len(nearest[there].unique()) for nearest, there in columns], dtype=torch.int64)
+        return torch.tensor(
+            [len(nearest[there].unique()) for nearest, there in columns], dtype=torch.int64, device="cpu"
+        )
 
     @property
     def diverged(self) -> Tensor:
@@ -227,13 +229,14 @@ def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
     missing, or there twice."""
     passages = _joined(list(many), len(course.times))
     order = passages.indices.argsort()
-    if not torch.equal(passages.indices[order], torch.arange(course.count)):
+    if not torch.equal(passages.indices[order], torch.arange(course.count, device="cpu")):
         raise ValueError(f"a curve of {course.count} starts takes the passages of each of them, once")
     shown = torch.stack([course.start(index) for index in range(min(SHOWN, course.count))])
+    one_step = torch.empty_like(shown)
     with working_on(course.prox.device):
-        one_step = course.prox.to_images(_apply(course, shown, 1)[: len(shown)]).cpu()
+        one_step.copy_(course.prox.to_images(_apply(course, shown, 1)[: len(shown)]))
     return RecoveryCurve(
-        times=torch.tensor(course.times, dtype=torch.int64),
+        times=torch.tensor(course.times, dtype=torch.int64, device="cpu"),
         nearest=passages.nearest[order],
         nearest_mse=passages.nearest_mse[order],
         kind=course.starts if isinstance(course.starts, str) else GIVEN,
@@ -268,7 +271,7 @@ def _passages(course: Course, indices: Sequence[int]) -> Passages:
             before = time
             looks.append(course.nearest.of(course.prox.to_images(x[: len(starts)]).cpu()))
     nearest, mse = (torch.stack(columns, dim=1) for columns in zip(*looks, strict=True))
-    return Passages(torch.tensor(list(indices), dtype=torch.int64), nearest, mse)
+    return Passages(torch.tensor(list(indices), dtype=torch.int64, device="cpu"), nearest, mse)
 
 
 def _apply(course: Course, starts: Tensor, times: int) -> Tensor:
@@ -285,9 +288,9 @@ def _apply(course: Course, starts: Tensor, times: int) -> Tensor:
 def _joined(many: Sequence[Passages], times: int) -> Passages:
     """All of them in one."""
     none = Passages(
-        torch.zeros(0, dtype=torch.int64),
-        torch.zeros(0, times, dtype=torch.int64),
-        torch.zeros(0, times, dtype=torch.float64),
+        torch.zeros(0, dtype=torch.int64, device="cpu"),
+        torch.zeros(0, times, dtype=torch.int64, device="cpu"),
+        torch.zeros(0, times, dtype=torch.float64, device="cpu"),
     )
     names = [field.name for field in dataclasses.fields(Passages)]
     return Passages(**{name: torch.cat([getattr(one, name) for one in (none, *many)]) for name in names})

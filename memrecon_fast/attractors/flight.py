@@ -42,10 +42,10 @@ def values_of(
     """
     looks = sorted({min(look, prox.pixels) for look in LOOKS})
     none = begin(0, 1).look(k)
-    values = torch.full((len(images), k), torch.nan, dtype=none.values.dtype)
-    residuals = torch.full((len(images), k), torch.inf, dtype=torch.float32)
-    ended = torch.zeros(len(images), dtype=torch.bool)
-    steps = torch.zeros(len(images), dtype=torch.int32)
+    values = torch.full((len(images), k), torch.nan, dtype=none.values.dtype, device="cpu")
+    residuals = torch.full((len(images), k), torch.inf, dtype=torch.float32, device="cpu")
+    ended = torch.zeros(len(images), dtype=torch.bool, device="cpu")
+    steps = torch.zeros(len(images), dtype=torch.int32, device="cpu")
     with working_on(prox.device):
         waiting = _Waiting(images, prox, looks, begin, rows_at_once(prox, rows))
         for batch, look in waiting.batches():
@@ -135,5 +135,5 @@ class _Waiting:
         together = _Batch(indices, rows, basis)
         some, rest = torch.arange(len(indices), device="cpu").tensor_split([self._at_once])
         self._begun[steps] = [together.part(rest)] if len(rest) else []
-        taken = together.part(some)
-        return dataclasses.replace(taken, basis=gather([(taken.basis, torch.arange(len(some)))], look)), look
+        taken, whole = together.part(some), torch.arange(len(some), device="cpu")
+        return dataclasses.replace(taken, basis=gather([(taken.basis, whole)], look)), look

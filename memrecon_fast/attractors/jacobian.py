@@ -105,7 +105,7 @@ def _check_products(jacobian: Jacobian) -> None:
     count = min(_TRIAL_ROWS, prox.most_rows)
     rows = prox.to_rows(trial_images(count, prox.image_shape).to(prox.device))
     generator = torch.Generator("cpu").manual_seed(2)
-    directions = torch.randn(rows.shape, generator=generator, dtype=torch.float32).to(prox.device)
+    directions = torch.randn(rows.shape, generator=generator, dtype=torch.float32, device="cpu").to(prox.device)
     directions /= directions.square().mean(dim=1, keepdim=True).sqrt()
     products = jacobian.at(rows).times(directions)
     right = torch.zeros(count, dtype=torch.bool, device=prox.device)

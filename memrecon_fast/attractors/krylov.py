@@ -123,8 +123,8 @@ class Arnoldi(Basis):
     def look(self, k: int) -> Found:
         """The k eigenvalues of largest modulus."""
         small, sizes = self.small.cpu(), self.size.cpu()
-        values = torch.full((len(small), k), complex(torch.nan, torch.nan), dtype=torch.complex64)
-        residuals = torch.full((len(small), k), torch.inf, dtype=torch.float32)
+        values = torch.full((len(small), k), complex(torch.nan, torch.nan), dtype=torch.complex64, device="cpu")
+        residuals = torch.full((len(small), k), torch.inf, dtype=torch.float32, device="cpu")
         finite = small.isfinite().flatten(1).all(dim=1)
         ended = ~finite
         for size in sizes[finite].unique().tolist():
@@ -181,8 +181,8 @@ class GolubKahan(Basis):
     def look(self, k: int) -> Found:
         """The k largest singular values."""
         small, sizes = self.small.cpu(), self.size.cpu()
-        values = torch.full((len(small), k), torch.nan, dtype=torch.float32)
-        residuals = torch.full((len(small), k), torch.inf, dtype=torch.float32)
+        values = torch.full((len(small), k), torch.nan, dtype=torch.float32, device="cpu")
+        residuals = torch.full((len(small), k), torch.inf, dtype=torch.float32, device="cpu")
         finite = small.isfinite().flatten(1).all(dim=1)
         ended = ~finite
         for size in sizes[finite].unique().tolist():
