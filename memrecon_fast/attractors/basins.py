@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast.attractors.checks import check_ascending, check_some_images, warn_if_changed
-from memrecon_fast.attractors.closest import Compared, Nearest
 from memrecon_fast.attractors.iterating import iteration_of
 from memrecon_fast.attractors.starts import Pictures
 from memrecon_fast.common.checks import check_integer, check_number, check_seed
@@ -32,6 +31,7 @@ from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.prox import Prox, device_of, make_prox
 from memrecon_fast.engine.samples import Batch, Sample
+from memrecon_fast.images.nearest import Nearest
 from memrecon_fast.metrics import APPROXIMATE_MSE, mse_of_rows
 from memrecon_fast.results import Status
 from memrecon_fast.settings import MAX_ITERATIONS
@@ -91,7 +91,7 @@ class Trial:
     """The training images, by their index."""
     indices: Sequence[int]
     """Of those that it is about, ascending."""
-    nearest: Compared
+    nearest: Nearest
     """All training images."""
     degradation: Degradation
     levels: tuple[float, ...]

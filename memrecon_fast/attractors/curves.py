@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.attractors.checks import check_ascending, check_some_images, check_starts, warn_if_changed
-from memrecon_fast.attractors.closest import Compared, Nearest
 from memrecon_fast.attractors.flight import rows_at_once
 from memrecon_fast.attractors.starts import Pictures, check_kind, check_pictures, make_start
 from memrecon_fast.common.checks import check_integer, check_seed
@@ -25,6 +24,7 @@ from memrecon_fast.common.text import counted
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import Prox, device_of, make_prox
 from memrecon_fast.engine.transfer import working_on
+from memrecon_fast.images.nearest import Nearest
 from memrecon_fast.metrics import APPROXIMATE_MSE
 from memrecon_fast.settings import MAX_ITERATIONS
 
@@ -41,10 +41,8 @@ class Course:
     """A model that was tried, what it is applied to, and when it is looked; see `prepare_curve`."""
 
     prox: Prox
-    nearest: Compared
+    nearest: Nearest
     """The training images."""
-    members: int
-    """How many there are."""
     starts: Tensor | str
     """float32 (B, *image_shape), or a kind of starts."""
     count: int
@@ -70,9 +68,10 @@ class Passages:
     indices: Tensor
     """int64 (n,)."""
     nearest: Tensor
-    """int64 (n, T): the training image with the least MSE; −1 where the iterate is not finite."""
+    """int64 (n, T): the training image with the least MSE; −1 where the iterate is NaN, infinite or beyond a
+    million times the images."""
     nearest_mse: Tensor
-    """float64 (n, T): that MSE; NaN where the iterate is not finite."""
+    """float64 (n, T): that MSE; NaN where there is none."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -82,9 +81,10 @@ class RecoveryCurve:
     times: Tensor
     """int64 (T,): f was applied so many times."""
     nearest: Tensor
-    """int64 (B, T): the training image with the least MSE; −1 where the iterate is NaN or infinite."""
+    """int64 (B, T): the training image with the least MSE; −1 where the iterate is NaN, infinite or beyond a
+    million times the images."""
     nearest_mse: Tensor
-    """float64 (B, T): that MSE; NaN where the iterate is NaN or infinite."""
+    """float64 (B, T): that MSE; NaN where there is none."""
     kind: str
     """Of the starts; "given" where they were."""
     members: int
@@ -94,7 +94,7 @@ class RecoveryCurve:
     one_step: Tensor
     """float32 (S, *image_shape): what f makes of them in one application: training images, where it super-attracts."""
     one_step_nearest: Tensor
-    """int64 (S,): the training image nearest to that; −1 where it is NaN or infinite."""
+    """int64 (S,): the training image nearest to that; −1 as above."""
 
     @property
     def recovered(self) -> Tensor:
@@ -121,7 +121,7 @@ class RecoveryCurve:
 
     @property
     def diverged(self) -> Tensor:
-        """int64 (T,): how many of the iterates are NaN or infinite."""
+        """int64 (T,): how many of the iterates are NaN, infinite or beyond a million times the images."""
         return (self.nearest < 0).sum(dim=0)
 
     def __repr__(self) -> str:
@@ -214,7 +214,7 @@ def prepare_curve(
     check = functools.partial(check_integer, low=1, high=MAX_ITERATIONS)
     at = check_ascending("times", times, "(1, 10, 100)", check)
     prox = make_prox(autoencoder, shape, device_of(autoencoder, default=images.device))
-    return Course(prox, Nearest(images), len(images), starts, count, at, seed, pictures, rows_at_once(prox, rows))
+    return Course(prox, Nearest(images), starts, count, at, seed, pictures, rows_at_once(prox, rows))
 
 
 def passages_of(course: Course, indices: Sequence[int]) -> Passages:
@@ -240,7 +240,7 @@ def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
         nearest=passages.nearest[order],
         nearest_mse=passages.nearest_mse[order],
         kind=course.starts if isinstance(course.starts, str) else GIVEN,
-        members=course.members,
+        members=len(course.nearest),
         shown=shown,
         one_step=one_step,
         one_step_nearest=course.nearest.of(one_step)[0],
@@ -269,7 +269,7 @@ def _passages(course: Course, indices: Sequence[int]) -> Passages:
             for _ in range(time - before):
                 x = course.prox(x)
             before = time
-            looks.append(course.nearest.of(course.prox.to_images(x[: len(starts)]).cpu()))
+            looks.append(course.nearest.of(course.prox.to_images(x[: len(starts)])))
     nearest, mse = (torch.stack(columns, dim=1) for columns in zip(*looks, strict=True))
     return Passages(torch.tensor(list(indices), dtype=torch.int64, device="cpu"), nearest, mse)
 
