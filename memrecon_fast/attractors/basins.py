@@ -291,7 +291,16 @@ def prepare_basins(
         check_integer("slots", slots, low=1)
     prox = make_prox(autoencoder, images.shape[1:], device_of(autoencoder, default=images.device))
     return Trial(
-        prox, images.cpu(), range(len(images)), Nearest(images), degradation, levels, draws, seed, max_iterations, slots
+        prox,
+        images.detach().cpu(),
+        range(len(images)),
+        Nearest(images),
+        degradation,
+        levels,
+        draws,
+        seed,
+        max_iterations,
+        slots,
     )
 
 

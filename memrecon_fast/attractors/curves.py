@@ -31,7 +31,6 @@ from memrecon_fast.settings import MAX_ITERATIONS
 TIMES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 SHOWN = 12
 """Of so many starts, the first ones, the images after one application are kept."""
-_STARTS_AT_A_TIME = 256
 _NORMAL_QUANTILE = 1.959963984540054
 """Of 95 % confidence, two-sided."""
 
@@ -178,11 +177,7 @@ def recovery_curve(
     beginning.
     """
     course = prepare_curve(autoencoder, images, starts, times, count=count, seed=seed, pictures=pictures, rows=rows)
-    blocks = (
-        range(first, min(first + _STARTS_AT_A_TIME, course.count))
-        for first in range(0, course.count, _STARTS_AT_A_TIME)
-    )
-    found = gather_passages(course, (passages_of(course, block) for block in blocks))
+    found = gather_passages(course, [passages_of(course, range(course.count))])
     warn_if_changed(course.prox)
     return found
 
@@ -206,7 +201,7 @@ def prepare_curve(
         check_pictures(starts, shape, pictures)
         check_integer("count", count, low=1)
     else:
-        starts = check_starts("starts", starts, shape).cpu()
+        starts = check_starts("starts", starts, shape).detach().cpu()
         count = len(starts)
         if pictures is not None:
             raise ValueError("pictures are for the starts of a kind; these starts are given")
@@ -214,7 +209,7 @@ def prepare_curve(
     check = functools.partial(check_integer, low=1, high=MAX_ITERATIONS)
     at = check_ascending("times", times, "(1, 10, 100)", check)
     prox = make_prox(autoencoder, shape, device_of(autoencoder, default=images.device))
-    return Course(prox, Nearest(images), starts, count, at, seed, pictures, rows_at_once(prox, rows))
+    return Course(prox, Nearest(images), starts, count, at, seed, pictures, min(rows_at_once(prox, rows), count))
 
 
 def passages_of(course: Course, indices: Sequence[int]) -> Passages:
@@ -234,7 +229,8 @@ def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
     shown = torch.stack([course.start(index) for index in range(min(SHOWN, course.count))])
     one_step = torch.empty_like(shown)
     with working_on(course.prox.device):
-        one_step.copy_(course.prox.to_images(_apply(course, shown, 1)[: len(shown)]))
+        for some, ends in zip(shown.split(course.rows), one_step.split(course.rows), strict=True):
+            ends.copy_(course.prox.to_images(course.prox(_rows(course, some))[: len(some)]))
     return RecoveryCurve(
         times=torch.tensor(course.times, dtype=torch.int64, device="cpu"),
         nearest=passages.nearest[order],
@@ -264,7 +260,7 @@ def _passages(course: Course, indices: Sequence[int]) -> Passages:
     starts = torch.stack([course.start(index) for index in indices])
     looks: list[tuple[Tensor, Tensor]] = []
     with working_on(course.prox.device):
-        x, before = _apply(course, starts, 0), 0
+        x, before = _rows(course, starts), 0
         for time in course.times:
             for _ in range(time - before):
                 x = course.prox(x)
@@ -274,14 +270,12 @@ def _passages(course: Course, indices: Sequence[int]) -> Passages:
     return Passages(torch.tensor(list(indices), dtype=torch.int64, device="cpu"), nearest, mse)
 
 
-def _apply(course: Course, starts: Tensor, times: int) -> Tensor:
-    """Rows of f applied so many times; on a GPU always as many rows, where their number may decide the last bits."""
+def _rows(course: Course, starts: Tensor) -> Tensor:
+    """On the device, [n, d]; on a GPU always as many, where the number of rows may decide the last bits."""
     prox = course.prox
     rows = prox.to_rows(starts.to(prox.device))
     if prox.device.type == "cuda":
-        rows = torch.cat([rows, rows.new_zeros(max(0, course.rows - len(rows)), prox.pixels)])
-    for _ in range(times):
-        rows = prox(rows)
+        rows = torch.cat([rows, rows.new_zeros(course.rows - len(rows), prox.pixels)])
     return rows
 
 

@@ -116,7 +116,7 @@ def cycles(
     check_integer("longest", longest, low=2, high=1024)
     check_integer("max_iterations", max_iterations, low=1, high=MAX_ITERATIONS)
     jacobian = make_jacobian(autoencoder, shape, device_of(autoencoder, default=starts.device))
-    found = cycles_of(jacobian, starts.cpu(), longest, max_iterations, rows)
+    found = cycles_of(jacobian, starts.detach().cpu(), longest, max_iterations, rows)
     warn_if_changed(jacobian.prox)
     return found
 

@@ -124,6 +124,27 @@ def test_one_pixel_and_one_image() -> None:
     assert found.share.item() == 1
 
 
+def test_a_model_that_takes_one_image_at_a_time_and_images_with_gradients() -> None:
+    class Single(nn.Module):
+        batch_sizes = range(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) == 1
+            return 0.5 * x
+
+    images = IMAGES.clone().requires_grad_()
+    with pytest.warns(RuntimeWarning, match="takes 1 images at a time"):
+        found = mf.attractors.recovery_curve(Single().eval(), images, images, [2, 3])
+    expected = mf.attractors.recovery_curve(lambda x: 0.5 * x, IMAGES, IMAGES, [2, 3])
+    assert torch.equal(found.nearest_mse, expected.nearest_mse)
+    assert torch.equal(found.one_step, 0.5 * IMAGES)
+    with pytest.warns(RuntimeWarning, match="takes 1 images at a time"):
+        back = mf.attractors.basins(Single().eval(), images, [0.1], draws=1)
+    assert not back.returns.any()
+    with pytest.warns(RuntimeWarning, match="takes 1 images at a time"):
+        assert (mf.attractors.cycles(Single().eval(), images).motion == 0).all()
+
+
 def test_what_is_wrong_is_said() -> None:
     def model(x: Tensor) -> Tensor:
         return 0.5 * x
