@@ -123,9 +123,9 @@ class Returns:
     indices: Tensor
     """int64 (n,)."""
     draws: Tensor
-    """int32 (n, L): how many count. The next four say what came of them."""
+    """int32 (n, L): how many count. The columns below are of these."""
     back: Tensor
-    """int32 (n, L): of these, `Return.BACK`."""
+    """int32 (n, L): `Return.BACK`."""
     another: Tensor
     """int32 (n, L): `Return.ANOTHER`."""
     diverged: Tensor
