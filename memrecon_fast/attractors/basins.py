@@ -41,7 +41,6 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 DRAWS = 8
 TOLERANCE = 1e-12
 """Of the successive MSE: below it, iteration has come to rest."""
-_IMAGES_AT_A_TIME = {"cpu": 64, "cuda": 1024}
 _UNKNOWN = -1
 
 
@@ -258,9 +257,7 @@ def basins(
         max_iterations=max_iterations,
         slots=slots,
     )
-    step = _IMAGES_AT_A_TIME[trial.prox.device.type]
-    blocks = (range(first, min(first + step, len(images))) for first in range(0, len(images), step))
-    found = gather_returns(trial, (returns_of(trial, block) for block in blocks))
+    found = gather_returns(trial, [returns_of(trial, trial.indices)])
     warn_if_changed(trial.prox)
     return found
 
@@ -339,7 +336,7 @@ class _Tally:
     def __init__(self, trial: Trial, indices: Sequence[int]) -> None:
         self._trial = trial
         self._indices = list(indices)
-        self._images = torch.stack([trial.images[index] for index in self._indices])
+        self._images = [trial.images[index] for index in self._indices]
         shape = (len(self._indices), len(trial.levels), trial.draws)
         self._ends = np.full(shape, _UNKNOWN, np.int8)
         """Of `Return`."""
@@ -369,7 +366,7 @@ class _Tally:
         """These have come to an end."""
         labels = [sample.label for sample in batch.samples]
         images = batch.images.flatten(1).numpy()
-        own = self._images.flatten(1).numpy()[[row for row, _, _ in labels]]
+        own = torch.stack([self._images[row] for row, _, _ in labels]).flatten(1).numpy()
         with np.errstate(invalid="ignore", over="ignore"):
             back = mse_of_rows(images, own) < APPROXIMATE_MSE
         diverged = batch.status.numpy() == int(Status.DIVERGED)
