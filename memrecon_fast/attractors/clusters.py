@@ -9,7 +9,6 @@ may stay in more pieces than single linkage would leave, and is never joined to 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 from memrecon_fast.metrics import mse_of_rows
 
 LINKED_MSE = 1e-5
-_BYTES_AT_ONCE = 2**24
-"""Of leaders in float64, as they are compared."""
-_ROUNDING = 4 * np.finfo(np.float64).eps
+_AXES = 64
+_ROUNDING = 16 * np.finfo(np.float64).eps
+"""Of squared distances made of products in float64, for each entry of the products, relative to the squares."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +32,39 @@ class Cluster:
     """[d]: the first of them."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """Images, and what is compared of them first."""
+
+    images: NDArray[np.float32]
+    """[n, d]."""
+    along: NDArray[np.float64]
+    """[n, axes]: their parts along some axes of length 1 that are orthogonal to each other."""
+    squares: NDArray[np.float64]
+    """[n]: sums of squares."""
+
+    def first(self, count: int) -> _Seen:
+        """So many of them, not copied."""
+        return _Seen(self.images[:count], self.along[:count], self.squares[:count])
+
+    def with_room(self, count: int) -> _Seen:
+        """With so many rows more."""
+        return _Seen(*(np.concatenate([x, np.empty((count, *x.shape[1:]), x.dtype)]) for x in vars(self).values()))
+
+    def put(self, row: int, others: _Seen, at: int) -> None:
+        """Row `at` of the others becomes this row."""
+        self.images[row], self.along[row], self.squares[row] = others.images[at], others.along[at], others.squares[at]
+
+
 class Clusters:
     """Clusters of images [d] that come in the order of their indices; memory grows with the number of leaders."""
 
     def __init__(self, entries: int) -> None:
         self.firsts: list[int] = []
         """The index of each leader: that of an image which was like none before it."""
-        self._leaders = np.empty((0, entries), np.float32)  # with room for more
-        self._squares = np.empty(0, np.float64)
+        random = np.random.Generator(np.random.Philox(0)).standard_normal((entries, min(_AXES, entries)))
+        self._axes, _ = np.linalg.qr(random)
+        self._leaders = self._seen(np.empty((0, entries), np.float32))  # with room for more
         self._parents: list[int] = []
         """Of each leader one before it in the same cluster; itself, of the first."""
         self._counts: list[int] = []
@@ -48,14 +72,16 @@ class Clusters:
 
     def add(self, indices: NDArray[np.int64], images: NDArray[np.float32]) -> None:
         """More images [n, d], with indices above those before, ascending; all of them finite."""
-        links = self._links(images)
+        known, these = self._leaders.first(len(self.firsts)), self._seen(images)
+        links = [_linked(known, row, image) for row, image in zip(_near(these, known), images, strict=True)]
+        near = _near(these, these)
         for row, index in enumerate(indices.tolist()):
             if not links[row]:
-                leader = self._lead(index, images[row])
+                leader = self._lead(index, these, row)
                 links[row].append(leader)
-                later = mse_of_rows(images[row + 1 :], images[row : row + 1])
-                for other in np.flatnonzero(later < LINKED_MSE).tolist():
-                    links[row + 1 + other].append(leader)
+                near[row, : row + 1] = False
+                for other in _linked(these, near[row], images[row]):
+                    links[other].append(leader)
             self._counts[links[row][0]] += 1
             for other in links[row][1:]:
                 self._join(links[row][0], other)
@@ -66,41 +92,17 @@ class Clusters:
         for leader, count in enumerate(self._counts):
             root = self._root(leader)
             found[root] = found.get(root, 0) + count
-        return [Cluster(self.firsts[root], count, self._leaders[root]) for root, count in sorted(found.items())]
+        return [Cluster(self.firsts[root], count, self._leaders.images[root]) for root, count in sorted(found.items())]
 
-    def _links(self, images: NDArray[np.float32]) -> list[list[int]]:
-        """Of each image the leaders that it is linked with, ascending.
+    def _seen(self, images: NDArray[np.float32]) -> _Seen:
+        return _Seen(images, images @ self._axes, np.square(images, dtype=np.float64).sum(axis=1))
 
-        |a|² + |b|² − 2ab in float64 says which may be; these are compared pixel by pixel.
-        """
-        links: list[list[int]] = [[] for _ in images]
-        exact = images.astype(np.float64)
-        squares = np.einsum("ij,ij->i", exact, exact)
-        entries = max(images.shape[1], 1)
-        for part in self._parts():
-            sums = squares[:, None] + self._squares[part]
-            distances = sums - 2 * exact @ self._leaders[part].astype(np.float64).T
-            near = distances <= entries * (LINKED_MSE + _ROUNDING * sums)
-            for row in np.flatnonzero(near.any(axis=1)).tolist():
-                candidates = part.start + np.flatnonzero(near[row])
-                mse = mse_of_rows(self._leaders[candidates], images[row : row + 1])
-                links[row] += candidates[mse < LINKED_MSE].tolist()
-        return links
-
-    def _parts(self) -> Iterator[slice]:
-        count = len(self.firsts)
-        step = max(1, _BYTES_AT_ONCE // (8 * max(self._leaders.shape[1], 1)))
-        return (slice(first, min(first + step, count)) for first in range(0, count, step))
-
-    def _lead(self, index: int, image: NDArray[np.float32]) -> int:
+    def _lead(self, index: int, images: _Seen, row: int) -> int:
         """A new leader."""
         leader = len(self.firsts)
-        if leader == len(self._leaders):
-            room = max(16, leader // 2)
-            self._leaders = np.concatenate([self._leaders, np.empty((room, self._leaders.shape[1]), np.float32)])
-            self._squares = np.concatenate([self._squares, np.empty(room)])
-        self._leaders[leader] = image
-        self._squares[leader] = np.square(image, dtype=np.float64).sum()
+        if leader == len(self._leaders.images):
+            self._leaders = self._leaders.with_room(max(16, leader // 2))
+        self._leaders.put(leader, images, row)
         self.firsts.append(index)
         self._parents.append(leader)
         self._counts.append(0)
@@ -116,3 +118,20 @@ class Clusters:
     def _join(self, leader: int, other: int) -> None:
         first, second = sorted((self._root(leader), self._root(other)))
         self._parents[second] = first
+
+
+def _near(a: _Seen, b: _Seen) -> NDArray[np.bool_]:
+    """bool [n, m]: which images of a may be linked with which of b. Along axes no two are further apart than they are,
+    so that nearly all pairs are ruled out."""
+    apart = np.square(a.along).sum(axis=1)[:, None] + np.square(b.along).sum(axis=1) - 2 * a.along @ b.along.T
+    sums = a.squares[:, None] + b.squares
+    near: NDArray[np.bool_] = apart <= a.images.shape[1] * (LINKED_MSE + _ROUNDING * sums)
+    return near
+
+
+def _linked(others: _Seen, near: NDArray[np.bool_], image: NDArray[np.float32]) -> list[int]:
+    """Which of the others that are near, bool [n], are linked with an image [d]; compared pixel by pixel."""
+    candidates = np.flatnonzero(near)
+    mse = mse_of_rows(others.images[candidates], image[None])
+    linked: list[int] = candidates[mse < LINKED_MSE].tolist()
+    return linked
