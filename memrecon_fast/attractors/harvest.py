@@ -19,6 +19,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,12 +31,13 @@ from memrecon_fast.attractors.starts import Pictures
 from memrecon_fast.attractors.unseen import BLOCK, unseen_bound, unseen_share
 from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.metrics import APPROXIMATE_MSE
+from memrecon_fast.metrics import APPROXIMATE_MSE, mse_of_rows
 
 SETTLED_BELOW = 0.01
 """A harvest ends once the unseen share is below this, with a probability of 95 %: after some 2,000 starts at the
 earliest."""
 BLOCKS_AT_ONCE_ON_GPU = 16
+_COMPARED_AT_ONCE = 64
 _EIGENVALUES = 6
 _TOLERANCE = 1e-4
 
@@ -55,7 +57,8 @@ class Harvest:
     radius: Tensor
     """float32 (A,): ρ, the largest modulus of an eigenvalue of the Jacobian; NaN where it was not found."""
     verdict: Tensor
-    """int8 (A,) of `Verdict`."""
+    """int8 (A,) of `Verdict`. A REPELLER among them is one that starts came near and had not left after 1,000
+    iterations, or that they circle within `metrics.APPROXIMATE_MSE`."""
     nearest: Tensor
     """int64 (A,): the member with the least MSE; −1 where no members were given."""
     nearest_mse: Tensor
@@ -225,6 +228,11 @@ class Gathering:
         self.evaluations += int(ends.evaluations.sum())
 
     @property
+    def unseen_share(self) -> float:
+        """See `Harvest`."""
+        return unseen_share([one.count for one in self._clusters.clusters()], self.starts)
+
+    @property
     def unseen_bound(self) -> float:
         """See `Harvest`."""
         return unseen_bound(self._clusters.firsts, self.starts)
@@ -273,7 +281,7 @@ class Gathering:
             moving=self._ended[End.MOVING],
             diverged=self._ended[End.DIVERGED],
             evaluations=self.evaluations,
-            unseen_share=unseen_share(counts, self.starts),
+            unseen_share=self.unseen_share,
             unseen_bound=self.unseen_bound,
             members=0 if members is None else len(members),
             controls=0 if controls is None else len(controls),
@@ -300,17 +308,18 @@ def _check_compared(search: Search, members: Tensor | None, controls: Tensor | N
 
 
 def _nearest(images: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The nearest of the others to each image, int64 (A,), and its MSE, float64 (A,): by plain comparison."""
-    nearest = torch.full((len(images),), -1, dtype=torch.int64, device="cpu")
-    least = torch.full((len(images),), torch.nan, dtype=torch.float64, device="cpu")
-    if others is None or not len(others):
-        return nearest, least
-    rows = others.cpu().flatten(1).double()
-    for i, image in enumerate(images.flatten(1).double()):
-        mse = (rows - image).square().mean(dim=1)
-        nearest[i] = mse.argmin()
-        least[i] = mse[nearest[i]]
-    return nearest, least
+    """The nearest of the others to each image, int64 (A,), the first of several, and its MSE, float64 (A,)."""
+    nearest, least = np.full(len(images), -1, np.int64), np.full(len(images), np.nan)
+    rows = images.flatten(1).numpy()
+    others = images[:0] if others is None else others
+    for first in range(0, len(others), _COMPARED_AT_ONCE):
+        some = others[first : first + _COMPARED_AT_ONCE].flatten(1).numpy(force=True)
+        for row, image in enumerate(rows):
+            mse = mse_of_rows(some, image[None])
+            best = int(mse.argmin())
+            if nearest[row] < 0 or mse[best] < least[row]:
+                nearest[row], least[row] = first + best, mse[best]
+    return torch.from_numpy(nearest), torch.from_numpy(least)
 
 
 def _counted(count: int, what: str) -> str:

@@ -176,6 +176,15 @@ def test_ends_that_are_no_fixed_points_are_counted(model: Callable[[Tensor], Ten
     assert "no verdicts" in repr(found) or not expected
 
 
+def test_a_small_cycle_is_told_by_the_verdict_on_its_centre() -> None:
+    """f(y) = −0.05 tanh(20.4 y), y = x − 0.5, has the slope −1.02 at 0 and circles it at ±0.012."""
+    found = mf.attractors.harvest(lambda x: 0.5 - 0.05 * (20.4 * (x - 0.5)).tanh(), (1,), 6)
+    assert (len(found.share), found.share.tolist(), found.cycles) == (1, [1.0], 0)
+    assert found.verdict.tolist() == [int(Verdict.REPELLER)]
+    assert abs(found.images.item() - 0.5) < 1e-4
+    assert abs(found.radius.item() - 1.02) < 1e-3
+
+
 def test_slow_ends_are_one_fixed_point() -> None:
     """The slowest part shrinks by 0.995 in each iteration: the ends alone would be apart by more than a link."""
     rates = torch.linspace(0, 0.995, 16)
