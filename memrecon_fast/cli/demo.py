@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 
 from memrecon_fast import autoencoders, degradation
 from memrecon_fast.cli.lines import checking, keeping_records
 from memrecon_fast.common.text import escaped
+from memrecon_fast.common.threads import one_thread
 
 IMAGES = 30
 SIZE = 16
@@ -45,7 +43,7 @@ def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: in
 
     Leaves members, controls and model in the folder, so that the audit can be made again by hand, and the run in `run`.
     """
-    with _one_thread():
+    with one_thread():
         return _run_demo(folder, console, images, max_steps)
 
 
@@ -75,17 +73,6 @@ def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Pa
         f"by {len(plan.methods)} methods …"
     )
     return audit.run(plan, audit.open_model(model_path, device="cpu"), folder / "run", progress=console).report
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """A net this small gains little from a second thread, and loses much where the other cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _free_folder(name: str) -> Path:

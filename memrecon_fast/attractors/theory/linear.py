@@ -83,7 +83,7 @@ def matrix_of(network: Callable[[Tensor], Tensor], image_shape: Sequence[int]) -
 
 def spectrum(matrix: Tensor) -> Tensor:
     """The eigenvalues of a square matrix, complex128, by falling modulus."""
-    values = torch.linalg.eigvals(matrix.to(torch.float64))
+    values: Tensor = torch.linalg.eigvals(matrix.to(torch.float64))
     return values[values.abs().argsort(descending=True, stable=True)]
 
 
@@ -103,7 +103,7 @@ def learned_filter(image: Tensor, kernel: int = 3) -> Tensor:
     check_integer("kernel", kernel, low=1)
     x = image.double()
     around = nn.functional.unfold(x[None, None], kernel, padding=(kernel - 1) // 2)[0]  # (k², s²)
-    weights = torch.linalg.pinv(around.T) @ x.flatten()
+    weights: Tensor = torch.linalg.pinv(around.T) @ x.flatten()
     return weights.view(1, 1, kernel, kernel)
 
 

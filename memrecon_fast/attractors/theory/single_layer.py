@@ -58,11 +58,12 @@ def closed_form(images: Tensor, activation: str = "sigmoid", start: Tensor | Non
     Raises ValueError otherwise.
     """
     x, phi = _checked(images, activation)
-    weights = phi.inverse(x).T @ torch.linalg.pinv(x.T)
+    weights: Tensor = phi.inverse(x).T @ torch.linalg.pinv(x.T)
     if start is None:
         return weights
     across = torch.eye(x.shape[1], dtype=torch.float64) - x.T @ torch.linalg.pinv(x.T)
-    return weights + _checked_start(start, x.shape[1]) @ across
+    weights += _checked_start(start, x.shape[1]) @ across
+    return weights
 
 
 def descend(
@@ -111,7 +112,7 @@ def distance_from_span(images: Tensor, points: Tensor, activation: str = "sigmoi
     x, phi = _checked(images, activation)
     y = phi.inverse(_inside(points, phi, "points"))
     spanning = phi.inverse(x).T
-    across = y.T - spanning @ (torch.linalg.pinv(spanning) @ y.T)
+    across: Tensor = y.T - spanning @ (torch.linalg.pinv(spanning) @ y.T)
     return across.norm(dim=0) / y.norm(dim=1)
 
 
@@ -130,7 +131,8 @@ def eigenvalue(weights: Tensor, vector: Tensor, activation: str = "sigmoid") -> 
 def jacobian(weights: Tensor, image: Tensor, activation: str = "sigmoid") -> Tensor:
     """diag(φ′(Wx)) W, the Jacobian of f at x (d,): float64 (d, d)."""
     z = weights @ image.double()
-    return _activation(activation).derivative(z)[:, None] * weights
+    found: Tensor = _activation(activation).derivative(z)[:, None] * weights
+    return found
 
 
 def _activation(name: str) -> Activation:

@@ -12,7 +12,8 @@ def last_layer(hidden: Tensor, images: Tensor) -> Tensor:
     hidden: A (k, d). images: (n, d), n ≤ k.
     """
     features = (images.double() @ hidden.double().T).relu()
-    return images.double().T @ torch.linalg.pinv(features.T)
+    weights: Tensor = images.double().T @ torch.linalg.pinv(features.T)
+    return weights
 
 
 def jacobian(last: Tensor, hidden: Tensor, image: Tensor) -> Tensor:

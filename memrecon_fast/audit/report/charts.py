@@ -27,7 +27,7 @@ from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, THRESHOLD_NAMES
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 CONTROL_COLOUR = "#8a8a8a"
 INK = "#222222"
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": INK,
@@ -150,7 +150,7 @@ def draw_roc(comparisons: Sequence[Comparison], methods: Sequence[str]) -> str:
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure of this size in inches, in the style of the reports, which applies inside the block."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 

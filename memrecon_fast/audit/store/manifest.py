@@ -85,12 +85,17 @@ def session(slots: int | None, workers: int | None) -> dict[str, Any]:
 def place(slots: int | None, workers: int | None) -> dict[str, Any]:
     """Where a session works, of any kind of run; `seconds` are known once it has ended."""
     return {
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(),
         "versions": versions(),
         "slots": slots,
         "workers": workers,
         "seconds": None,
     }
+
+
+def machine() -> dict[str, Any]:
+    """The processor, and what of it is used."""
+    return {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
 
 
 def versions() -> dict[str, str]:

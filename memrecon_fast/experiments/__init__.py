@@ -1,0 +1,38 @@
+"""The papers' tables and figures, made again: `memrecon reproduce NAME --out DIR`.
+
+A new one is a module that makes an `Experiment`, and its line in `MODULES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from memrecon_fast.common.checks import suggestion
+from memrecon_fast.experiments.experiment import Experiment
+
+MODULES = {
+    "attractors-single-layer": "attractors.single_layer",
+    "attractors-table1": "attractors.table1",
+    "attractors-table2": "attractors.table2",
+    "attractors-strided": "attractors.strided",
+    "attractors-initialisation": "attractors.initialisation",
+    "attractors-line": "attractors.line",
+    "attractors-plane": "attractors.plane",
+    "attractors-capacity": "attractors.capacity",
+    "attractors-one-step": "attractors.one_step",
+    "attractors-early-stopping": "attractors.early_stopping",
+}
+"""The module of each experiment, in this package, by the experiment's name."""
+
+
+def find(name: str) -> Experiment:
+    """The experiment of this name. Raises ValueError where there is none."""
+    if name not in MODULES:
+        raise ValueError(f"there is no experiment {name!r}{suggestion(name, MODULES)}; --list shows all")
+    found: Experiment = importlib.import_module(f"{__name__}.{MODULES[name]}").EXPERIMENT
+    return found
+
+
+def every() -> list[Experiment]:
+    """All of them."""
+    return [find(name) for name in MODULES]

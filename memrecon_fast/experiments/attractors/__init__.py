@@ -1,0 +1,1 @@
+"""Radhakrishnan et al., Memorization in Overparameterized Autoencoders, arXiv 1810.10333."""

@@ -1,0 +1,108 @@
+"""Fully connected nets of these experiments: built, begun as asked, trained, and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from memrecon_fast.attractors import Verdict, stability
+from memrecon_fast.autoencoders import FullyConnected, train
+from memrecon_fast.experiments.attractors.nets import iterates, recovered
+from memrecon_fast.experiments.experiment import Row
+
+TIMES = (1, 10, 100)
+"""Applications of f after which recoveries are counted."""
+
+STARTS: dict[str, Callable[[nn.Module], object]] = {
+    "near zero": lambda layer: _normal(layer, 0.4),
+    "pytorch": lambda layer: layer.reset_parameters(),  # type: ignore[operator]
+    "xavier uniform": lambda layer: _begun(layer, nn.init.xavier_uniform_),
+    "xavier normal": lambda layer: _begun(layer, nn.init.xavier_normal_),
+    "kaiming uniform": lambda layer: _begun(layer, nn.init.kaiming_uniform_),
+    "kaiming normal": lambda layer: _begun(layer, nn.init.kaiming_normal_),
+}
+"""The first weights of a layer, by the name of the scheme."""
+
+
+def make_net(
+    image_shape: Sequence[int],
+    width: int,
+    depth: int,
+    seed: int,
+    start: str | None = None,
+    activation: str = "leaky_relu",
+) -> FullyConnected:
+    """A net; its first weights are this project's (a gain of 0.004 in all layers together), or those of
+    `STARTS`, which are drawn from torch's global randomness."""
+    net = FullyConnected(tuple(image_shape), width, depth, activation, seed=seed)
+    if start is not None:
+        for layer in net.modules():
+            if isinstance(layer, nn.Linear):
+                STARTS[start](layer)
+    return net
+
+
+def fit_net(net: FullyConnected, members: Tensor, max_steps: int, *, target: float = 1e-9, seed: int = 42) -> Row:
+    """Train on all members in each step."""
+    result = train(net, members, target, max_steps=max_steps, seed=seed, checkpoints=())
+    return {"loss": result.loss, "steps": result.steps}
+
+
+def fit_net_with_levels(
+    net: FullyConnected, members: Tensor, levels: Sequence[float], max_steps: int, folder: Path, seed: int = 42
+) -> dict[float, Path | None]:
+    """The same, from where an interruption left it; the files of the net at each level of the loss that it reached."""
+    result = train(
+        net,
+        members,
+        min(levels),
+        max_steps=max_steps,
+        seed=seed,
+        checkpoints=levels,
+        checkpoint_folder=folder,
+        resume=(folder / "training.safetensors").exists(),
+    )
+    return result.checkpoints
+
+
+def recovery_row(net: nn.Module, members: Tensor, starts: Tensor, prefix: str = "pi") -> Row:
+    """π(t), the share of the starts that f takes to a member (within 5e-4) in t steps."""
+    ends = iterates(net, starts, TIMES)
+    return {
+        f"{prefix}_{time}": recovered(members, end)[0].double().mean().item()
+        for time, end in zip(TIMES, ends, strict=True)
+    }
+
+
+def stability_row(net: nn.Module, members: Tensor) -> Row:
+    """What the members are to the iteration: medians of ρ and of the residual, and how many are attractors."""
+    found = stability(net, members)
+    radius = found.spectra.radius
+    return {
+        "attractors": int((found.verdict == int(Verdict.ATTRACTOR)).sum()),
+        "members": len(members),
+        "radius": radius.nanmedian().item(),
+        "radii": [round(one, 6) for one in radius.tolist()],
+        "residual": found.residual_mse.median().item(),
+    }
+
+
+def noise_like(images: Tensor, count: int, seed: int) -> Tensor:
+    """(count, *image_shape): uniformly random pixels."""
+    return torch.rand(count, *images.shape[1:], generator=torch.Generator().manual_seed(seed))
+
+
+def _normal(layer: nn.Module, gain: float) -> None:
+    """A standard deviation of gain / √(fan in): the net as a whole is far below 1, and yet trains."""
+    weight, bias = layer.parameters()
+    nn.init.normal_(weight, std=gain / weight.shape[1] ** 0.5)
+    nn.init.zeros_(bias)
+
+
+def _begun(layer: nn.Module, begin: Callable[[Tensor], Tensor]) -> None:
+    weight, bias = layer.parameters()
+    begin(weight)
+    nn.init.zeros_(bias)

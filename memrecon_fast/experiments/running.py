@@ -1,0 +1,194 @@
+"""Run an experiment: cell by cell, what is done is kept; then its numbers and figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import torch
+from torch import Tensor
+
+from memrecon_fast.audit.report.charts import STYLE
+from memrecon_fast.audit.store.manifest import machine, versions
+from memrecon_fast.common.checks import check_choice, check_seed
+from memrecon_fast.common.files import write_json
+from memrecon_fast.common.threads import one_thread
+from memrecon_fast.experiments import store
+from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Row
+from memrecon_fast.images.photographs import make_photographs
+from memrecon_fast.images.scan import open_images
+from memrecon_fast.images.sources import Names
+
+PHOTOGRAPHS = "photographs of scikit-image"
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The images of an experiment, and what identifies them."""
+
+    members: Tensor | None
+    controls: Tensor | None
+    said: dict[str, str]
+    """Of each split: where it is from, how many and how large they are."""
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An experiment with all that its numbers depend on."""
+
+    experiment: Experiment
+    scale: str
+    inputs: Inputs
+    seed: int
+
+    @property
+    def cells(self) -> dict[str, dict[str, Any]]:
+        """The arguments of each cell."""
+        return {name: dict(arguments) for name, arguments in self.experiment.scales[self.scale].cells.items()}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, for JSON."""
+        return {"experiment": self.experiment.name, "scale": self.scale, "seed": self.seed, "data": self.inputs.digest}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """What came of an experiment."""
+
+    rows: list[Row]
+    paths: list[Path]
+    """Of what was written."""
+
+
+def make_plan(
+    experiment: Experiment,
+    scale: str = "small",
+    members: Names | None = None,
+    controls: Names | None = None,
+    seed: int = 42,
+) -> Plan:
+    """Check all that is given, and read the images.
+
+    members, controls: sources of images of one shape, see `images.open_images`; the first of them are taken, as many as
+    the experiment has by default. Without them, photographs.
+
+    Raises ValueError where the experiment has not this scale, takes no images, or gets too few.
+    """
+    check_seed(seed)
+    if scale not in experiment.scales:
+        check_choice(f"--scale of {experiment.name}", scale, tuple(experiment.scales))
+    return Plan(experiment, scale, _open(experiment, members, controls), seed)
+
+
+def reproduce(
+    plan: Plan, out: Path, command: str = "", show: Callable[[str, int, int], object] | None = None
+) -> Reproduction:
+    """Measure the cells that are not done in the folder `out`, on one thread; write numbers and figures.
+
+    command: what was called, for the files. show: is told the name of each cell before it is measured, how many are
+    done, and how many there are. The same call goes on where an interrupted one ended.
+
+    Raises ValueError where the folder holds something else.
+    """
+    identity = plan.identity
+    with store.opened(out, identity) as sessions, one_thread():
+        session: dict[str, Any] = {
+            "command": command,
+            "machine": machine(),
+            "versions": versions(),
+            "seconds": None,
+            "cells": [],
+        }
+        description: dict[str, Any] = {**identity, "images": plan.inputs.said, "sessions": [*sessions, session]}
+        write_json(out / store.DESCRIPTION, description)
+        outcomes = _measured(plan, out, description, show)
+        rows = [{"cell": cell, **row} for cell, outcome in outcomes.items() for row in outcome.rows]
+        with mpl.rc_context({**STYLE, "text.parse_math": True}):
+            paths = store.write_results(out, plan.experiment, description, rows, plan.experiment.draw(outcomes))
+    return Reproduction(rows, paths)
+
+
+def check_folder(plan: Plan, out: Path) -> None:
+    """Raise ValueError where this experiment cannot be made, or gone on with, in the folder."""
+    store.earlier_sessions(out, plan.identity)
+    for cell in plan.cells:
+        store.read_cell(out, cell)
+
+
+def done(plan: Plan, out: Path) -> int:
+    """How many cells are done in the folder."""
+    return sum((out / store.CELLS / f"{cell}.json").exists() for cell in plan.cells)
+
+
+def _measured(
+    plan: Plan, out: Path, description: dict[str, Any], show: Callable[[str, int, int], object] | None
+) -> dict[str, Outcome]:
+    outcomes = {}
+    session, begun = description["sessions"][-1], time.monotonic()
+    cells = plan.cells
+    for number, (cell, arguments) in enumerate(cells.items()):
+        if (outcome := store.read_cell(out, cell)) is None:
+            if show is not None:
+                show(cell, number, len(cells))
+            folder = out / store.WORK / cell
+            folder.mkdir(parents=True, exist_ok=True)
+            given = Given(plan.seed, folder, plan.inputs.members, plan.inputs.controls)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(plan.seed)
+                store.write_cell(out, cell, plan.experiment.measure(given, **arguments))
+            outcome = store.read_cell(out, cell)
+            assert outcome is not None
+            session["cells"].append(cell)
+            session["seconds"] = round(time.monotonic() - begun, 1)
+            write_json(out / store.DESCRIPTION, description)
+        outcomes[cell] = outcome
+    if (out / store.WORK).exists() and not any((out / store.WORK).iterdir()):
+        (out / store.WORK).rmdir()
+    return outcomes
+
+
+def _open(experiment: Experiment, members: Names | None, controls: Names | None) -> Inputs:
+    pictures = experiment.pictures
+    if pictures is None:
+        if members is not None or controls is not None:
+            raise ValueError(f"{experiment.name} makes its own data: it takes no --members and no --controls")
+        return Inputs(None, None, {}, "")
+    if controls is not None and members is None:
+        raise ValueError("--controls needs --members: images of the same kind")
+    if members is not None and controls is None and pictures.controls:
+        raise ValueError(f"{experiment.name} needs --controls, images of the same kind as --members")
+    if members is None:
+        chosen = dict(zip(("members", "controls"), _photographs(pictures), strict=True))
+        said = dict.fromkeys(chosen, PHOTOGRAPHS)
+    else:
+        chosen, said = {}, {}
+        shape = None
+        for split, names, count in (("members", members, pictures.members), ("controls", controls, pictures.controls)):
+            if names is not None:
+                chosen[split] = _first(split, names, count, shape)
+                shape = tuple(chosen[split].shape[1:])
+                said[split] = str(names)
+    digest = hashlib.sha256()
+    for split, images in chosen.items():
+        said[split] = f"{len(images)} of {said[split]}, {'×'.join(map(str, images.shape[1:]))}"
+        digest.update(f"{split}{tuple(images.shape)}".encode() + images.numpy().tobytes())
+    return Inputs(chosen["members"], chosen.get("controls"), said, digest.hexdigest()[:32])
+
+
+def _photographs(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    return make_photographs(pictures.members, pictures.controls, pictures.size)
+
+
+def _first(split: str, names: Names, count: int, shape: Any) -> Tensor:
+    """The first `count` images. Raises ValueError where there are fewer, or one is not usable."""
+    images = open_images(names, shape, limit=count, expecting="as the members")
+    if len(images) < count:
+        raise ValueError(f"--{split} must have at least {count} images; {names} has {len(images)}")
+    return images.stack()
