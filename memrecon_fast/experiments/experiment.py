@@ -88,6 +88,8 @@ class Experiment:
     """The figures, by file name without a suffix, of the outcomes by cell."""
     pictures: Pictures | None = None
     """None for an experiment that makes its own data."""
+    check_shape: Callable[[tuple[int, ...]], None] | None = None
+    """Raises ValueError for a shape (C, H, W) of images that it cannot be made with."""
 
 
 def columns_of(outcomes: Mapping[str, Outcome], name: str) -> NDArray[Any]:

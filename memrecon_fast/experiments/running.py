@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from memrecon_fast.audit.report.charts import STYLE
 from memrecon_fast.audit.store.manifest import machine, versions
-from memrecon_fast.common.checks import check_choice, check_seed
+from memrecon_fast.common.checks import check_choice, check_integer
 from memrecon_fast.common.files import write_json
 from memrecon_fast.common.threads import one_thread
 from memrecon_fast.experiments import store
@@ -81,10 +82,13 @@ def make_plan(
 
     Raises ValueError where the experiment has not this scale, takes no images, or gets too few.
     """
-    check_seed(seed)
+    check_integer("seed", seed, low=0, high=2**63 - 1)
     if scale not in experiment.scales:
         check_choice(f"--scale of {experiment.name}", scale, tuple(experiment.scales))
-    return Plan(experiment, scale, _open(experiment, members, controls), seed)
+    inputs = _open(experiment, members, controls)
+    if experiment.check_shape is not None and inputs.members is not None:
+        experiment.check_shape(tuple(inputs.members.shape[1:]))
+    return Plan(experiment, scale, inputs, seed)
 
 
 def reproduce(
@@ -174,7 +178,7 @@ def _open(experiment: Experiment, members: Names | None, controls: Names | None)
             if names is not None:
                 chosen[split] = _first(split, names, count, shape)
                 shape = tuple(chosen[split].shape[1:])
-                said[split] = str(names)
+                said[split] = str(names) if isinstance(names, (str, os.PathLike)) else ", ".join(map(str, names))
     digest = hashlib.sha256()
     for split, images in chosen.items():
         said[split] = f"{len(images)} of {said[split]}, {'×'.join(map(str, images.shape[1:]))}"

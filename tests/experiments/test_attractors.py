@@ -1,4 +1,4 @@
-"""The experiments of attractors: that they run, from the command, and that their numbers are right where they are known."""
+"""The experiments of attractors run, from the command, and their numbers are right where they are known."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_deep_chain_memorises_one_image_and_a_shallow_one_does_not(tmp_path: P
     assert deep["parameters"] == 27
     assert max(deep["loss"], shallow["loss"]) < 1e-8
     assert max(deep["distance_of_ones"], shallow["distance_of_ones"]) < 1e-2
-    assert deep["next_modulus"] < 0.01 < 0.1 < shallow["next_modulus"]
+    assert deep["largest_other"] < 0.01 < 0.1 < shallow["largest_other"]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,15 @@ def test_strided_nets_keep_the_shape_and_pass_their_smallest_size() -> None:
     assert min(sizes) == 4
     with pytest.raises(ValueError, match="images must be square"):
         strided_net((1, 28, 28), 1, 5, 0)
+
+
+def test_images_that_an_experiment_cannot_take_are_refused_before_work_starts(tmp_path: Path) -> None:
+    np.save(tmp_path / "digits.npy", np.zeros((60, 1, 28, 28), np.uint8))
+    given = ["--members", tmp_path / "digits.npy", "--controls", tmp_path / "digits.npy"]
+    refused = memrecon("attractors-strided", "--out", tmp_path / "out", *given)
+    assert refused.exit_code == 2
+    assert refused.stderr == "memrecon: images must be square, of 4 times a power of two pixels a side, not 28×28\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_recovered_is_the_nearest_member_within_the_threshold() -> None:

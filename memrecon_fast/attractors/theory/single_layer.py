@@ -112,8 +112,9 @@ def distance_from_span(images: Tensor, points: Tensor, activation: str = "sigmoi
     x, phi = _checked(images, activation)
     y = phi.inverse(_inside(points, phi, "points"))
     spanning = phi.inverse(x).T
-    across: Tensor = y.T - spanning @ (torch.linalg.pinv(spanning) @ y.T)
-    return across.norm(dim=0) / y.norm(dim=1)
+    across = y.T - spanning @ (torch.linalg.pinv(spanning) @ y.T)
+    share: Tensor = across.norm(dim=0) / y.norm(dim=1)
+    return share
 
 
 def eigenvalue(weights: Tensor, vector: Tensor, activation: str = "sigmoid") -> tuple[float, float]:

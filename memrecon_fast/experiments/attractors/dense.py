@@ -69,12 +69,14 @@ def fit_net_with_levels(
 
 
 def recovery_row(net: nn.Module, members: Tensor, starts: Tensor, prefix: str = "pi") -> Row:
-    """π(t), the share of the starts that f takes to a member (within 5e-4) in t steps."""
-    ends = iterates(net, starts, TIMES)
-    return {
-        f"{prefix}_{time}": recovered(members, end)[0].double().mean().item()
-        for time, end in zip(TIMES, ends, strict=True)
-    }
+    """π(t), the share of the starts that f takes to a member (within 5e-4) in t steps; and how many different members
+    that are in the end."""
+    row: Row = {}
+    for time, end in zip(TIMES, iterates(net, starts, TIMES), strict=True):
+        there, nearest = recovered(members, end)
+        row[f"{prefix}_{time}"] = there.double().mean().item()
+        row[f"{prefix}_members"] = len(nearest[there].unique())
+    return row
 
 
 def stability_row(net: nn.Module, members: Tensor) -> Row:

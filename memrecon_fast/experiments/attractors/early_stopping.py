@@ -48,7 +48,6 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
         upper.plot(loss, [row["radius"] for row in outcome.rows], "o-", color=COLOURS[0], label="ρ, median")
         upper.axhline(1, color="black", linewidth=0.8)
         upper.set_title(name)
-        upper.set_yscale("log")
         for column, label, colour in (
             ("pi_images_100", "unseen images", COLOURS[1]),
             ("pi_noisy_members_100", "training images + noise 0.1", COLOURS[2]),
@@ -80,7 +79,7 @@ EXPERIMENT = Experiment(
     ),
     scales={
         "small": Scale(
-            {"5 layers × 256": {"width": 256, "depth": 5}, "10 layers × 256": {"width": 256, "depth": 10}}, minutes=1
+            {"5 layers × 256": {"width": 256, "depth": 5}, "10 layers × 256": {"width": 256, "depth": 10}}, minutes=0.7
         )
     },
     measure=_measure,
@@ -90,6 +89,7 @@ EXPERIMENT = Experiment(
         "radius",
         "attractors",
         "pi_images_100",
+        "pi_images_members",
         "pi_noisy_members_100",
         "controls_loss",
     ),

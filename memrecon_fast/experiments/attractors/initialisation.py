@@ -96,7 +96,7 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="attractors-initialisation",
-    what="the nearer to zero a net begins, the more clearly it memorises: zero, PyTorch, Xavier, Kaiming",
+    what="the nearer to zero a net begins, the nearer one step comes to training images: PyTorch, Xavier, Kaiming",
     reproduces="Figure 12 (Appendix I.2), and the effect of the first weights, Section 5",
     differs=(
         "The figure's nets are convolutional; here one linear layer (its end is computed, not trained: W₀ across the "
@@ -104,7 +104,7 @@ EXPERIMENT = Experiment(
         "'Near zero' is a standard deviation of 0.4/√(fan in) in each layer, without biases: exact zeros do not train.",
         "Photographs of 8×8 in colour unless others are given.",
     ),
-    scales={"small": Scale({name.replace(" ", "-"): {"start": name} for name in STARTS}, minutes=1.5)},
+    scales={"small": Scale({name.replace(" ", "-"): {"start": name} for name in STARTS}, minutes=1.2)},
     measure=_measure,
     columns=("start", "linear_from_span", "loss", "one_step_mse", "radius", "attractors", "pi_1", "pi_10", "pi_100"),
     draw=_draw,

@@ -102,7 +102,7 @@ EXPERIMENT = Experiment(
                 "wider and deeper": {"width": 512, "depth": 16},
                 "construction": {},
             },
-            minutes=0.5,
+            minutes=0.3,
         )
     },
     measure=_measure,

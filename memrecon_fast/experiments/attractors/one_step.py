@@ -69,7 +69,7 @@ EXPERIMENT = Experiment(
                 "20×384": {"width": 384, "depth": 20, "max_steps": 600},
                 "30×512": {"width": 512, "depth": 30, "max_steps": 600},
             },
-            minutes=1.5,
+            minutes=1,
         )
     },
     measure=_measure,

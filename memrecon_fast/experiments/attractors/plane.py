@@ -100,9 +100,9 @@ EXPERIMENT = Experiment(
         "small": Scale(
             {
                 "6 layers × 128": {"width": 128, "depth": 6, "points": 16, "max_steps": 3000},
-                "12 layers × 256": {"width": 256, "depth": 12, "points": 16, "max_steps": 3000},
+                "12 layers × 384": {"width": 384, "depth": 12, "points": 16, "max_steps": 3000},
             },
-            minutes=1.5,
+            minutes=1,
         )
     },
     measure=_measure,

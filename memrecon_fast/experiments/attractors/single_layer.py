@@ -88,7 +88,7 @@ EXPERIMENT = Experiment(
                 "sigmoid, start 0.05": {"activation": "sigmoid", "start": 0.05, "adaptive": False, "rate": 0.3},
                 "tanh": {"activation": "tanh", "start": 0.0, "adaptive": False, "rate": 0.05},
             },
-            minutes=0.3,
+            minutes=0.2,
         )
     },
     measure=_measure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
@@ -16,18 +16,18 @@ from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pic
 from memrecon_fast.experiments.figures import new_figure, show_tiles
 
 _SHOWN = 4
+_LEAST = 4
+"""Pixels a side, of the less extreme downsampling."""
 
 
 def strided_net(image_shape: tuple[int, int, int], least: int, channels: int, between: int) -> nn.Sequential:
     """Linear: 3 × 3 convolutions of stride 2 down to least × least pixels, `between` of stride 1 there, and as many
     nearest-neighbour upsamplings, each with a convolution, as there were strides. No biases; PyTorch's first weights.
 
-    Raises ValueError for images that are not square, or of other sides than `least` times a power of two.
+    Raises ValueError as `_halvings`.
     """
-    colours, height, width = image_shape
-    halvings = round(math.log2(height / least)) if height >= least else -1
-    if height != width or halvings < 0 or least * 2**halvings != height:
-        raise ValueError(f"images must be square, of {least} times a power of two pixels a side, not {height}×{width}")
+    colours = image_shape[0]
+    halvings = _halvings(image_shape, least)
     layers: list[nn.Module] = [
         nn.Conv2d(channels if number else colours, channels, 3, stride=2, padding=1, bias=False)
         for number in range(halvings)
@@ -41,6 +41,20 @@ def strided_net(image_shape: tuple[int, int, int], least: int, channels: int, be
             nn.Conv2d(channels, channels if number else colours, 3, padding=1, bias=False),
         ]
     return nn.Sequential(*layers)
+
+
+def _halvings(image_shape: Sequence[int], least: int) -> int:
+    """How often the sides are halved until they are `least`. Raises ValueError for images that are not square, or of
+    other sides than `least` times a power of two."""
+    _, height, width = image_shape
+    halvings = round(math.log2(height / least)) if height >= least else -1
+    if height != width or halvings < 0 or least * 2**halvings != height:
+        raise ValueError(f"images must be square, of {least} times a power of two pixels a side, not {height}×{width}")
+    return halvings
+
+
+def _check_shape(image_shape: Sequence[int]) -> None:
+    _halvings(image_shape, _LEAST)
 
 
 def _measure(
@@ -79,12 +93,13 @@ def _measure(
 def _from_span(images: Tensor, outputs: Tensor) -> Tensor:
     """‖P⊥ y‖ / ‖y‖ of each output: 0 in the span of the images."""
     spanning, y = images.flatten(1).double().T, outputs.flatten(1).double().T
-    across: Tensor = y - spanning @ (torch.linalg.pinv(spanning) @ y)
-    return across.norm(dim=0) / y.norm(dim=0)
+    across = y - spanning @ (torch.linalg.pinv(spanning) @ y)
+    share: Tensor = across.norm(dim=0) / y.norm(dim=0)
+    return share
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
-    figure = new_figure(3 * len(outcomes), 3.6)
+    figure = new_figure(3 * len(outcomes), 3.2)
     panels = figure.subplots(2, len(outcomes), height_ratios=(1, 2), squeeze=False)
     for number, outcome in enumerate(outcomes.values()):
         row = outcome.rows[0]
@@ -115,7 +130,7 @@ EXPERIMENT = Experiment(
             {
                 "down to 1×1, 2 images": {"least": 1, "images": 2, "channels": 64},
                 "down to 1×1, 4 images": {"least": 1, "images": 4, "channels": 64},
-                "down to 4×4 and 29 layers, 1 image": {"least": 4, "images": 1, "channels": 16, "between": 25},
+                "down to 4×4 and deep, 1 image": {"least": _LEAST, "images": 1, "channels": 16, "between": 27},
                 "no downsampling, 2 images": {"least": 0, "images": 2, "channels": 16, "between": 2, "max_steps": 800},
             },
             minutes=1,
@@ -126,5 +141,6 @@ EXPERIMENT = Experiment(
         "smallest", "convolutions", "images", "loss", "spectrum", "next_modulus", "next_singular_value", "from_span",
     ),
     draw=_draw,
+    check_shape=_check_shape,
     pictures=Pictures(members=4, controls=50, size=8),
 )  # fmt: skip
