@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,9 @@ from memrecon_fast.common.text import escaped
 if TYPE_CHECKING:
     from memrecon_fast.experiments.experiment import Experiment, Row
     from memrecon_fast.experiments.running import Plan
+
+_WIDEST = 400
+"""Columns of a terminal: no table is wider."""
 
 
 def reproduce(
@@ -46,7 +50,7 @@ def reproduce(
         from memrecon_fast.experiments import running
 
         if list_all:
-            console.print(_listed(experiments.every()))
+            typer.echo(_listed(experiments.every()))
             return
         if name is None:
             refuse("name an experiment; memrecon reproduce --list shows all")
@@ -64,7 +68,7 @@ def reproduce(
 
     with _keeping_cells(plan, out):
         made = running.reproduce(plan, out, shlex.join(["memrecon", *sys.argv[1:]]), show)
-    console.print(_table(experiment, made.rows))
+    _print_whole(console, _table(experiment, made.rows))
     console.print("Not as in the paper:")
     for difference in experiment.differs:
         console.print(f"  - {difference}", highlight=False, markup=False)
@@ -92,26 +96,31 @@ def _keeping_cells(plan: Plan, out: Path) -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _listed(experiments: list[Experiment]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("name", "what", "reproduces", "minutes", "images"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "name")
+def _listed(experiments: list[Experiment]) -> str:
+    """A line of what it is, and one of what it takes, for each."""
+    lines = []
     for one in experiments:
-        minutes = ", ".join(f"{scale} {found.minutes:g}" for scale, found in one.scales.items())
-        images = "its own"
+        minutes = ", ".join(f"{scale} {found.minutes:g} min" for scale, found in one.scales.items())
+        images = "its own data"
         if one.pictures is not None:
             images = f"{one.pictures.members} members, {one.pictures.controls} controls"
-        table.add_row(*map(Text, (one.name, one.what, one.reproduces, minutes, images)))
-    return table
+        lines.append(f"{one.name}: {one.what}\n    {one.reproduces}; {minutes}; {images}")
+    return "\n".join(lines)
 
 
 def _table(experiment: Experiment, rows: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in experiment.columns:
-        table.add_column(column.replace("_", " "), justify="right", overflow="fold")
+        table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(_shown(row.get(column))) for column in experiment.columns))
     return table
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """In its own width: a terminal that is narrower wraps lines, but no number is cut."""
+    width = max(console.width, Measurement.get(console, console.options.update(width=_WIDEST), table).maximum)
+    Console(width=width).print(table)
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memrecon_fast.metrics import APPROXIMATE_MSE, mse
 
-_NO_EPSILON = 1e-30
+_NO_EPSILON = 1e-100
 _BETAS = (0.9, 0.99)
 
 

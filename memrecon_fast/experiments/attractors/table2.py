@@ -100,7 +100,7 @@ _SMALL = {
     "s3-n1-9": {"size": 3, "images": 1, "layers": 9, "spread": 0.03},
     "s4-n1-29": {"size": 4, "images": 1, "layers": 29, "spread": 0.1},
     "s5-n1-70": {"size": 5, "images": 1, "layers": 70, "spread": 0.2},
-    "s3-n3-10": {"size": 3, "images": 3, "layers": 10, "spread": 0.1, "max_steps": 8000},
+    "s3-n3-10": {"size": 3, "images": 3, "layers": 10, "spread": 0.03, "max_steps": 8000},
 }
 
 EXPERIMENT = Experiment(
