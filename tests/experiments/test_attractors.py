@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from memrecon_fast import experiments
 from memrecon_fast.attractors.theory import linear
 from memrecon_fast.cli import app
-from memrecon_fast.experiments.attractors.nets import Chain, fit, iterates, recovered
+from memrecon_fast.experiments.attractors.nets import Chain, descend, iterates, recovered
 from memrecon_fast.experiments.attractors.plane import swiss_roll
 from memrecon_fast.experiments.attractors.strided import strided_net
 from memrecon_fast.experiments.experiment import Given, Scale
@@ -25,7 +25,7 @@ DATA = os.environ.get("MEMRECON_DATA", "")
 """A folder with mnist-1000.npy and mnist-1000-controls.npy, for the test that reads them."""
 
 QUICK = {
-    "attractors-table1": ("2-layers-1-filters", {"max_steps": 20}),
+    "attractors-table1": ("2-layers-1-filters", {"max_steps": 20, "starts": 2}),
     "attractors-table2": ("s2-n1-3", {}),
     "attractors-strided": ("down to 1×1, 2 images", {"channels": 8, "max_steps": 20}),
     "attractors-initialisation": ("xavier-normal", {"max_steps": 20}),
@@ -111,7 +111,7 @@ def test_a_deep_chain_memorises_one_image_and_a_shallow_one_does_not(tmp_path: P
     assert deep["parameters"] == 27
     assert max(deep["loss"], shallow["loss"]) < 1e-8
     assert max(deep["distance_of_ones"], shallow["distance_of_ones"]) < 1e-2
-    assert deep["largest_other"] < 0.01 < 0.1 < shallow["largest_other"]
+    assert deep["largest_other"] < 0.15 < 0.3 < shallow["of_starts"][0]  # the median of five starts, and the least
 
 
 @pytest.mark.parametrize(
@@ -119,29 +119,30 @@ def test_a_deep_chain_memorises_one_image_and_a_shallow_one_does_not(tmp_path: P
     [(3, 1, 27), (3, 16, 2592), (3, 128, 149760), (5, 16, 7200), (5, 128, 444672), (8, 1, 72), (8, 128, 887040)],
 )
 def test_the_nets_of_table_1_have_its_numbers_of_parameters(layers: int, filters: int, parameters: int) -> None:
-    assert Chain(layers, filters, 0.1).parameter_count == parameters
+    assert Chain(layers, filters, 0.1, seed=0).parameter_count == parameters
 
 
-def test_a_chain_is_linear_with_and_without_connections() -> None:
-    torch.manual_seed(0)
-    plain, skipping = Chain(4, 1, 0.2), Chain(4, 1, 0.2, skip=2)
-    skipping.load_state_dict(plain.state_dict())
-    matrices = [linear.convolution_matrix(layer.weight.detach(), (3, 3)) for layer in plain.layers]  # type: ignore[operator]
-    first, second = matrices[1] @ matrices[0], matrices[3] @ matrices[2]
-    torch.testing.assert_close(linear.matrix_of(plain, (1, 3, 3)), second @ first, rtol=0, atol=1e-12)
-    expected = second @ (first + torch.eye(9, dtype=torch.float64))
-    torch.testing.assert_close(linear.matrix_of(skipping, (1, 3, 3)), expected, rtol=0, atol=1e-12)
+def test_a_chain_is_the_product_of_its_convolutions() -> None:
+    chain = Chain(3, 1, 0.2, seed=0)
+    first, second, third = (linear.convolution_matrix(weight.detach(), (3, 3)) for weight in chain.parameters())
+    torch.testing.assert_close(linear.matrix_of(chain, (1, 3, 3)), third @ second @ first, rtol=0, atol=1e-12)
 
 
-def test_training_moves_where_the_gradient_is_far_below_the_usual_epsilon() -> None:
-    torch.manual_seed(0)
-    images = torch.rand(1, 1, 2, 2, dtype=torch.float64)
-    net = Chain(12, 1, 0.01)
-    begun, _ = fit(net, images, 1e-3, 0, 1e-8)
-    after, steps = fit(net, images, 1e-3, 1500, 1e-2)
-    assert begun > 0.1
-    assert after < 1e-2
-    assert steps < 1500
+def test_descent_leaves_zero_and_comes_to_the_end_where_constant_steps_do_not_move() -> None:
+    images = torch.rand(1, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    net = Chain(12, 1, 0.01, seed=0)
+    before, _ = descend(net, images, 0.02, 0, 1e-8)
+    constant = Chain(12, 1, 0.01, seed=0)
+    optimizer = torch.optim.SGD(constant.parameters(), lr=0.1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = (constant(images) - images).square().mean()
+        loss.backward()
+        optimizer.step()
+    after, steps = descend(net, images, 0.02, 3000, 1e-8)
+    assert loss.item() == pytest.approx(before, rel=1e-6)
+    assert after < 1e-8
+    assert steps < 3000
 
 
 def test_strided_nets_keep_the_shape_and_pass_their_smallest_size() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from memrecon_fast.experiments.attractors.dense import fit_net, make_net, stability_row
+from memrecon_fast.experiments.attractors.dense import ONE_EACH, fit_net, make_net, stability_row
 from memrecon_fast.experiments.attractors.nets import iterates, recovered
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import COLOURS, new_figure
@@ -78,6 +78,7 @@ EXPERIMENT = Experiment(
     what="wider and deeper nets take more unseen images to training images, in fewer steps",
     reproduces="Figure 4 (Section 3.3)",
     differs=(
+        ONE_EACH,
         "Widths, depths, activation and optimiser of the figure are lost in the text that we have: LeakyReLU, Adam, at "
         "most 1,500 steps or a loss of 1e-9; nets of different losses are compared, which the legend says.",
         "Photographs of 8×8 in colour unless others are given (the figure: MNIST); starts are unseen images of the "

@@ -13,6 +13,7 @@ from memrecon_fast.autoencoders import FullyConnected, train
 from memrecon_fast.experiments.attractors.nets import iterates, recovered
 from memrecon_fast.experiments.experiment import Row
 
+ONE_EACH = "One net of each kind was trained; --seed N makes another, and other numbers."
 TIMES = (1, 10, 100)
 """Applications of f after which recoveries are counted."""
 

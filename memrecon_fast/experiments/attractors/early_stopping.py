@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from memrecon_fast.autoencoders import evaluate, load
-from memrecon_fast.experiments.attractors.dense import fit_net_with_levels, make_net, recovery_row, stability_row
+from memrecon_fast.experiments.attractors.dense import (
+    ONE_EACH,
+    fit_net_with_levels,
+    make_net,
+    recovery_row,
+    stability_row,
+)
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import COLOURS, CONTROL_COLOUR, new_figure
 
@@ -71,6 +77,7 @@ EXPERIMENT = Experiment(
     what="ρ at the training images and π(t) against the train loss: when does a net begin to memorise?",
     reproduces="Figure 6 (Section 5)",
     differs=(
+        ONE_EACH,
         "The net of the figure is not described in the text that we have: LeakyReLU, Adam, one run, kept at "
         "ten losses.",
         "ρ is that of the fixed point near the image where there is one, otherwise that of the image itself. A member "

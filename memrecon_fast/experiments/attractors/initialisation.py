@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from memrecon_fast.attractors.theory import single_layer
 from memrecon_fast.experiments.attractors.dense import (
+    ONE_EACH,
     STARTS,
     fit_net,
     make_net,
@@ -99,6 +100,7 @@ EXPERIMENT = Experiment(
     what="the nearer to zero a net begins, the nearer one step comes to training images: PyTorch, Xavier, Kaiming",
     reproduces="Figure 12 (Appendix I.2), and the effect of the first weights, Section 5",
     differs=(
+        ONE_EACH,
         "The figure's nets are convolutional; here one linear layer (its end is computed, not trained: W₀ across the "
         f"span of the images stays) and fully connected nets of {DEPTH} layers × {WIDTH} with LeakyReLU.",
         "'Near zero' is a standard deviation of 0.4/√(fan in) in each layer, without biases: exact zeros do not train.",

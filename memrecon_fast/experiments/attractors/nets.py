@@ -17,29 +17,24 @@ _BETAS = (0.9, 0.99)
 class Chain(nn.Module):
     """3 × 3 convolutions without biases, one after the other, images (B, 1, s, s) → the same; float64, linear.
 
-    filters: of all layers but the last. spread: standard deviation of the first weights. skip: where above 0, what goes
-    into every so many layers is added to what comes out of them; the layers that are left over have no such connection.
+    filters: of all layers but the last. spread: standard deviation of the first weights. seed: of these.
     """
 
-    def __init__(self, layers: int, filters: int, spread: float, skip: int = 0) -> None:
+    def __init__(self, layers: int, filters: int, spread: float, seed: int) -> None:
         super().__init__()
         sizes = [1, *[filters] * (layers - 1), 1]
         convolutions = [
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, dtype=torch.float64)
             for inputs, outputs in itertools.pairwise(sizes)
         ]
+        generator = torch.Generator().manual_seed(seed)
         for layer in convolutions:
-            nn.init.normal_(layer.weight, std=spread)
-        self.layers = nn.ModuleList(convolutions)
-        self.skip = skip
+            nn.init.normal_(layer.weight, std=spread, generator=generator)
+        self.layers = nn.Sequential(*convolutions)
 
     def forward(self, images: Tensor) -> Tensor:
         """The net's values."""
-        values = begun = images
-        for number, layer in enumerate(self.layers, start=1):
-            values = layer(values)
-            if self.skip and number % self.skip == 0 and number < len(self.layers):
-                values = begun = values + begun
+        values: Tensor = self.layers(images)
         return values
 
     @property
@@ -48,23 +43,39 @@ class Chain(nn.Module):
         return sum(one.numel() for one in self.parameters())
 
 
-def fit(
-    net: nn.Module, images: Tensor, rate: float, max_steps: int, target: float, *, falling: bool = False
-) -> tuple[float, int]:
-    """Train by Adam until the mean squared error is below `target`; returns it, and the steps.
+def descend(net: nn.Module, images: Tensor, longest: float, max_steps: int, target: float) -> tuple[float, int]:
+    """Gradient descent until the mean squared error is below `target`; returns it, and the steps.
 
-    falling: whether the rate falls to 0, in a straight line, over `max_steps`.
-
-    Adam without its ε: near zero, the gradient of a deep net is far below the usual 1e-8, and nothing would move.
+    The step has the direction of the gradient and Polyak's length, loss / ‖gradient‖, at most `longest`: near zero,
+    where the gradient of a deep net is next to nothing, and near the end alike, it is the path of small constant steps
+    that is followed, in a few hundred of them.
     """
+    parameters = list(net.parameters())
+    for step in range(max_steps + 1):
+        loss = (net(images) - images).square().mean()
+        if loss.item() < target or step == max_steps:
+            break
+        gradients = torch.autograd.grad(loss, parameters)
+        size = torch.linalg.vector_norm(torch.stack([one.norm() for one in gradients])).item()
+        if not 0 < size < torch.inf:
+            break
+        length = min(longest, loss.item() / size)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= length / size * gradient
+    return loss.item(), step
+
+
+def fit(net: nn.Module, images: Tensor, rate: float, max_steps: int, target: float) -> tuple[float, int]:
+    """Train by Adam, without its ε, until the mean squared error is below `target`; the rate falls to 0 in a straight
+    line over `max_steps`. Returns the error, and the steps."""
     optimizer = torch.optim.Adam(net.parameters(), lr=rate, betas=_BETAS, eps=_NO_EPSILON)
     for step in range(max_steps + 1):
         loss = (net(images) - images).square().mean()
         if loss.item() < target or step == max_steps:
             break
-        if falling:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * (1 - step / max_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (1 - step / max_steps)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

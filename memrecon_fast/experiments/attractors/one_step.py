@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from memrecon_fast.experiments.attractors.dense import (
+    ONE_EACH,
     TIMES,
     fit_net,
     make_net,
@@ -58,6 +59,7 @@ EXPERIMENT = Experiment(
     what="deep and wide nets take unseen images and noise to training images in one step",
     reproduces="Figures 3b (MNIST), and, with fully connected nets, 5b and 10 (CIFAR-10)",
     differs=(
+        ONE_EACH,
         "Fully connected nets throughout; the paper's nets of Figures 5 and 10 are convolutional. Its widths and "
         "depths are lost in the text that we have.",
         "10 photographs of 8×8 in colour unless others are given. 'A member' means a mean squared error below 5e-4.",

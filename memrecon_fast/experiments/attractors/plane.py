@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from memrecon_fast.experiments.attractors.dense import fit_net, make_net, stability_row
+from memrecon_fast.experiments.attractors.dense import ONE_EACH, fit_net, make_net, stability_row
 from memrecon_fast.experiments.attractors.nets import iterates
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Scale
 from memrecon_fast.experiments.figures import COLOURS, INK, new_figure
@@ -92,6 +92,7 @@ EXPERIMENT = Experiment(
     what="an autoencoder of the plane, trained on the Swiss roll: its vector field, and where 1,024 starts end",
     reproduces="Figure 2 (Section 3.2)",
     differs=(
+        ONE_EACH,
         "The net and the number of points are not in the text that we have: LeakyReLU, Adam, 16 points.",
         "The roll is its formula, evenly along its angle, not a random sample.",
         "Starts that are grey come to none of the points within 300 steps.",

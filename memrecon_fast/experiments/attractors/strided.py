@@ -65,7 +65,7 @@ def _measure(
     size = (chosen.shape[1], chosen.shape[2], chosen.shape[3])
     side = least or size[1]
     net = strided_net(size, side, channels, between)
-    loss, steps = fit(net, chosen, rate, max_steps, 1e-8, falling=True)
+    loss, steps = fit(net, chosen, rate, max_steps, 1e-8)
     net.eval()
     for parameter in net.parameters():
         parameter.requires_grad_(False)

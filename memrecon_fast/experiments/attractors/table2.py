@@ -10,12 +10,13 @@ import torch
 from matplotlib.figure import Figure
 
 from memrecon_fast.attractors.theory import linear
-from memrecon_fast.experiments.attractors.nets import Chain, fit
+from memrecon_fast.experiments.attractors.nets import Chain, descend
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Scale
 from memrecon_fast.experiments.figures import COLOURS, INK, new_figure
 
 _SHOWN = 10
 """Of them in the figure."""
+TARGET = 1e-8
 KEPT = 6
 """Eigenvalues of each net that the tables have."""
 
@@ -26,35 +27,41 @@ def measure_chain(
     images: int,
     layers: int,
     filters: int = 1,
-    skip: int = 0,
-    spread: float = 0.3,
-    rate: float = 1e-3,
-    max_steps: int = 4000,
-    target: float = 1e-8,
-    **about: Any,
+    spread: float = 0.1,
+    longest: float = 0.02,
+    max_steps: int = 8000,
+    starts: int = 5,
 ) -> Outcome:
-    """Train a chain on uniformly random images, and look at its eigenvalues."""
+    """Train chains that begin differently on the same uniformly random images, and look at their eigenvalues.
+
+    The row is that of the start with the median of the largest eigenvalue that is none of the 1s, and its range.
+    """
     pixels = torch.rand(images, 1, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(given.seed))
-    net = Chain(layers, filters, spread, skip)
-    loss, steps = fit(net, pixels, rate, max_steps, target)
-    values = linear.spectrum(linear.matrix_of(net, (1, size, size)))
-    ones = (values - 1).abs().argsort()[:images]
-    others = torch.ones(len(values), dtype=torch.bool).index_fill(0, ones, False)
-    row = {
-        "image_size": f"{size}×{size}",
-        "images": images,
-        "heuristic_layers": linear.heuristic_layers(size),
-        "layers": layers,
-        "filters": filters,
-        "parameters": net.parameter_count,
-        "skip": skip,
-        "loss": loss,
-        "steps": steps,
-        "distance_of_ones": (values[ones] - 1).abs().max().item(),
-        "largest_other": values[others].abs().max().item(),
-        "spectrum": ", ".join(_number(one) for one in values[: min(KEPT, images + 2)].tolist()),
-        **about,
-    }
+    found = []
+    for start in range(starts):
+        net = Chain(layers, filters, spread, given.seed + start)
+        loss, steps = descend(net, pixels, longest, max_steps, TARGET)
+        values = linear.spectrum(linear.matrix_of(net, (1, size, size)))
+        ones = (values - 1).abs().argsort()[:images]
+        others = torch.ones(len(values), dtype=torch.bool).index_fill(0, ones, False)
+        row = {
+            "image_size": f"{size}×{size}",
+            "images": images,
+            "heuristic_layers": linear.heuristic_layers(size),
+            "layers": layers,
+            "filters": filters,
+            "parameters": net.parameter_count,
+            "loss": loss,
+            "steps": steps,
+            "distance_of_ones": (values[ones] - 1).abs().max().item(),
+            "largest_other": values[others].abs().max().item(),
+            "spectrum": ", ".join(_number(one) for one in values[: min(KEPT, images + 2)].tolist()),
+        }
+        found.append((row, values))
+    found.sort(key=lambda one: float(one[0]["largest_other"]))
+    row, values = found[(starts - 1) // 2]
+    row["of_starts"] = [found[0][0]["largest_other"], found[-1][0]["largest_other"]]
+    row["converged"] = f"{sum(one['loss'] < TARGET for one, _ in found)} of {starts}"
     return Outcome([row], {"eigenvalues": values.numpy()})
 
 
@@ -94,13 +101,12 @@ def _number(value: complex) -> str:
     return f"{value.real:.3g}{value.imag:+.3g}i"
 
 
-_DEEP = {"spread": 0.2, "skip": 10}
-_SMALL = {
+_SMALL: dict[str, dict[str, Any]] = {
     "s2-n1-3": {"size": 2, "images": 1, "layers": 3, "spread": 0.01},
     "s3-n1-9": {"size": 3, "images": 1, "layers": 9, "spread": 0.03},
-    "s4-n1-29": {"size": 4, "images": 1, "layers": 29, "spread": 0.1},
-    "s5-n1-70": {"size": 5, "images": 1, "layers": 70, "spread": 0.2},
-    "s3-n3-10": {"size": 3, "images": 3, "layers": 10, "spread": 0.03, "max_steps": 8000},
+    "s4-n1-29": {"size": 4, "images": 1, "layers": 29, "spread": 0.2, "longest": 0.05},
+    "s5-n1-70": {"size": 5, "images": 1, "layers": 70, "spread": 0.25, "longest": 0.05, "starts": 3},
+    "s3-n3-10": {"size": 3, "images": 3, "layers": 10, "max_steps": 12_000, "starts": 3},
 }
 
 EXPERIMENT = Experiment(
@@ -108,27 +114,20 @@ EXPERIMENT = Experiment(
     what="deep linear convolutional nets with one filter a layer memorise: the spectrum is 1, 1, …, and nearly 0",
     reproduces="Table 2 (Appendix F)",
     differs=(
-        "The learning rates and the target loss are lost in the text that we have: Adam without ε, rate 1e-3, until "
-        "1e-8 (or the steps are spent), throughout; the paper descends the gradient in nets of up to 10 layers.",
-        "Weights begin normal, with a standard deviation of 0.01 to 0.3 that grows with the depth: as near to zero as "
-        "trained in time.",
+        "The learning rates and the target loss are lost in the text that we have. Here it is gradient descent with "
+        "Polyak's step length, until 1e-8; the paper takes Adam for nets of more than 10 layers.",
+        "The weights begin normal, with a standard deviation of 0.01 to 0.25 that grows with the depth: as near to "
+        "zero as trains in time. What is not near zero stays, so each net is begun several times: the row is the "
+        "median by the largest eigenvalue that is none of the 1s, 'of starts' the range of that.",
+        "The paper's rows of more than 100 layers (with skip connections) are not among them: they take too long here.",
         "In the paper's text the first row has the heuristic depth 2 and 3 layers (27 parameters), and the last one "
         "350 layers with 3105 parameters, which would be 345 layers.",
     ),
-    scales={
-        "small": Scale(_SMALL, minutes=0.5),
-        "paper": Scale(
-            {
-                **_SMALL,
-                "s6-n1-144": {"size": 6, "images": 1, "layers": 144, **_DEEP},
-                "s7-n1-267": {"size": 7, "images": 1, "layers": 267, **_DEEP},
-                "s5-n5-200": {"size": 5, "images": 5, "layers": 200, **_DEEP},
-                "s6-n5-350": {"size": 6, "images": 5, "layers": 350, **_DEEP},
-            },
-            minutes=30,
-        ),
-    },
+    scales={"small": Scale(_SMALL, minutes=1)},
     measure=measure_chain,
-    columns=("image_size", "images", "heuristic_layers", "layers", "parameters", "loss", "spectrum", "largest_other"),
+    columns=(
+        "image_size", "images", "heuristic_layers", "layers", "parameters", "converged", "spectrum", "largest_other",
+        "of_starts",
+    ),
     draw=_draw,
-)
+)  # fmt: skip
