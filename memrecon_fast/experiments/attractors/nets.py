@@ -62,7 +62,7 @@ def descend(net: nn.Module, images: Tensor, longest: float, max_steps: int, targ
         length = min(longest, loss.item() / size)
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter -= length / size * gradient
+                parameter.sub_(gradient, alpha=length / size)
     return loss.item(), step
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,6 @@ _SIDE = 32
 """A grid of so many starts along each side: 1024, the paper has 1000."""
 _ARROWS = 20
 _TIMES = (0, 1, 2, 3, 5, 8, 13, 20, 35, 60, 100, 200, 300)
-_PALETTE = mpl.colormaps["tab20"]
 _NEAR = 0.01
 """So near to a training point, in the plane, a trajectory has come to it."""
 
@@ -59,6 +59,11 @@ def _measure(given: Given, width: int, depth: int, points: int, max_steps: int) 
     return Outcome([row], {name: one.numpy() for name, one in kept.items()})
 
 
+def _colour(number: int, count: int) -> Any:
+    """Of one of so many points; neighbours differ."""
+    return mpl.colormaps["turbo"]((7 * number % count + 0.5) / count)
+
+
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
     figure = new_figure(4.2 * len(outcomes), 8.6)
     panels = figure.subplots(2, len(outcomes), squeeze=False)
@@ -74,7 +79,7 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
         )
         nearest = arrays["nearest"]
         for start, path in enumerate(arrays["paths"].transpose(1, 0, 2)):
-            colour = "#cccccc" if nearest[start] < 0 else _PALETTE(nearest[start] % 20)
+            colour = "#cccccc" if nearest[start] < 0 else _colour(nearest[start], row["members"])
             lower.plot(*path.T, color=colour, linewidth=0.4, alpha=0.7)
         lower.set_title(f"{row['at_points']:.0%} of {len(nearest)} starts come to {row['different_points']} of them")
         for axes in (upper, lower):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from memrecon_fast.attractors.theory import linear
 from memrecon_fast.experiments.attractors.nets import Chain, descend
-from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Scale
+from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Row, Scale
 from memrecon_fast.experiments.figures import COLOURS, INK, new_figure
 
 _SHOWN = 10
@@ -44,7 +44,7 @@ def measure_chain(
         values = linear.spectrum(linear.matrix_of(net, (1, size, size)))
         ones = (values - 1).abs().argsort()[:images]
         others = torch.ones(len(values), dtype=torch.bool).index_fill(0, ones, False)
-        row = {
+        row: Row = {
             "image_size": f"{size}×{size}",
             "images": images,
             "heuristic_layers": linear.heuristic_layers(size),
@@ -58,7 +58,7 @@ def measure_chain(
             "spectrum": ", ".join(_number(one) for one in values[: min(KEPT, images + 2)].tolist()),
         }
         found.append((row, values))
-    found.sort(key=lambda one: float(one[0]["largest_other"]))
+    found.sort(key=lambda one: one[0]["largest_other"])
     row, values = found[(starts - 1) // 2]
     row["of_starts"] = [found[0][0]["largest_other"], found[-1][0]["largest_other"]]
     row["converged"] = f"{sum(one['loss'] < TARGET for one, _ in found)} of {starts}"
