@@ -131,7 +131,7 @@ def _read_from_folder(folder: Path, files: tuple[str, ...], index: int) -> NDArr
 
 def _look_at(folder: Path, files: tuple[str, ...], index: int, size: Size | None) -> Look:
     try:
-        with open_regular(folder / files[index]) as file:
+        with open_regular(os.path.join(folder, files[index])) as file:  # a Path would take as long as to open it
             return look(file, size)
     except OSError as error:
         raise ValueError(f"it cannot be read: {reason(error)}") from error

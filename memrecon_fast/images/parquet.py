@@ -130,6 +130,7 @@ class ParquetImages:
         self._folder = folder
         self._pixel_range = pixel_range
         self._tables = tables
+        self._folders = [(folder / table.file).parent for table in tables]
         self._begins = [0, *itertools.accumulate(table.rows for table in tables)]
         self._forget()
 
@@ -147,9 +148,8 @@ class ParquetImages:
         """Image `index`, see `Source.look`."""
         with self._lock:
             cell = self._cell(index)
-        table = self._tables[self._which_file(index)]
-        folder = (self._folder / table.file).parent
-        return look_at_cell(cell, table.column.kind, folder, self._pixel_range, size)
+        which = self._which_file(index)
+        return look_at_cell(cell, self._tables[which].column.kind, self._folders[which], self._pixel_range, size)
 
     def _which_file(self, index: int) -> int:
         return bisect.bisect_right(self._begins, index) - 1
