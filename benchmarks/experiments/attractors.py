@@ -101,6 +101,7 @@ def trained(task: Task, net: Net, members: Tensor, folder: Path) -> Iterator[tup
         (home / "done").touch()
     for path in sorted(home.glob("loss-*.safetensors"), key=lambda path: -float(path.stem.removeprefix("loss-"))):
         model = autoencoders.load(path)
+        assert isinstance(model, nn.Module)
         yield autoencoders.evaluate(model, members), model
 
 
@@ -210,8 +211,8 @@ def render(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
         "## Verdicts and harvests",
         "",
         "*Verdicts*: attractors, marginal, repellers, no fixed point, unknown. *Agree*: with iteration, of those that",
-        "are not marginal. *Harvest*: members found, of the members that are attractors, from so many starts; *controls*",
-        "and *others*: attractors that are a control, or no member.",
+        "are not marginal. *Harvest*: members found, of the members that are attractors, from so many starts;",
+        "*controls* and *others*: attractors that are a control, or no member.",
         "",
         "| net | images | loss | verdicts | of controls | agree | harvest | controls | others | unseen share |",
         "|---|---|---|---|---|---|---|---|---|---|",

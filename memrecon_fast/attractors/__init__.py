@@ -12,10 +12,10 @@ mf.attractors.spectra(autoencoder, images).radius         # the largest eigenval
 
 from __future__ import annotations
 
+from memrecon_fast.attractors import theory
 from memrecon_fast.attractors.basins import Basins, Censoring, basins
 from memrecon_fast.attractors.curves import RecoveryCurve, recovery_curve
 from memrecon_fast.attractors.cycles import Cycles, Motion, cycles
-from memrecon_fast.attractors import theory
 from memrecon_fast.attractors.fixed_points import FixedPoints, fixed_points
 from memrecon_fast.attractors.harvest import Harvest, harvest
 from memrecon_fast.attractors.spectra import SingularValues, Spectra, singular_values, spectra

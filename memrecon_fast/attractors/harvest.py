@@ -203,13 +203,9 @@ class Gathering:
         if tuple(ends.images.shape[1:]) != self._shape:
             raise ValueError(f"ends of shape {tuple(ends.images.shape[1:])} are not of {self._shape}")
         first = self.starts
-<<<<<<< HEAD
-        if not self.settled and ends.indices.tolist() != list(range(first, first + len(ends.indices))):
-=======
         if not self.settled and not torch.equal(
             ends.indices, torch.arange(first, first + len(ends.indices), device="cpu")
         ):
->>>>>>> ecd0f26 (Leaders are ruled out by a few axes: 4,000 of them cost nothing to speak of)
             raise ValueError(f"the ends that come next must be those of start {first} and after, in this order")
         begin = 0
         while begin < len(ends.indices) and not self.settled:
