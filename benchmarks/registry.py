@@ -101,6 +101,14 @@ BENCHMARKS = (
         "benchmarks.experiments.accelerated_time",
     ),
     Benchmark(
+        "attractors",
+        "Do eigenvalues tell which images can be recovered? Do verdicts and harvests agree with iteration?",
+        "extra `audit`",
+        "50",
+        "`attractors.json`, `.md`",
+        "benchmarks.experiments.attractors",
+    ),
+    Benchmark(
         "precision",
         "What does the number format of the forward passes do to the verdicts?",
         "extra `audit`",
