@@ -145,7 +145,8 @@ class Workbench:
             ended = True
         finally:
             try:
-                record()
+                if not recorded:  # otherwise it was a record that ended the work
+                    record()
             finally:
                 saver.save()
             try:
