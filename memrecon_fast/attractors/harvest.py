@@ -36,7 +36,9 @@ from memrecon_fast.metrics import APPROXIMATE_MSE, mse_of_rows
 SETTLED_BELOW = 0.01
 """A harvest ends once the unseen share is below this, with a probability of 95 %: after some 2,000 starts at the
 earliest."""
-BLOCKS_AT_ONCE_ON_GPU = 16
+BLOCKS_AT_ONCE = 8
+"""Of 64 starts. In the end of each batch a few slow ones are alone, and a pass of few rows costs nearly as much as one
+of many."""
 _COMPARED_AT_ONCE = 64
 _EIGENVALUES = 6
 _TOLERANCE = 1e-4
@@ -285,7 +287,7 @@ class Gathering:
 
 
 def _all_ends(search: Search, starts: int) -> Iterator[Ends]:
-    step = BLOCK * (BLOCKS_AT_ONCE_ON_GPU if search.jacobian.prox.device.type == "cuda" else 1)
+    step = BLOCK * BLOCKS_AT_ONCE
     for first in range(0, starts, step):
         yield ends_of(search, range(first, min(first + step, starts)))
 
