@@ -172,8 +172,10 @@ class Session:
                 if not console.quiet:
                     warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
                 yield note
-        except BaseException:
-            note.end(patience=SECONDS_TO_STOP)
+        except BaseException as error:
+            doubts = note.end(patience=SECONDS_TO_STOP)
+            if doubts and isinstance(error, Exception):  # which is why it failed
+                raise AutoencoderChangedError(doubts[0]) from error
             raise
         note.end(patience=None)
 
@@ -214,15 +216,17 @@ class _Note:
             self._workforce = session.make_workforce()
         return self._workforce
 
-    def end(self, patience: float | None) -> None:
-        """All is done, or something ended it. patience: see `Workforce.doubts`."""
+    def end(self, patience: float | None) -> list[str]:
+        """All is done, or something ended it. Returns why what was done is in doubt. patience: see
+        `Workforce.doubts`."""
         if self._workforce is None:
-            return
+            return []
         self._entry["seconds"], self._entry["rows"] = round(time.monotonic() - self._began, 3), self.rows
         write_description(self._session.store.run, self._session.description)
         if doubts := self._workforce.doubts(patience):
             self._entry["doubts"] = doubts
             write_description(self._session.store.run, self._session.description)
+        return doubts
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,19 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from memrecon_fast.attractors import session as sessions
 from memrecon_fast.attractors.opened import Run, open_run
 from memrecon_fast.attractors.session import run
-from memrecon_fast.attractors.stability import stability
+from memrecon_fast.attractors.stability import Verdict, stability
 from memrecon_fast.attractors.survey import plan as plans
 from memrecon_fast.attractors.survey.plan import Survey
 from memrecon_fast.attractors.survey.store import TABLES
 from memrecon_fast.attractors.survey.table import Table
 from memrecon_fast.attractors.survey.work import Computed, Here
 from memrecon_fast.audit.session import MissingImagesError
+from memrecon_fast.audit.store.parts import unpack
 from memrecon_fast.common.errors import AutoencoderChangedError
+from memrecon_fast.images.scan import open_images
 from tests.helpers.auditing import images_of
 from tests.helpers.memorised import Memorised
 from tests.helpers.surveying import small_survey, squares, tables_in
@@ -46,19 +50,13 @@ def finished(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_tables_are_what_the_functions_say(memorised: Memorised, finished: Run) -> None:
     table = finished.table("stability-members")
     found = stability(memorised.autoencoder, memorised.members)
-    assert table["verdict"].to_pylist() == [name_of(verdict) for verdict in found.verdict.tolist()]
+    assert table["verdict"].to_pylist() == [Verdict(verdict).name for verdict in found.verdict.tolist()]
     assert table["index"].to_pylist() == list(range(16))
     # blocks of 8 instead of a batch of 16: the last bits of products of other shapes differ
     np.testing.assert_allclose(table["radius"].to_numpy(), found.spectra.radius.numpy(), rtol=1e-3)
     first = np.array(table["real"][0].as_py()) + 1j * np.array(table["imaginary"][0].as_py())
     np.testing.assert_allclose(abs(first), found.spectra.values[0].abs().numpy(), atol=1e-3)
     assert set(finished.table("stability-controls")["verdict"].to_pylist()) == {"NO_FIXED_POINT"}
-
-
-def name_of(verdict: int) -> str:
-    from memrecon_fast.attractors.stability import Verdict
-
-    return Verdict(verdict).name
 
 
 def test_what_was_harvested_are_members_and_no_controls(memorised: Memorised, finished: Run) -> None:
@@ -78,8 +76,6 @@ def test_what_was_harvested_are_members_and_no_controls(memorised: Memorised, fi
 
 
 def image_of(row: dict[str, Any]) -> Tensor:
-    from memrecon_fast.audit.store.parts import unpack
-
     return torch.from_numpy(unpack(row["image"])).double()
 
 
@@ -197,8 +193,6 @@ def test_a_table_ends_at_the_same_block_whoever_is_ahead(
 
 def test_images_that_cannot_be_read_any_more_leave_their_blocks_undone(memorised: Memorised, tmp_path: Path) -> None:
     np.save(tmp_path / "members.npy", memorised.members.numpy())
-    from memrecon_fast.images.scan import open_images
-
     survey = Survey({"members": open_images(tmp_path / "members.npy")})
     changed = memorised.members.clone()
     changed[9] += 0.01
@@ -213,27 +207,32 @@ def test_images_that_cannot_be_read_any_more_leave_their_blocks_undone(memorised
 
 
 class Drifting(nn.Module):
-    """Changes its weights after some calls."""
+    """Answers otherwise after some calls: by another factor, or by other weights."""
 
-    def __init__(self, inner: nn.Module, calls: int) -> None:
+    def __init__(self, inner: nn.Module, calls: int, weights: bool) -> None:
         super().__init__()
-        self.inner, self.calls, self.made = inner, calls, 0
+        self.inner, self.calls, self.made, self.weights = inner, calls, 0, weights
 
     def forward(self, images: Tensor) -> Tensor:
         self.made += 1
-        if self.made == self.calls:
+        if self.made == self.calls and self.weights:
             with torch.no_grad():
                 next(self.inner.parameters()).mul_(1.001)
         found: Tensor = self.inner(images)
-        return found
+        return found if self.made < self.calls or self.weights else found * 1.001
 
 
 def test_a_model_that_changes_puts_the_results_in_doubt(memorised: Memorised, tmp_path: Path) -> None:
-    import copy
-
-    model = Drifting(copy.deepcopy(memorised.autoencoder), 200).eval()
+    survey = small_survey(memorised, controls=0, harvest=0)
+    weights = Drifting(copy.deepcopy(memorised.autoencoder), 200, weights=True).eval()
+    with pytest.raises(
+        AutoencoderChangedError, match="the weights of the model were changed"
+    ):  # it is noticed before the end
+        run(survey, weights, tmp_path / "weights", progress=False)
+    assert open_run(tmp_path / "weights").description["sessions"][0]["doubts"]
+    model = Drifting(copy.deepcopy(memorised.autoencoder), 200, weights=False).eval()
     with pytest.raises(AutoencoderChangedError, match="the results are in doubt"):
-        run(small_survey(memorised, controls=0, harvest=0), model, tmp_path / "run", progress=False)
+        run(survey, model, tmp_path / "run", progress=False)
     assert model.made > 200
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["doubts"]
@@ -251,11 +250,10 @@ def test_what_does_not_fit_is_refused_before_any_work(memorised: Memorised, tmp_
     for model, words in (
         (Detached().eval(), "Detached: autoencoder's gradients are not those of the function"),
         (half, "float32"),
-        (memorised.autoencoder.train(), "training mode"),
+        (copy.deepcopy(memorised.autoencoder).train(), "training mode"),
     ):
         with pytest.raises((TypeError, ValueError), match=words):
             run(Survey({"members": members}), model, tmp_path / "run", progress=False)
-        memorised.autoencoder.eval()
     assert not (tmp_path / "run").exists()
     for arguments, words in (
         ({}, "without members"),
@@ -266,17 +264,20 @@ def test_what_does_not_fit_is_refused_before_any_work(memorised: Memorised, tmp_
         ({"splits": {"members": members}, "k": 0}, "k must be at least 1"),
     ):
         with pytest.raises(ValueError, match=words):
-            Survey(**arguments)  # type: ignore[arg-type]
+            Survey(**arguments)
 
 
 def test_one_image_of_one_pixel(tmp_path: Path) -> None:
     class Halfway(nn.Module):
-        """To ½: x ← ¼ + x/2, an attractor with the eigenvalue ½."""
+        """To the image: an attractor with the eigenvalue ½."""
 
         def forward(self, images: Tensor) -> Tensor:
-            return 0.25 + images / 2
+            return 100 / 255 / 2 + images / 2
 
-    survey = Survey({"members": images_of(torch.full((1, 1, 1, 1), 0.5))}, harvest=8)
+    (tmp_path / "images").mkdir()
+    Image.new("L", (1, 1), 100).save(tmp_path / "images" / "grey.png")
+    survey = Survey({"members": open_images(tmp_path / "images")}, harvest=8)
+    assert survey.shape == (1, 1, 1)
     found = run(survey, Halfway().eval(), tmp_path / "run", progress=False)
     (row,) = found.table("stability-members").to_pylist()
     assert (row["verdict"], row["radius"]) == ("ATTRACTOR", pytest.approx(0.5))

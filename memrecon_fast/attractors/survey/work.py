@@ -120,8 +120,8 @@ class Crew:
         ray = _ray()
         gpus = 1 if task.device == "cuda" else 0
         make = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=MAX_DEATHS, max_task_retries=MAX_DEATHS)(Worker)
-        shared = ray.put(task)
-        self._workers = [make.remote(shared) for _ in range(workers)]
+        self._task = ray.put(task)  # kept for workers that are begun again
+        self._workers = [make.remote(self._task) for _ in range(workers)]
 
     def compute(self, table: Table, blocks: Sequence[int]) -> Iterator[Computed]:
         """See `Workforce`. Raises what a worker raised; ClusterError where they die again and again."""

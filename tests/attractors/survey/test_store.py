@@ -93,7 +93,7 @@ def no_parquet(path: Path) -> None:
     path.write_text("nothing of the kind")
 
 
-BROKEN = {
+BROKEN: dict[Callable[[Path], None], str] = {
     truncate: "cannot be read",
     flip_a_bit: "cannot be read",
     another_plan: "is of another survey",
