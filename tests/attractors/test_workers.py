@@ -1,4 +1,4 @@
-"""Surveys by worker processes, and surveys that are killed: what comes of them is what one undisturbed process makes."""
+"""Surveys by worker processes, and surveys that are killed: they come to what one undisturbed process makes."""
 
 from __future__ import annotations
 
