@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 SLOWEST = (
     "audit/test_cluster.py",
+    "attractors/test_workers.py",
     "benchmarks/test_audit.py",
     "benchmarks/test_gpu.py",
     "engine/test_prox.py",

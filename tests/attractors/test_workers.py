@@ -86,6 +86,7 @@ class Deadly:
 def test_a_block_whose_worker_dies_is_done_again_but_not_for_ever(
     times: int, memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(work, "MAX_DEATHS", 1)  # to begin a worker takes seconds
     (tmp_path / "notes").mkdir()
     table = squares(32, 8)
     deadly = Table(table.name, table.schema, table.indices, table.size, Deadly(tmp_path / "notes", times))

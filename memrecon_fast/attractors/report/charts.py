@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from memrecon_fast.attractors.report.summary import is_near, numbers
@@ -18,6 +19,7 @@ SPLIT_COLOURS = {"members": COLOURS[0], "controls": CONTROL_COLOUR}
 LARGEST_SHOWN = 1.6
 """Eigenvalues beyond are drawn at the edge."""
 _LEAST_RESIDUAL = 1e-14
+_TICKS = (1e-4, 1e-3, 0.01, 0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 5, 10, 100, 1000)
 _SMALL: Any = {"linewidths": 0, "alpha": 0.55}
 
 
@@ -61,6 +63,12 @@ def draw_residuals(tables: Mapping[str, pa.Table]) -> str:
         axes.axvline(APPROXIMATE_MSE, color=INK, linestyle=":", linewidth=1.2)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        low, high = axes.get_ylim()  # matplotlib's own labels would be mathematics, which reports do not parse
+        shown = [tick for tick in _TICKS if low <= tick <= high]
+        axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter("{x:.0e}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("residual of the image, ‖f(x) − x‖²/d")
         axes.set_ylabel("ρ, largest modulus of an eigenvalue")
         _grid(axes)

@@ -19,9 +19,10 @@ from memrecon_fast.attractors.stability import stability_of
 from memrecon_fast.attractors.starts import KINDS
 from memrecon_fast.attractors.survey.plan import Survey
 from memrecon_fast.attractors.survey.stabilities import VERDICT_FIELDS, verdict_columns
-from memrecon_fast.attractors.survey.table import INDEX, Table, read_images
+from memrecon_fast.attractors.survey.table import INDEX, Table, UnreadableError, read_images
 from memrecon_fast.audit.store.parts import pack, unpack
 from memrecon_fast.audit.store.pictures import to_picture
+from memrecon_fast.images.nearest import NONE, Nearest
 from memrecon_fast.images.scan import Images
 
 STARTS, FOUND = "starts", "harvest"
@@ -191,18 +192,16 @@ def _nearest(split: str, compared: Images | None, images: Tensor) -> dict[str, A
     names = [split, f"{split}_name", f"{split}_mse", f"{split}_picture"]
     if compared is None:
         return {name: [None] * len(images) for name in names}
-    nearest, mse = _nearest_of(compared, images)
-    pictures = [pack(to_picture(read_images(compared, [index])[0])) for index in nearest]
-    return dict(zip(names, (nearest, [compared.names[index] for index in nearest], mse, pictures), strict=True))
-
-
-def _nearest_of(compared: Images, images: Tensor) -> tuple[list[int], list[float]]:
-    """Of each image the index of the nearest one among those, and the MSE."""
-    rows = images.flatten(1).double()
-    best = torch.full((len(images),), torch.inf, dtype=torch.float64)
-    at = torch.zeros(len(images), dtype=torch.int64)
-    for index in compared.usable():
-        mse = (read_images(compared, [index]).flatten(1).double() - rows).square().mean(dim=1)
-        closer = mse < best
-        best[closer], at[closer] = mse[closer], index
-    return at.tolist(), best.tolist()
+    try:
+        known = Nearest(compared)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+    nearest, mse = (column.tolist() for column in known.of(images))
+    of = [None if index == NONE else index for index in nearest]
+    columns = (
+        of,
+        [None if index is None else compared.names[index] for index in of],
+        [None if index is None else one for index, one in zip(of, mse, strict=True)],
+        [None if index is None else pack(to_picture(known[index])) for index in of],
+    )
+    return dict(zip(names, columns, strict=True))
