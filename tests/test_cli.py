@@ -731,7 +731,13 @@ def test_the_demonstration_in_small(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     path = run_demo(tmp_path, Console(), images=6, max_steps=600)
     assert path == tmp_path / "run" / "report.html"
-    assert "Training an autoencoder" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Training an autoencoder" in shown
+    assert "came out of nothing, with no degraded copy and no original" in " ".join(shown.split())
+    harvest = json.loads((tmp_path / "attractors" / "summary.json").read_text())["harvest"]
+    assert harvest["found"]["members"] >= 4
+    assert harvest["found"]["controls"] == 0
+    assert (tmp_path / "attractors" / "report.html").exists()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert len(summary["rows"]) == 6 * 3 * 2
     assert summary["images"] == {"members": 6, "controls": 6}

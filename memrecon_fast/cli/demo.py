@@ -21,12 +21,14 @@ DEPTH = 6
 TARGET_LOSS = 1e-9
 MAX_STEPS = 3000
 METHODS = ("accelerated", "paper", "iterate")
+STARTS = 128
+"""Of the harvest."""
 
 
 def demo(
     out: Annotated[Path | None, typer.Option(help="folder for the run [default: memrecon-demo]")] = None,
 ) -> None:
-    """Train on photographs that come with scikit-image, audit, print a table, write a report. Takes a few minutes."""
+    """Train on photographs that come with scikit-image, audit, harvest from noise, write reports. Takes a few minutes."""
     with checking():
         from memrecon_fast.audit.store.folder import check_empty
 
@@ -41,7 +43,8 @@ def demo(
 def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: int = MAX_STEPS) -> Path:
     """Train on `images` photographs, audit them and as many controls; returns the path of the report.
 
-    Leaves members, controls and model in the folder, so that the audit can be made again by hand, and the run in `run`.
+    Leaves members, controls and model in the folder, so that the audit can be made again by hand, the run in `run`, and
+    what came out of noise in `attractors`.
     """
     with one_thread():
         return _run_demo(folder, console, images, max_steps)
@@ -49,6 +52,9 @@ def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: in
 
 def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Path:
     from memrecon_fast import audit
+    from memrecon_fast.attractors import session
+    from memrecon_fast.attractors.report.sentences import headlines
+    from memrecon_fast.attractors.survey.plan import Survey
     from memrecon_fast.images.photographs import make_photographs
     from memrecon_fast.images.scan import open_images
 
@@ -63,8 +69,9 @@ def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Pa
     autoencoders.save(model, model_path)
     console.print(f"  loss {result.loss:.1e} after {result.steps} steps, {result.seconds:.0f} s")
 
+    splits = {split: open_images(path) for split, path in sources.items()}
     plan = audit.Audit(
-        splits={split: open_images(path) for split, path in sources.items()},
+        splits=splits,
         masks={name: degradation.make_mask(name, (3, SIZE, SIZE)) for name in degradation.MASKS},
         methods=METHODS,
     )
@@ -72,7 +79,13 @@ def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Pa
         f"Recovering them and {images} photographs that it has never seen, from copies under {len(plan.masks)} masks, "
         f"by {len(plan.methods)} methods …"
     )
-    return audit.run(plan, audit.open_model(model_path, device="cpu"), folder / "run", progress=console).report
+    opened = audit.open_model(model_path, device="cpu")
+    report = audit.run(plan, opened, folder / "run", progress=console).report
+    survey = session.run(Survey(splits, harvest=STARTS), opened, folder / "attractors", progress=False)
+    for emphasised, rest in headlines(survey.summary):
+        console.print(f"{emphasised} {rest}", highlight=False)
+    console.print(f"What came out of nothing, in pictures: {survey.report}", markup=False, highlight=False)
+    return report
 
 
 def _free_folder(name: str) -> Path:
