@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memrecon_fast.attractors.checks import check_images, warn_if_changed
 from memrecon_fast.attractors.flight import rows_at_once
-from memrecon_fast.attractors.iterating import Ends, extrapolate_from, iterate_from
+from memrecon_fast.attractors.iterating import Reached, extrapolate_from, iterate_from
 from memrecon_fast.attractors.jacobian import Jacobian, make_jacobian
 from memrecon_fast.attractors.krylov import solve
 from memrecon_fast.common.checks import check_number
@@ -97,22 +97,22 @@ def fixed_points_of(jacobian: Jacobian, images: Tensor, tolerance: float, rows: 
     return best
 
 
-def _iterated(jacobian: Jacobian, images: Tensor, tolerance: float, rows: int | None) -> Ends:
+def _iterated(jacobian: Jacobian, images: Tensor, tolerance: float, rows: int | None) -> Reached:
     return iterate_from(jacobian.prox, images, ITERATIONS, tolerance, rows)
 
 
-def _extrapolated(jacobian: Jacobian, images: Tensor, tolerance: float, rows: int | None) -> Ends:
+def _extrapolated(jacobian: Jacobian, images: Tensor, tolerance: float, rows: int | None) -> Reached:
     return extrapolate_from(jacobian.prox, images, ANDERSON_EVALUATIONS, tolerance, rows)
 
 
-def _newton(jacobian: Jacobian, images: Tensor, tolerance: float, rows: int | None) -> Ends:
+def _newton(jacobian: Jacobian, images: Tensor, tolerance: float, rows: int | None) -> Reached:
     prox = jacobian.prox
     found, evaluations = images.clone(), torch.zeros(len(images), dtype=torch.int32, device="cpu")
     with working_on(prox.device):
         for some in torch.arange(len(images), device="cpu").split(rows_at_once(prox, rows)):
             x, made = _newton_rows(jacobian, prox.to_rows(images[some].to(prox.device)), tolerance)
             found[some], evaluations[some] = prox.to_images(x).cpu(), made.cpu()
-    return Ends(found, evaluations, torch.zeros(len(images), dtype=torch.int8, device="cpu"))
+    return Reached(found, evaluations, torch.zeros(len(images), dtype=torch.int8, device="cpu"))
 
 
 def _newton_rows(jacobian: Jacobian, x: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:

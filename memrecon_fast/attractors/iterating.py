@@ -22,7 +22,7 @@ _ANDERSON_PERIOD = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class Reached:
     """Where images came to, on the CPU, in the order of the starts."""
 
     images: Tensor
@@ -33,7 +33,9 @@ class Ends:
     """int8 (B,) of `Status`."""
 
 
-def iterate_from(prox: Prox, starts: Tensor, max_iterations: int, tolerance: float, slots: int | None = None) -> Ends:
+def iterate_from(
+    prox: Prox, starts: Tensor, max_iterations: int, tolerance: float, slots: int | None = None
+) -> Reached:
     """x ← f(x) from each start, until ‖f(x) − x‖²/d is below the tolerance, or so many times.
 
     starts: float32 (B, *image_shape), of any finite range.
@@ -50,7 +52,7 @@ def iteration_of(prox: Prox, max_iterations: int, tolerance: float) -> Iteration
 
 def extrapolate_from(
     prox: Prox, starts: Tensor, max_evaluations: int, tolerance: float, slots: int | None = None
-) -> Ends:
+) -> Reached:
     """The same by Anderson acceleration, which also comes to fixed points that iteration leaves.
 
     It is the accelerated solver with a mask that erases everything: then its step is s ← f(s).
@@ -72,7 +74,7 @@ def extrapolate_from(
     return _run(solver, samples, starts, slots)
 
 
-def _run(solver: Solver, samples: Iterator[Sample], starts: Tensor, slots: int | None) -> Ends:
+def _run(solver: Solver, samples: Iterator[Sample], starts: Tensor, slots: int | None) -> Reached:
     count = len(starts)
     images = torch.empty(starts.shape, dtype=torch.float32, device="cpu")
     evaluations = torch.zeros(count, dtype=torch.int32, device="cpu")
@@ -82,4 +84,4 @@ def _run(solver: Solver, samples: Iterator[Sample], starts: Tensor, slots: int |
             batch.wait()
             at = torch.tensor([sample.index for sample in batch.samples], device="cpu")
             images[at], evaluations[at], status[at] = batch.images, batch.evaluations, batch.status
-    return Ends(images, evaluations, status)
+    return Reached(images, evaluations, status)
