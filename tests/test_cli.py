@@ -330,7 +330,7 @@ NO_VALUE = object()
         ({"--device": lambda _: "tpu"}, "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
         ({"--precision": lambda _: "half"}, "precision must be one of 'float32', 'tf32', 'bfloat16', 'progressive'"),
         ({"--precision": lambda _: "tf32", "--device": lambda _: "cpu"}, "'tf32' is a format of NVIDIA GPUs"),
-        ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8)))}, "not float64"),
+        ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8), np.int64))}, "int64"),
         ({"--controls": other_shape}, "the controls: none of the 2 images can be used"),
         ({"images": lambda _: ""}, "its name is empty"),
         ({"--controls": lambda _: ""}, "its name is empty"),
