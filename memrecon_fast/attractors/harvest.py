@@ -19,7 +19,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,8 +29,10 @@ from memrecon_fast.attractors.stability import Verdict, stability_of
 from memrecon_fast.attractors.starts import Pictures
 from memrecon_fast.attractors.unseen import BLOCK, unseen_bound, unseen_share
 from memrecon_fast.common.checks import check_integer
+from memrecon_fast.common.text import counted
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.metrics import APPROXIMATE_MSE, mse_of_rows
+from memrecon_fast.images.nearest import NONE, Nearest
+from memrecon_fast.metrics import APPROXIMATE_MSE
 
 SETTLED_BELOW = 0.01
 """A harvest ends once the unseen share is below this, with a probability of 95 %: after some 2,000 starts at the
@@ -39,7 +40,6 @@ earliest."""
 BLOCKS_AT_ONCE = 8
 """Of 64 starts. In the end of each batch a few slow ones are alone, and a pass of few rows costs nearly as much as one
 of many."""
-_COMPARED_AT_ONCE = 64
 _EIGENVALUES = 6
 _TOLERANCE = 1e-4
 
@@ -121,7 +121,7 @@ class Harvest:
             found += [f"{self.controls_found} of {self.controls} controls found"]
         compared = f"{', '.join(found)} (MSE below {APPROXIMATE_MSE:g})" if found else "compared with no images"
         return (
-            f"Harvest of {_counted(len(self.share), 'fixed point')} from {_counted(self.starts, 'start')} of kind "
+            f"Harvest of {counted(len(self.share), 'fixed point')} from {counted(self.starts, 'start')} of kind "
             f"{self.kind!r}\n"
             f"  {said or 'no verdicts'}\n"
             f"  {compared}\n"
@@ -306,19 +306,12 @@ def _check_compared(search: Search, members: Tensor | None, controls: Tensor | N
 
 
 def _nearest(images: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The nearest of the others to each image, int64 (A,), the first of several, and its MSE, float64 (A,)."""
-    nearest, least = np.full(len(images), -1, np.int64), np.full(len(images), np.nan)
-    rows = images.flatten(1).numpy()
-    others = images[:0] if others is None else others
-    for first in range(0, len(others), _COMPARED_AT_ONCE):
-        some = others[first : first + _COMPARED_AT_ONCE].flatten(1).numpy(force=True)
-        for row, image in enumerate(rows):
-            mse = mse_of_rows(some, image[None])
-            best = int(mse.argmin())
-            if nearest[row] < 0 or mse[best] < least[row]:
-                nearest[row], least[row] = first + best, mse[best]
-    return torch.from_numpy(nearest), torch.from_numpy(least)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    """The nearest of the others to each image, int64 (A,), the first of several, and its MSE, float64 (A,); −1 and NaN
+    where there is none."""
+    if others is None or not len(others):
+        return (
+            torch.full((len(images),), NONE, dtype=torch.int64, device="cpu"),
+            torch.full((len(images),), torch.nan, dtype=torch.float64, device="cpu"),
+        )
+    index, mse = Nearest(others).of(images)
+    return index, mse

@@ -6,6 +6,7 @@ inside a step; it looks at the small matrices only now and then.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -45,7 +46,7 @@ class Found:
 
 
 @dataclasses.dataclass
-class Basis:
+class Basis(abc.ABC):
     """What grows by a step, for each of n rows."""
 
     small: Tensor
@@ -57,13 +58,13 @@ class Basis:
     growing: ClassVar[dict[str, tuple[int, ...]]]
     """The axes that grow, of each tensor that has any."""
 
+    @abc.abstractmethod
     def step(self, matrices: Linear) -> None:
         """One vector more."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def look(self, k: int) -> Found:
         """The k values of largest modulus so far. Waits for the device."""
-        raise NotImplementedError
 
 
 B = TypeVar("B", bound=Basis)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.audit.store.manifest import ERRORS, ERRORS_SHAPE, PLACE
+from memrecon_fast.audit.store.manifest import ERRORS, ERRORS_SHAPE, PLACE, digest_of
 from memrecon_fast.common.files import read_json, write_json
 from memrecon_fast.common.shapes import Each, Fields, Listed, Of
 from memrecon_fast.images.listing import MARKER_OF_ATTRACTORS
@@ -62,7 +60,7 @@ def write_description(run: Path, description: Mapping[str, Any]) -> None:
 
 def plan_digest(description: Mapping[str, Any]) -> str:
     """SHA-256 of the plan, by which a file of rows is known to be of this survey."""
-    return hashlib.sha256(json.dumps(description["plan"], sort_keys=True).encode()).hexdigest()
+    return digest_of(description["plan"])
 
 
 def _contradiction(description: Mapping[str, Any]) -> str:

@@ -165,6 +165,11 @@ def plan_digest(description: Mapping[str, Any]) -> str:
     and settings. Which methods there are beside one, what is kept, and where the parts are, changes no record."""
     besides = ("methods", "keep_images", "parts")
     plan = {name: value for name, value in description["plan"].items() if name not in besides}
+    return digest_of(plan)
+
+
+def digest_of(plan: Mapping[str, Any]) -> str:
+    """SHA-256 of values for JSON, whatever their order."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
