@@ -55,6 +55,8 @@ def folder(memorised: Memorised, tmp_path: Path) -> Path:
         (["models.py:net", "members.npy", "--harvest", "10", "--kind", "smoth"], "did you mean 'smooth'?"),
         (["models.py:net", "members.npy", "--harvest", "10", "--kind", "images"], "controls"),
         (["models.py:net", "members.npy", "--tolerance", "0"], "tolerance"),
+        (["models.py:net", "members.npy", "--basins", "nois"], "did you mean 'noise'?"),
+        (["models.py:net", "--harvest", "10", "--shape", "3x8x8", "--curve", "5"], "--curve and --basins are about"),
     ],
 )
 def test_what_is_wrong_is_one_line(

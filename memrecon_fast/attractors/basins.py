@@ -13,7 +13,7 @@ import dataclasses
 import enum
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memrecon_fast import settings
 from memrecon_fast.attractors.checks import check_ascending, check_some_images, warn_if_changed
 from memrecon_fast.attractors.iterating import iteration_of
 from memrecon_fast.attractors.starts import Pictures
@@ -34,11 +35,11 @@ from memrecon_fast.engine.samples import Batch, Sample
 from memrecon_fast.images.nearest import Nearest
 from memrecon_fast.metrics import APPROXIMATE_MSE, mse_of_rows
 from memrecon_fast.results import Status
-from memrecon_fast.settings import MAX_ITERATIONS
 
 SIGMAS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 DRAWS = 8
+MAX_ITERATIONS = 1000
 TOLERANCE = 1e-12
 """Of the successive MSE: below it, iteration has come to rest."""
 _UNKNOWN = -1
@@ -77,6 +78,8 @@ class Degradation:
     """What its levels are called."""
     highest: float
     """The highest level there is."""
+    usual: tuple[float, ...]
+    """The levels where none are given, ascending."""
     apply: Callable[[NDArray[np.float32], float, Generator], NDArray[np.float32]]
     """The image at this level, from random numbers that are the same for all levels."""
 
@@ -86,8 +89,8 @@ class Trial:
     """A model that was tried, and what is to be found out about which images; see `prepare_basins`."""
 
     prox: Prox
-    images: Pictures
-    """The training images, by their index."""
+    images: Pictures | Mapping[int, Tensor]
+    """The training images that it is about, by their index."""
     indices: Sequence[int]
     """Of those that it is about, ascending."""
     nearest: Nearest
@@ -99,11 +102,6 @@ class Trial:
     seed: int
     max_iterations: int
     slots: int | None
-
-    @property
-    def needed(self) -> int:
-        """So many of the draws must come back: at least half of them."""
-        return (self.draws + 1) // 2
 
     def start(self, image: Tensor, index: int, draw: int, level: float) -> Tensor:
         """What iteration for an image starts from: float32, image_shape, a function of the image and (seed, index,
@@ -184,18 +182,20 @@ class Basins:
         return found
 
     @property
+    def median(self) -> tuple[float, Censoring]:
+        """The size of the basin of the image in the middle, and what is known of it."""
+        middle = int(self.size.argsort(stable=True)[(len(self.draws) - 1) // 2])
+        return float(self.size[middle]), Censoring(int(self.censoring[middle]))
+
+    @property
     def monotonic(self) -> Tensor:
         """bool (B,): there is no level that the image comes back from above one that it does not."""
         return (self.returns[:, 1:] <= self.returns[:, :-1]).all(dim=1)
 
     def __repr__(self) -> str:
-        count, censoring = len(self.draws), self.censoring
-        middle = self.size.argsort(stable=True)[(count - 1) // 2]
-        said = {Censoring.AT_OR_ABOVE: "at or above ", Censoring.BELOW: f"below {self.levels[0]:g}"}
-        median = said.get(Censoring(int(censoring[middle])), "")
-        if censoring[middle] != int(Censoring.BELOW):
-            median += f"{self.size[middle]:g}"
-        ends = {one: int((censoring == int(one)).sum()) for one in Censoring}
+        size, known = self.median
+        said = {Censoring.AT_OR_ABOVE: f"at or above {size:g}", Censoring.BELOW: f"below {self.levels[0]:g}"}
+        ends = {one: int((self.censoring == int(one)).sum()) for one in Censoring}
         sums = {
             "back": "draws that came back",
             "another": "to another training image",
@@ -205,10 +205,10 @@ class Basins:
         }
         counts = "; ".join(f"{what}: {int(getattr(self, name).sum())}" for name, what in sums.items())
         return (
-            f"Basins of {counted(count, 'training image')}, {DEGRADATIONS[self.degradation].level} "
+            f"Basins of {counted(len(self.draws), 'training image')}, {DEGRADATIONS[self.degradation].level} "
             f"{self.levels[0]:g} to {self.levels[-1]:g}, {int(self.draws.sum())} draws\n"
-            f"  median: {median}; at or above the largest: {ends[Censoring.AT_OR_ABOVE]}, below the smallest: "
-            f"{ends[Censoring.BELOW]}, not monotonic: {int((~self.monotonic).sum())}\n"
+            f"  median: {said.get(known, format(size, 'g'))}; at or above the largest: {ends[Censoring.AT_OR_ABOVE]}, "
+            f"below the smallest: {ends[Censoring.BELOW]}, not monotonic: {int((~self.monotonic).sum())}\n"
             f"  {counts}"
         )
 
@@ -221,7 +221,7 @@ def basins(
     shares: Sequence[float] | None = None,
     draws: int = DRAWS,
     seed: int = 42,
-    max_iterations: int = 1000,
+    max_iterations: int = MAX_ITERATIONS,
     slots: int | None = None,
 ) -> Basins:
     """From how far away does iteration x ← f(x) come back to each training image?
@@ -270,7 +270,7 @@ def prepare_basins(
     shares: Sequence[float] | None = None,
     draws: int = DRAWS,
     seed: int = 42,
-    max_iterations: int = 1000,
+    max_iterations: int = MAX_ITERATIONS,
     slots: int | None = None,
 ) -> Trial:
     """All that can be wrong is found out here, before any work; arguments and errors are those of `basins`."""
@@ -278,12 +278,12 @@ def prepare_basins(
     if sigmas is not None and shares is not None:
         raise ValueError("sigmas are for noise and shares for missing pixels: give one of the two")
     degradation = DEGRADATIONS["noise" if shares is None else "missing"]
-    given = (SIGMAS if sigmas is None else sigmas) if shares is None else shares
+    given = sigmas if shares is None else shares
     check = functools.partial(check_number, low=0, high=degradation.highest, low_is_allowed=False)
-    levels = check_ascending(degradation.level, given, "(0.1, 0.2)", check)
+    levels = check_ascending(degradation.level, degradation.usual if given is None else given, "(0.1, 0.2)", check)
     check_integer("draws", draws, low=1)
     check_seed(seed)
-    check_integer("max_iterations", max_iterations, low=1, high=MAX_ITERATIONS)
+    check_integer("max_iterations", max_iterations, low=1, high=settings.MAX_ITERATIONS)
     if slots is not None:
         check_integer("slots", slots, low=1)
     prox = make_prox(autoencoder, images.shape[1:], device_of(autoencoder, default=images.device))
@@ -325,7 +325,7 @@ def gather_returns(trial: Trial, many: Iterable[Returns]) -> Basins:
     return Basins(
         degradation=trial.degradation.name,
         levels=torch.tensor(trial.levels, dtype=torch.float64, device="cpu"),
-        needed=trial.needed,
+        needed=needed_of(trial.draws),
         **{name: column[order] for name, column in columns.items()},
     )
 
@@ -360,7 +360,7 @@ class _Tally:
     def _is_certain(self, row: int, at: int) -> bool:
         ends = self._ends[row, at]
         back, failed = (ends == Return.BACK).sum(), (ends > Return.BACK).sum()
-        return bool(back >= self._trial.needed or failed > self._trial.draws - self._trial.needed)
+        return bool(back >= needed_of(self._trial.draws) or failed > self._trial.draws - needed_of(self._trial.draws))
 
     def add(self, batch: Batch) -> None:
         """These have come to an end."""
@@ -386,8 +386,8 @@ class _Tally:
         """Counts over the draws, in their order, up to the first that makes it certain: those beyond it, which were
         under way by then, are left out."""
         back, failed = self._ends == Return.BACK, self._ends > Return.BACK
-        before = (back.cumsum(axis=2) - back >= self._trial.needed) | (
-            failed.cumsum(axis=2) - failed > self._trial.draws - self._trial.needed
+        before = (back.cumsum(axis=2) - back >= needed_of(self._trial.draws)) | (
+            failed.cumsum(axis=2) - failed > self._trial.draws - needed_of(self._trial.draws)
         )
         counted = ~before  # it was not certain before this draw
 
@@ -404,6 +404,11 @@ class _Tally:
             began_near=count(self._began_near),
             evaluations=torch.from_numpy((self._evaluations * counted).sum(axis=2)),
         )
+
+
+def needed_of(draws: int) -> int:
+    """So many of the draws must come back: at least half of them."""
+    return (draws + 1) // 2
 
 
 def _noisy(image: NDArray[np.float32], sigma: float, generator: Generator) -> NDArray[np.float32]:
@@ -424,8 +429,8 @@ def _missing(image: NDArray[np.float32], share: float, generator: Generator) -> 
 DEGRADATIONS = {
     one.name: one
     for one in (
-        Degradation("noise", "sigmas", sys.float_info.max, _noisy),
-        Degradation("missing", "shares", 1.0, _missing),
+        Degradation("noise", "sigmas", sys.float_info.max, SIGMAS, _noisy),
+        Degradation("missing", "shares", 1.0, SHARES, _missing),
     )
 }
 """By name."""

@@ -219,6 +219,17 @@ def passages_of(course: Course, indices: Sequence[int]) -> Passages:
     return _joined(found, len(course.times))
 
 
+def one_step_of(course: Course, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The starts with these indices, at least one, and what one application of f makes of them; float32
+    (n, *image_shape), on the CPU."""
+    starts = torch.stack([course.start(index) for index in indices])
+    ends = torch.empty_like(starts)
+    with working_on(course.prox.device):
+        for some, of_some in zip(starts.split(course.rows), ends.split(course.rows), strict=True):
+            of_some.copy_(course.prox.to_images(course.prox(_rows(course, some))[: len(some)]))
+    return starts, ends
+
+
 def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
     """The curve of these passages, each start once, in pieces of any size and order. Raises ValueError where starts are
     missing, or there twice."""
@@ -226,11 +237,7 @@ def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
     order = passages.indices.argsort()
     if not torch.equal(passages.indices[order], torch.arange(course.count, device="cpu")):
         raise ValueError(f"a curve of {course.count} starts takes the passages of each of them, once")
-    shown = torch.stack([course.start(index) for index in range(min(SHOWN, course.count))])
-    one_step = torch.empty_like(shown)
-    with working_on(course.prox.device):
-        for some, ends in zip(shown.split(course.rows), one_step.split(course.rows), strict=True):
-            ends.copy_(course.prox.to_images(course.prox(_rows(course, some))[: len(some)]))
+    shown, one_step = one_step_of(course, range(min(SHOWN, course.count)))
     return RecoveryCurve(
         times=torch.tensor(course.times, dtype=torch.int64, device="cpu"),
         nearest=passages.nearest[order],

@@ -36,7 +36,13 @@ HARVEST_HELP = (
     "iterate from at most so many random starts, and gather what comes out; it ends earlier where new starts bring "
     "nothing new [default: none]"
 )
-KIND_HELP = "of the starts: smooth (finds the most), uniform, gaussian, or images (made of --controls)"
+KIND_HELP = "of random starts: smooth (finds the most), uniform, gaussian, or images (made of --controls)"
+CURVE_HELP = (
+    "which share of so many random starts is a training image after 1, 2, 5, … 1000 applications [default: none]"
+)
+BASINS_HELP = (
+    "how far from each of IMAGES iteration still comes back, by noise or by missing pixels; may be given twice"
+)
 SHAPE_HELP = "CHANNELSxHEIGHTxWIDTH of an image, where there are no IMAGES and the model does not say"
 
 
@@ -47,6 +53,8 @@ def attractors(
     controls: Controls = None,
     harvest: Annotated[int, typer.Option(min=0, help=HARVEST_HELP)] = 0,
     kind: Annotated[str, typer.Option(help=KIND_HELP)] = "smooth",
+    curve: Annotated[int, typer.Option(min=0, help=CURVE_HELP)] = 0,
+    basins: Annotated[list[str] | None, typer.Option(metavar="noise|missing", help=BASINS_HELP)] = None,
     shape: Annotated[str | None, typer.Option(help=SHAPE_HELP)] = None,
     eigenvalues: Annotated[
         int, typer.Option(min=1, max=32, help="so many of each image, those of largest modulus")
@@ -90,6 +98,8 @@ def attractors(
 
             if not images and not harvest:
                 raise ValueError("give IMAGES, which the model was trained on, or --harvest N, which needs none")
+            if not images and (curve or basins):
+                raise ValueError("--curve and --basins are about IMAGES: give these as well")
             if not images and controls:
                 raise ValueError("--controls are compared with IMAGES: give these as well")
             if images and shape is not None:
@@ -109,6 +119,8 @@ def attractors(
                 splits=open_splits(sources, of_images, console),
                 image_shape=None if images else _shape_of(shape, stated_shape(loaded.autoencoder)),
                 harvest=harvest,
+                curve=curve,
+                basins=tuple(dict.fromkeys(basins or [])),
                 kind=kind,
                 k=eigenvalues,
                 tolerance=tolerance,

@@ -19,7 +19,8 @@ from tests.helpers.surveying import small_survey
 
 @pytest.fixture(scope="module")
 def finished(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run(small_survey(memorised), memorised.autoencoder, tmp_path_factory.mktemp("s") / "run", progress=False)
+    survey = small_survey(memorised, curve=20, basins=("noise", "missing"))
+    return run(survey, memorised.autoencoder, tmp_path_factory.mktemp("s") / "run", progress=False)
 
 
 def test_the_headlines_are_the_numbers_of_the_summary(finished: Run) -> None:
@@ -38,14 +39,15 @@ def test_the_gallery_has_each_member_that_was_found_beside_member_and_control(fi
     page = finished.report.read_text()
     found = finished.summary["harvest"]["found"]
     rows = found["fixed_points"] - (len(finished.table("harvest")) - found["members"] - found["others"])
-    assert page.count('class="pixels"') == 3 * rows
-    assert page.count("nearest member</th>") == page.count("nearest control</th>") == 1 + (found["others"] > 0)
+    steps = len(finished.table("curve")["start_picture"].drop_null())
+    assert page.count('class="pixels"') == 3 * (rows + steps) > 3 * rows
+    assert page.count("nearest member</th>") - 1 == page.count("nearest control</th>") == 1 + (found["others"] > 0)
 
 
 def test_charts_have_labels_that_can_be_read_and_nothing_is_loaded(finished: Run) -> None:
     page = finished.report.read_text()
     charts = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)
-    assert len(charts) == 3
+    assert len(charts) == 5
     for chart in charts:
         assert "mathdefault" not in base64.b64decode(chart).decode()
     assert not re.search(r"(src|href)=\"(?!data:)", page)
@@ -65,4 +67,6 @@ def test_tables_fit_on_a_terminal_and_say_what_the_summary_says(finished: Run) -
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
     assert any(re.search(r"different members among them +\d+ of 16", line) for line in lines)
+    assert any(re.search(r"1000 +\d+\.\d% \(\d+\.\d–\d+\.\d %\) +\d+", line) for line in lines)
+    assert any(re.search(r"95% +\d+ of 16", line) for line in lines)
     assert any(re.search(r"no fixed point near +0 +6", line) for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from memrecon_fast import attractors
 from memrecon_fast.attractors import session as sessions
+from memrecon_fast.attractors.basins import SHARES
 from memrecon_fast.attractors.opened import Run, open_run
 from memrecon_fast.attractors.session import run
 from memrecon_fast.attractors.stability import Verdict, stability
@@ -77,6 +80,37 @@ def test_what_was_harvested_are_members_and_no_controls(memorised: Memorised, fi
 
 def image_of(row: dict[str, Any]) -> Tensor:
     return torch.from_numpy(unpack(row["image"])).double()
+
+
+def test_curves_and_basins_are_what_the_functions_say(memorised: Memorised, tmp_path: Path) -> None:
+    survey = small_survey(memorised, harvest=0, curve=20, basins=("noise", "missing"), kind="gaussian")
+    found = run(survey, memorised.autoencoder, tmp_path / "run", progress=False)
+    curve = attractors.recovery_curve(memorised.autoencoder, memorised.members, "gaussian", count=20, rows=8)
+    rows = found.table("curve")
+    assert rows["nearest"].to_pylist() == curve.nearest.tolist()
+    np.testing.assert_allclose(rows["nearest_mse"].to_pylist(), curve.nearest_mse, rtol=0.05, atol=1e-9)  # 1000 steps
+    assert found.summary["curve"]["share"] == curve.share.tolist()
+    assert found.summary["curve"]["different"] == curve.different.tolist()
+    assert curve.share[-1] > 0.5
+    shown = [unpack(row) for row in rows["step_picture"].to_pylist() if row is not None]
+    expected = (255 * curve.one_step.clamp(0, 1)).round().to(torch.uint8)
+    assert len(shown) == 12 == 20 - rows["start_picture"].null_count
+    assert abs(np.stack(shown).astype(int) - expected.numpy()).max() <= 1
+    for name, levels in (("noise", {}), ("missing", {"shares": SHARES})):
+        basins = attractors.basins(memorised.autoencoder, memorised.members, **levels)
+        table = found.table(f"basins-{name}")
+        assert table["back"].to_pylist() == basins.back.tolist()
+        assert table["another"].to_pylist() == basins.another.tolist()
+        (said,) = (one for one in found.summary["basins"] if one["degradation"] == name)
+        assert said["return"] == basins.returns.sum(dim=0).tolist()
+        assert (said["median"], said["median_censoring"]) == (basins.median[0], basins.median[1].name.lower())
+        sizes = [row for row in read_csv(found.path / "basins.csv") if row["degradation"] == name]
+        assert [float(row["size"]) for row in sizes] == basins.size.tolist()
+    assert found.summary["missing"] == {}
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 class Interrupted(Here):
@@ -259,7 +293,9 @@ def test_what_does_not_fit_is_refused_before_any_work(memorised: Memorised, tmp_
         ({}, "without members"),
         ({"image_shape": (3, 8, 8)}, "harvest must say from how many starts"),
         ({"splits": {"controls": members}}, "controls are compared with members"),
-        ({"splits": {"members": members}, "harvest": 5, "kind": "images"}, "starts from controls"),
+        ({"splits": {"members": members}, "harvest": 5, "kind": "images"}, "made of controls"),
+        ({"image_shape": (3, 8, 8), "harvest": 5, "curve": 5}, "a recovery curve and basins are about members"),
+        ({"splits": {"members": members}, "basins": ("nose",)}, "did you mean 'noise'"),
         ({"splits": {"members": members}, "kind": "smoth"}, "did you mean 'smooth'"),
         ({"splits": {"members": members}, "k": 0}, "k must be at least 1"),
     ):

@@ -59,7 +59,8 @@ def test_a_survey_that_is_killed_again_and_again_gives_the_files_of_an_undisturb
 
 
 def test_two_workers_give_the_files_of_one_process(data: Path, tmp_path: Path) -> None:
-    survey = Survey({"members": open_images(data / "members.npy")}, harvest=192)
+    splits = {"members": open_images(data / "members.npy", limit=16)}
+    survey = Survey(splits, harvest=192, curve=8, basins=("missing",))
     model = open_model(MODEL, os.environ[WEIGHTS], "cpu")
     alone = run(survey, model, tmp_path / "alone", progress=False)
     together = run(survey, model, tmp_path / "together", workers=2, progress=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,46 @@ def draw_found(table: pa.Table, starts: int, attractors: int | None) -> str:
         _grid(axes)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return to_svg(figure)
+
+
+def draw_curve(curve: Mapping[str, Any]) -> str:
+    """π(t) with its interval. curve: of the summary."""
+    with new_figure(8.5, 3.6) as figure:
+        axes = figure.subplots()
+        low, high = np.transpose(curve["interval"])
+        axes.fill_between(curve["times"], low, high, color=SPLIT_COLOURS["members"], alpha=0.2, linewidth=0)
+        axes.plot(curve["times"], curve["share"], color=SPLIT_COLOURS["members"], marker="o", markersize=4)
+        _log_levels(axes, curve["times"])
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_xlabel("applications of the model")
+        axes.set_ylabel("share of starts that are a member")
+        _grid(axes)
+        return to_svg(figure)
+
+
+def draw_basins(basins: Sequence[Mapping[str, Any]]) -> str:
+    """Which share of the members comes back, a panel for each way to move away. basins: of the summary."""
+    with new_figure(4.4 * len(basins) + 0.4, 3.6) as figure:
+        panels = figure.subplots(1, len(basins), squeeze=False, sharey=True)[0]
+        for axes, one in zip(panels, basins, strict=True):
+            shares = np.array(one["return"]) / one["images"]
+            axes.plot(one["levels"], shares, color=SPLIT_COLOURS["members"], marker="o", markersize=4)
+            if one["degradation"] == "noise":
+                _log_levels(axes, one["levels"])
+                axes.set_xlabel("noise, standard deviation σ")
+            else:
+                axes.set_xlabel("share of the pixels erased")
+            axes.set_ylim(-0.02, 1.02)
+            _grid(axes)
+        panels[0].set_ylabel("share of members that come back")
+        return to_svg(figure)
+
+
+def _log_levels(axes: Axes, levels: Sequence[float]) -> None:
+    """A logarithmic axis with these numbers alone on it."""
+    axes.set_xscale("log")
+    axes.set_xticks(levels, [f"{level:g}" for level in levels])
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _staircase(axes: Axes, firsts: NDArray[np.float64], starts: int, colour: str, label: str) -> None:

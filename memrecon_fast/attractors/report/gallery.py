@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from memrecon_fast.attractors.report.summary import is_near
+from memrecon_fast.attractors.survey.curve_table import PICTURES
 from memrecon_fast.audit.report.showcase import embed_image
 from memrecon_fast.audit.store.parts import unpack
 
@@ -38,6 +39,17 @@ def make_gallery(table: pa.Table, starts: int) -> list[dict[str, Any]]:
         {"name": name, "count": len(found), "images": [_shown(row, starts) for row in found[:SHOWN]]}
         for name, found in named
         if found
+    ]
+
+
+def make_steps(table: pa.Table) -> list[dict[str, Any]]:
+    """Starts, what one application makes of each, and the member nearest to that. table: of
+    `curve_table.CURVE_SCHEMA`."""
+    shown = [row for row in table.to_pylist() if row["start_picture"] is not None]
+    return [
+        {name: None if row[name] is None else embed_image(unpack(row[name])) for name in PICTURES}
+        | {"mse": row["nearest_mse"][0]}
+        for row in shown
     ]
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.attractors.report.charts import draw_eigenvalues, draw_found, draw_residuals
-from memrecon_fast.attractors.report.gallery import SHOWN, make_gallery
-from memrecon_fast.attractors.report.sentences import UNTRUSTED, headlines, remarks_of
-from memrecon_fast.attractors.report.summary import HARVEST, VERDICTS
+from memrecon_fast.attractors.report.charts import draw_basins, draw_curve, draw_eigenvalues, draw_found, draw_residuals
+from memrecon_fast.attractors.report.gallery import SHOWN, make_gallery, make_steps
+from memrecon_fast.attractors.report.sentences import UNTRUSTED, headlines, in_words_of_median, remarks_of
+from memrecon_fast.attractors.report.summary import BASINS, HARVEST, VERDICTS
 from memrecon_fast.attractors.stability import MARGIN, NOISE
+from memrecon_fast.attractors.survey.curve_table import CURVE
 from memrecon_fast.attractors.survey.harvested import FOUND
 from memrecon_fast.attractors.survey.results import Results
 from memrecon_fast.attractors.survey.stabilities import name_of
@@ -40,10 +41,13 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
             image_remarks=results.description["remarks"],
             charts=_charts(results, summary, bool(gallery)),
             gallery=gallery,
+            steps=make_steps(results.tables[CURVE]) if CURVE in results.tables else [],
+            medians=list(map(in_words_of_median, summary["basins"])),
             harvest_file=HARVEST,
             with_controls="controls" in summary["images"],
             untrusted=UNTRUSTED,
             verdicts_file=VERDICTS,
+            basins_file=BASINS,
             margin=MARGIN,
             noise=NOISE,
             most_shown=SHOWN,
@@ -73,4 +77,8 @@ def _charts(results: Results, summary: Mapping[str, Any], harvested: bool) -> di
         attractors = [row["attractor"] for row in summary["stability"] if row["split"] == "members"]
         starts = summary["harvest"]["starts"]
         found["found"] = embed_svg(draw_found(results.tables[FOUND], starts, *(attractors or [None])))
+    if summary["curve"] is not None:
+        found["curve"] = embed_svg(draw_curve(summary["curve"]))
+    if summary["basins"]:
+        found["basins"] = embed_svg(draw_basins(summary["basins"]))
     return found

@@ -13,7 +13,7 @@ UNTRUSTED = (
 
 def headlines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The sentences at the top, each in two parts, the first of which is emphasised. summary: of `make_summary`."""
-    return [*_of_members(summary), *_of_harvest(summary)]
+    return [*_of_members(summary), *_of_harvest(summary), *_of_one_step(summary)]
 
 
 def _of_members(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -50,6 +50,29 @@ def _of_harvest(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{_some(found['members'], capital=True)} of {summary['images']['members']} training images",
         f"came out of nothing, {nothing}{controls}.",
     )
+
+
+def _of_one_step(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where the net super-attracts."""
+    curve = summary["curve"]
+    if curve is None or curve["times"][0] != 1 or not curve["share"][0]:
+        return
+    members = f"{curve['different'][0]} training {_images(curve['different'][0])}"
+    yield (
+        f"One application made {curve['share'][0]:.1%} of {curve['starts']} random starts",
+        f"into {members}.",
+    )
+
+
+def in_words_of_median(basins: Mapping[str, Any]) -> str:
+    """How far the median member reaches, in one sentence. basins: an entry of the summary."""
+    noise = basins["degradation"] == "noise"
+    level = basins["levels"][0] if basins["median_censoring"] == "below" else basins["median"]
+    reach = f"noise of σ = {level:g}" if noise else f"{level:.0%} of the pixels erased"
+    if basins["median_censoring"] == "below":
+        return f"The median member does not come back even from {reach}."
+    further = ", the most that was tried" if basins["median_censoring"] == "at_or_above" else ""
+    return f"The median member comes back from {reach}{further}."
 
 
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,15 @@ of `Verdict`); "attractor_rate" with its 95 % "attractor_interval"; "fixed_point
 and "found", None before all starts are done: how many different "fixed_points" there are, how many are of each verdict,
 how many different "members" and "controls" are among them (MSE below 5e-4), how many "others" are neither (None: not
 compared with members), and which share of the starts ended in a member ("share_in_members").
+
+`curve`, None without one: "kind" and number of "starts", "members" they are compared with, "times", and for each time
+the "share" that is a member then, π(t), the 95 % "interval" of it, how many "different" members these are, and how many
+starts have "diverged".
+
+`basins` has an entry for each way to move away from the members: "degradation" and "levels"; "images"; for each level
+how many images "return" (at least half of the draws), and how many draws ended at "another" member; the "median" size
+with its "median_censoring" (lower-case name of `Censoring`), and how many images are "at_or_above" the largest level,
+"below" the smallest, or not "monotonic".
 """
 
 from __future__ import annotations
@@ -20,12 +29,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from memrecon_fast.attractors.basins import Basins, Censoring
 from memrecon_fast.attractors.ends import End
 from memrecon_fast.attractors.harvest import Gathering
 from memrecon_fast.attractors.stability import Verdict
+from memrecon_fast.attractors.survey.basin_tables import basin_name_of, basins_of
+from memrecon_fast.attractors.survey.curve_table import CURVE, curve_of
 from memrecon_fast.attractors.survey.harvested import FOUND, FOUND_SCHEMA, STARTS
 from memrecon_fast.attractors.survey.results import Results
 from memrecon_fast.attractors.survey.stabilities import name_of
+from memrecon_fast.attractors.survey.table import INDEX
 from memrecon_fast.attractors.unseen import unseen_share
 from memrecon_fast.audit.analysis.statistics import rate_interval
 from memrecon_fast.audit.store.manifest import ERRORS, doubts_of
@@ -33,12 +46,15 @@ from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.metrics import APPROXIMATE_MSE
 
 SUMMARY = "summary.json"
-VERDICTS, HARVEST = "verdicts.csv", "harvest.csv"
+VERDICTS, HARVEST, BASINS = "verdicts.csv", "harvest.csv", "basins.csv"
 _VERDICT_COLUMNS = ("index", "name", "verdict", "residual_mse", "distance_mse", "fixed_point_mse", "radius")
 _FOUND_COLUMNS = (
     "index", "starts", "first_start", "verdict", "residual_mse", "radius", "member", "member_name", "member_mse",
     "control", "control_name", "control_mse",
 )  # fmt: skip
+
+
+_BASIN_COLUMNS = ("degradation", "index", "name", "size", "censoring", "monotonic")
 
 
 def make_summary(results: Results) -> dict[str, Any]:
@@ -51,6 +67,8 @@ def make_summary(results: Results) -> dict[str, Any]:
             if name_of(split) in results.tables
         ],
         "harvest": _harvest(results),
+        "curve": _curve(results),
+        "basins": _basins(results),
         **({ERRORS: description[ERRORS]} if ERRORS in description else {}),
         "near_duplicates": _near_duplicates(results),
         "doubts": doubts_of(description),
@@ -67,8 +85,8 @@ def make_summary(results: Results) -> dict[str, Any]:
 
 
 def write_summary(results: Results, summary: Mapping[str, Any]) -> None:
-    """Write `summary.json`, `verdicts.csv` with a line for each image, and `harvest.csv` with one for each fixed point
-    that was found. summary: of `make_summary`."""
+    """Write `summary.json`, `verdicts.csv` with a line for each image, `harvest.csv` with one for each fixed point that
+    was found, and `basins.csv` with one for each basin. summary: of `make_summary`."""
     write_json(results.path / SUMMARY, summary)
     rows = [
         {"split": split, **row}
@@ -80,6 +98,8 @@ def write_summary(results: Results, summary: Mapping[str, Any]) -> None:
         write_csv(results.path / VERDICTS, ["split", *_VERDICT_COLUMNS], rows)
     if FOUND in results.tables:
         write_csv(results.path / HARVEST, _FOUND_COLUMNS, _rows(results.tables[FOUND], _FOUND_COLUMNS))
+    if basins := [row for one in summary["basins"] for row in _sizes(results, one["degradation"])]:
+        write_csv(results.path / BASINS, _BASIN_COLUMNS, basins)
 
 
 def numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
@@ -153,18 +173,71 @@ def _found(results: Results, gathering: Gathering) -> dict[str, Any] | None:
     }
 
 
+def _curve(results: Results) -> dict[str, Any] | None:
+    rows = results.tables.get(CURVE)
+    if rows is None:
+        return None
+    curve = curve_of(rows, results.description["plan"], results.usable("members"))
+    return {
+        "kind": curve.kind,
+        "starts": len(rows),
+        "members": curve.members,
+        **{name: getattr(curve, name).tolist() for name in ("times", "share", "interval", "different", "diverged")},
+    }
+
+
+def _basins(results: Results) -> list[dict[str, Any]]:
+    return [
+        _basin(basins_of(results.tables[basin_name_of(name)], results.description["plan"], name))
+        for name in results.description["plan"]["basins"]
+        if basin_name_of(name) in results.tables
+    ]
+
+
+def _basin(found: Basins) -> dict[str, Any]:
+    size, censoring = found.median
+    return {
+        "degradation": found.degradation,
+        "levels": found.levels.tolist(),
+        "images": len(found.draws),
+        "return": found.returns.sum(dim=0).tolist(),
+        "another": found.another.sum(dim=0).tolist(),
+        "draws": found.draws.sum(dim=0).tolist(),
+        "median": size,
+        "median_censoring": censoring.name.lower(),
+        "at_or_above": int((found.censoring == int(Censoring.AT_OR_ABOVE)).sum()),
+        "below": int((found.censoring == int(Censoring.BELOW)).sum()),
+        "not_monotonic": int((~found.monotonic).sum()),
+    }
+
+
+def _sizes(results: Results, degradation: str) -> Iterator[dict[str, Any]]:
+    """A line for each image."""
+    rows = results.tables[basin_name_of(degradation)]
+    found = basins_of(rows, results.description["plan"], degradation)
+    columns = (rows[INDEX].to_numpy(), rows["name"].to_numpy(), found.size, found.censoring, found.monotonic)
+    for index, name, size, censoring, monotonic in zip(*(column.tolist() for column in columns), strict=True):
+        yield {
+            "degradation": degradation,
+            "index": index,
+            "name": name,
+            "size": size,
+            "censoring": Censoring(censoring).name.lower(),
+            "monotonic": monotonic,
+        }
+
+
 def _near_duplicates(results: Results) -> int:
     """How many controls are nearly a member: they are members as far as attractors go."""
     return 0 if results.images is None else sum(name is not None for name in results.images["near_duplicate_of"])
 
 
 def _missing(results: Results) -> dict[str, int]:
-    """By table, of how many images there is no row yet."""
-    counts = {
-        name: results.usable(split) - len(results.tables.get(name, ()))
-        for split in results.splits
-        for name in [name_of(split)]
-    }
+    """By table, how many rows there are not yet; but for those of a harvest, which may need fewer than planned."""
+    plan = results.description["plan"]
+    wanted = {name_of(split): results.usable(split) for split in results.splits}
+    wanted |= {CURVE: plan["curve"]} | {basin_name_of(name): wanted[name_of("members")] for name in plan["basins"]}
+    counts = {name: count - len(results.tables.get(name, ())) for name, count in wanted.items()}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from memrecon_fast.attractors.report.sentences import in_words_of_median
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.report.table import in_doubt
 from memrecon_fast.audit.store.manifest import ERRORS
@@ -23,6 +24,10 @@ def make_tables(summary: Mapping[str, Any]) -> Iterator[Table | Text]:
         yield _stability(summary)
     if summary["harvest"] is not None:
         yield _harvest(summary)
+    if summary["curve"] is not None:
+        yield _curve(summary["curve"])
+    for basins in summary["basins"]:
+        yield _basins(basins)
 
 
 def _first(summary: Mapping[str, Any]) -> Iterator[Text]:
@@ -76,6 +81,34 @@ def _harvest(summary: Mapping[str, Any]) -> Table:
     lines["evaluations a start"] = f"{harvest['evaluations'] / max(harvest['starts'], 1):.0f}"
     for name, cell in lines.items():
         table.add_row(name, cell)
+    return table
+
+
+def _curve(curve: Mapping[str, Any]) -> Table:
+    table = _new_table(f"Of {curve['starts']} random starts ({curve['kind']}); intervals of 95 %.")
+    table.add_column("applications", justify="right", no_wrap=True)
+    table.add_column("starts that are a member then", justify="right", no_wrap=True)
+    table.add_column("different members", justify="right", no_wrap=True)
+    columns = zip(*(curve[name] for name in ("times", "share", "interval", "different")), strict=True)
+    for time, share, (low, high), different in columns:
+        table.add_row(f"{time}", f"{share:.1%} ({100 * low:.1f}–{100 * high:.1f} %)", f"{different}")
+    return table
+
+
+def _basins(basins: Mapping[str, Any]) -> Table:
+    noise = basins["degradation"] == "noise"
+    table = _new_table(f"An image comes back where at least half of the draws do. {in_words_of_median(basins)}")
+    table.add_column("noise, σ" if noise else "pixels erased", justify="right", no_wrap=True)
+    table.add_column("members that come back", justify="right", no_wrap=True)
+    table.add_column("draws that end at another member", justify="right", no_wrap=True)
+    for level, back, another, draws in zip(
+        *(basins[name] for name in ("levels", "return", "another", "draws")), strict=True
+    ):
+        table.add_row(
+            f"{level:g}" if noise else f"{level:.0%}",
+            f"{back} of {basins['images']}",
+            f"{another / max(draws, 1):.1%}",
+        )
     return table
 
 

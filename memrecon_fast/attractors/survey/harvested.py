@@ -16,14 +16,12 @@ from memrecon_fast.attractors.ends import End, Ends, Search, ends_of
 from memrecon_fast.attractors.harvest import Gathering
 from memrecon_fast.attractors.jacobian import Jacobian
 from memrecon_fast.attractors.stability import stability_of
-from memrecon_fast.attractors.starts import KINDS
 from memrecon_fast.attractors.survey.plan import Survey
 from memrecon_fast.attractors.survey.stabilities import VERDICT_FIELDS, verdict_columns
-from memrecon_fast.attractors.survey.table import INDEX, Table, UnreadableError, read_images
+from memrecon_fast.attractors.survey.table import INDEX, Known, Table, Usable, pictures_of
 from memrecon_fast.audit.store.parts import pack, unpack
 from memrecon_fast.audit.store.pictures import to_picture
-from memrecon_fast.images.nearest import NONE, Nearest
-from memrecon_fast.images.scan import Images
+from memrecon_fast.images.nearest import NONE
 
 STARTS, FOUND = "starts", "harvest"
 """The names of the two tables."""
@@ -60,16 +58,15 @@ FOUND_SCHEMA = pa.schema(
 
 def starts_table(survey: Survey, size: int) -> Table:
     """What comes of each start; it ends once new ones bring nothing new."""
-    pictures = _Usable(survey.splits["controls"]) if KINDS[survey.kind].takes_pictures else None
-    rows = functools.partial(_ends, survey.kind, survey.seed, pictures)
+    rows = functools.partial(_ends, survey.kind, survey.seed, pictures_of(survey))
     stop = functools.partial(_Settling, survey.shape)
     return Table(STARTS, STARTS_SCHEMA, tuple(range(survey.harvest)), size, rows, stop)
 
 
-def found_table(survey: Survey, starts: Iterable[pa.Table], size: int) -> Table:
+def found_table(survey: Survey, known: Mapping[str, Known], starts: Iterable[pa.Table], size: int) -> Table:
     """The different fixed points among the ends, with a verdict on each, and the images that are nearest to it.
 
-    starts: the rows of the table of starts, block by block.
+    known: the images of each split. starts: the rows of the table of starts, block by block.
     """
     clusters = gather(survey.shape, starts).clusters()
     images = np.zeros((len(clusters), *survey.shape), np.float32)
@@ -79,7 +76,7 @@ def found_table(survey: Survey, starts: Iterable[pa.Table], size: int) -> Table:
         torch.from_numpy(images),
         [one.first for one in clusters],
         [one.count for one in clusters],
-        {split.removesuffix("s"): of_split for split, of_split in survey.splits.items()},
+        {split.removesuffix("s"): of_split for split, of_split in known.items()},
     )
     rows = functools.partial(_verdicts, found, survey.k, survey.tolerance, survey.seed, survey.slots)
     return Table(FOUND, FOUND_SCHEMA, tuple(range(len(clusters))), size, rows)
@@ -103,21 +100,8 @@ class _Clusters:
     """Of each the index of the first start that came to it."""
     counts: list[int]
     """Of each how many did."""
-    compared: Mapping[str, Images]
+    compared: Mapping[str, Known]
     """"member" and "control": what they are compared with."""
-
-
-class _Usable(Sequence[Tensor]):
-    """The images that can be used, in their order."""
-
-    def __init__(self, images: Images) -> None:
-        self._images, self._usable = images, images.usable()
-
-    def __len__(self) -> int:
-        return len(self._usable)
-
-    def __getitem__(self, position: Any) -> Any:
-        return read_images(self._images, [self._usable[position]])[0]
 
 
 class _Settling:
@@ -132,7 +116,7 @@ class _Settling:
 
 
 def _ends(
-    kind: str, seed: int, pictures: _Usable | None, jacobian: Jacobian, indices: Sequence[int]
+    kind: str, seed: int, pictures: Usable | None, jacobian: Jacobian, indices: Sequence[int]
 ) -> Mapping[str, Any]:
     ends = ends_of(Search(jacobian, kind, pictures, seed), indices)
     names = [End(status).name for status in ends.status.tolist()]
@@ -187,20 +171,17 @@ def _verdicts(
     return columns
 
 
-def _nearest(split: str, compared: Images | None, images: Tensor) -> dict[str, Any]:
+def _nearest(split: str, compared: Known | None, images: Tensor) -> dict[str, Any]:
     """The columns about the nearest of the images that these are compared with."""
     names = [split, f"{split}_name", f"{split}_mse", f"{split}_picture"]
     if compared is None:
         return {name: [None] * len(images) for name in names}
-    try:
-        known = Nearest(compared)
-    except ValueError as error:
-        raise UnreadableError(str(error)) from error
+    known = compared.nearest
     nearest, mse = (column.tolist() for column in known.of(images))
     of = [None if index == NONE else index for index in nearest]
     columns = (
         of,
-        [None if index is None else compared.names[index] for index in of],
+        [None if index is None else compared.images.names[index] for index in of],
         [None if index is None else one for index, one in zip(of, mse, strict=True)],
         [None if index is None else pack(to_picture(known[index])) for index in of],
     )

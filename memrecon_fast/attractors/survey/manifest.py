@@ -29,7 +29,11 @@ _SHAPE = Fields(
                 "tolerance": Of(int, float),
                 "seed": Of(int),
                 "harvest": Of(int),
+                "curve": Of(int),
+                "times": Listed(Of(int)),
                 "kind": Of(str),
+                "basins": Each(Listed(Of(int, float))),
+                "draws": Of(int),
                 "device": Of(str),
                 "rows_in_block": Of(int),
             }

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from memrecon_fast.attractors.basins import DEGRADATIONS, DRAWS
+from memrecon_fast.attractors.curves import TIMES
 from memrecon_fast.attractors.starts import KINDS, check_kind
 from memrecon_fast.audit.plan import SPLITS, model_digest
 from memrecon_fast.autoencoders.adapting import Adapted
@@ -28,8 +30,11 @@ class Survey:
         they are unknown, for a harvest alone.
     image_shape: (C, H, W); without members it must be given.
     k, tolerance: as for `spectra`. seed: of all random choices.
-    harvest: at most so many random starts of a harvest, of this kind (see `starts.KINDS`; "images" takes the
-        controls); 0: none.
+    harvest: at most so many random starts of a harvest; 0: none.
+    curve: so many random starts of a recovery curve; 0: none.
+    kind: of these starts, see `starts.KINDS`; "images" takes the controls.
+    basins: in which ways to move away from the members, and see whether iteration comes back: names of
+        `basins.DEGRADATIONS`.
     slots: images that are worked on at a time; by default what suits memory.
 
     Raises TypeError or ValueError for what does not fit together.
@@ -41,6 +46,8 @@ class Survey:
     tolerance: float = 1e-4
     seed: int = 42
     harvest: int = 0
+    curve: int = 0
+    basins: tuple[str, ...] = ()
     kind: str = "smooth"
     slots: int | None = None
 
@@ -56,11 +63,16 @@ class Survey:
         check_number("tolerance", self.tolerance, low=0, low_is_allowed=False)
         check_seed(self.seed)
         check_integer("harvest", self.harvest, low=0)
+        check_integer("curve", self.curve, low=0)
+        for one in self.basins:
+            check_choice("basins", one, tuple(DEGRADATIONS))
+        if not self.splits and (self.curve or self.basins):
+            raise ValueError("a recovery curve and basins are about members: give these")
         if not self.splits and not self.harvest:
             raise ValueError("without members there is a harvest alone: harvest must say from how many starts")
         check_kind(self.kind)
-        if KINDS[self.kind].takes_pictures and self.harvest and "controls" not in self.splits:
-            raise ValueError(f"a harvest from {self.kind} starts from controls: give these as well")
+        if KINDS[self.kind].takes_pictures and (self.harvest or self.curve) and "controls" not in self.splits:
+            raise ValueError(f"starts of the kind {self.kind} are made of controls: give these as well")
         if self.slots is not None:
             check_integer("slots", self.slots, low=1)
 
@@ -96,7 +108,11 @@ def describe(survey: Survey, autoencoder: Autoencoder, device: str, model: str) 
             "tolerance": survey.tolerance,
             "seed": survey.seed,
             "harvest": survey.harvest,
+            "curve": survey.curve,
+            "times": list(TIMES),
             "kind": survey.kind,
+            "basins": {name: list(DEGRADATIONS[name].usual) for name in survey.basins},
+            "draws": DRAWS,
             "device": device,
             "rows_in_block": BLOCK_ROWS[device],
         },

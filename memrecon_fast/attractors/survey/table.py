@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.attractors.jacobian import Jacobian
+from memrecon_fast.attractors.starts import KINDS
+from memrecon_fast.attractors.survey.plan import Survey
+from memrecon_fast.images.nearest import Nearest
 from memrecon_fast.images.scan import Images
 
 INDEX = "index"
@@ -30,6 +33,45 @@ def read_images(images: Images, indices: Sequence[int]) -> Tensor:
         return torch.stack([images[index] for index in indices])
     except ValueError as error:
         raise UnreadableError(str(error)) from error
+
+
+def pictures_of(survey: Survey) -> Usable | None:
+    """What random starts of its kind are made of: the controls, or nothing."""
+    return Usable(survey.splits["controls"]) if KINDS[survey.kind].takes_pictures else None
+
+
+class Usable(Sequence[Tensor]):
+    """The images that can be used, in their order."""
+
+    def __init__(self, images: Images) -> None:
+        self._images, self._usable = images, images.usable()
+
+    def __len__(self) -> int:
+        return len(self._usable)
+
+    def __getitem__(self, position: Any) -> Any:
+        return read_images(self._images, [self._usable[position]])[0]
+
+
+def tensor_of(rows: pa.Table, name: str) -> Tensor:
+    """A column of lists of numbers, all as long as each other: (n, length)."""
+    column = rows[name].combine_chunks()
+    return torch.from_numpy(column.flatten().to_numpy().reshape(len(rows), -1).copy())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known:
+    """Images that others are compared with. They are read where this is first done, and then kept."""
+
+    images: Images
+
+    @functools.cached_property
+    def nearest(self) -> Nearest:
+        """The nearest of them to any others. Raises UnreadableError."""
+        try:
+            return Nearest(self.images)
+        except ValueError as error:
+            raise UnreadableError(str(error)) from error
 
 
 class Stop(Protocol):

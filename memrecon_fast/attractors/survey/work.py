@@ -92,6 +92,7 @@ class Worker:
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        self._table: Table | None = None
 
     @functools.cached_property
     def _here(self) -> Here:
@@ -106,7 +107,9 @@ class Worker:
 
     def compute(self, table: Table, block: int) -> Computed:
         """What comes of a block."""
-        return next(self._here.compute(table, [block]))
+        if self._table is None or self._table.name != table.name:  # it keeps what it has read; this one has not
+            self._table = table
+        return next(self._here.compute(self._table, [block]))
 
     def doubts(self) -> list[str]:
         """See `Here.doubts`; none where it never computed anything."""
