@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import ray
 import torch
 
 from memrecon_fast.attractors import session as sessions
+from memrecon_fast.attractors.opened import open_run
 from memrecon_fast.attractors.session import run
 from memrecon_fast.attractors.survey import work
 from memrecon_fast.attractors.survey.plan import Survey
@@ -112,3 +115,57 @@ def test_another_model_in_a_worker_is_noticed(memorised: Memorised, tmp_path: Pa
         with pytest.raises(ValueError, match="the model that a worker loads is not the one"):
             list(Crew(task, 1).compute(squares(8, 8), [0]))
         assert session.workers == 1
+
+
+SLOW = """
+import time, torch
+class Slow(torch.nn.Module):
+    def forward(self, images):
+        time.sleep(0.005)
+        return 0.1 + 0.5 * images
+make = lambda: Slow().eval()
+"""
+
+
+def parents() -> dict[int, int]:
+    """The parent of each process."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def descendants(process: int) -> set[int]:
+    of, found = parents(), {process}
+    while more := {child for child, parent in of.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_keeps_what_workers_have_done_and_ends_them(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    run = tmp_path / "run"
+    arguments = ["attractors", "slow:make", str(data / "members.npy"), "--out", str(run), "--harvest", "20000"]
+    command = [sys.executable, "-m", "memrecon_fast.cli", *arguments, "--workers", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        deadline = time.monotonic() + 120
+        while not list(run.glob("tables/starts/*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        workers = descendants(running.pid)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=120)
+    assert running.returncode == 130, stderr
+    assert workers
+    deadline = time.monotonic() + 30
+    while workers & parents().keys() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not workers & parents().keys()
+    line = stderr.splitlines()[-1]
+    assert f"interrupted; what was done is in {run}: the same command goes on from there" in line
+    opened = open_run(run)
+    assert len(opened.table("stability-members")) == 80
+    done = len(opened.table("starts"))
+    assert 256 <= done < 20000
+    assert done % 256 == 0
