@@ -8,9 +8,22 @@ mf.attractors.recovery_curve(autoencoder, images)         # π(t): starts that a
 mf.attractors.basins(autoencoder, images)                 # from how far away each image comes back
 mf.attractors.cycles(autoencoder, starts)                 # starts that come to no rest, but back to where they were
 mf.attractors.spectra(autoencoder, images).radius         # the largest eigenvalue of the Jacobian at each image
+
+Surveys do all this for many images, in a folder, block by block, with workers, tables and a report:
+
+members = mf.images.open_images("photographs")            # a folder, an array, Parquet files, …
+survey = mf.attractors.Survey({"members": members}, harvest=300, curve=300, basins=("noise",))
+run = mf.attractors.run(survey, "model.safetensors", "RUN")
+run.table("stability-members").to_pandas()
+mf.attractors.open("RUN").summary["harvest"]
+
+Needs the extra `audit`: pip install 'memrecon-fast[audit]'.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from memrecon_fast.attractors import theory
 from memrecon_fast.attractors.basins import Basins, Censoring, basins
@@ -21,6 +34,20 @@ from memrecon_fast.attractors.harvest import Harvest, harvest
 from memrecon_fast.attractors.spectra import SingularValues, Spectra, singular_values, spectra
 from memrecon_fast.attractors.stability import Stability, Verdict, stability
 
+if TYPE_CHECKING:
+    from memrecon_fast.attractors.opened import Run as Run
+    from memrecon_fast.attractors.opened import open_run as open
+    from memrecon_fast.attractors.session import run as run
+    from memrecon_fast.attractors.survey.plan import Survey as Survey
+
+_HOMES = {
+    "Run": ("opened", "Run"),
+    "Survey": ("survey.plan", "Survey"),
+    "open": ("opened", "open_run"),
+    "run": ("session", "run"),
+}
+"""Public names that are imported when they are first used: functions need not load what draws charts."""
+
 __all__ = [
     "Basins",
     "Censoring",
@@ -29,17 +56,28 @@ __all__ = [
     "Harvest",
     "Motion",
     "RecoveryCurve",
+    "Run",
     "SingularValues",
     "Spectra",
     "Stability",
+    "Survey",
     "Verdict",
     "basins",
     "cycles",
     "fixed_points",
     "harvest",
+    "open",
     "recovery_curve",
+    "run",
     "singular_values",
     "spectra",
     "stability",
     "theory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

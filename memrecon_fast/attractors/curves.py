@@ -19,6 +19,7 @@ from torch import Tensor
 from memrecon_fast.attractors.checks import check_ascending, check_some_images, check_starts, warn_if_changed
 from memrecon_fast.attractors.flight import rows_at_once
 from memrecon_fast.attractors.starts import Pictures, check_kind, check_pictures, make_start
+from memrecon_fast.audit.analysis.statistics import rate_interval
 from memrecon_fast.common.checks import check_integer, check_seed
 from memrecon_fast.common.text import counted
 from memrecon_fast.common.typing import Autoencoder
@@ -31,8 +32,6 @@ from memrecon_fast.settings import MAX_ITERATIONS
 TIMES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 SHOWN = 12
 """Of so many starts, the first ones, the images after one application are kept."""
-_NORMAL_QUANTILE = 1.959963984540054
-"""Of 95 % confidence, two-sided."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,9 @@ class RecoveryCurve:
     @property
     def interval(self) -> Tensor:
         """float64 (T, 2): what holds π(t) with 95 % confidence (Wilson), where starts are drawn at random."""
-        return wilson_interval(self.recovered.sum(dim=0), len(self.nearest))
+        counts = self.recovered.sum(dim=0).tolist()
+        intervals = [rate_interval(count, len(self.nearest)) for count in counts]
+        return torch.tensor(intervals, dtype=torch.float64, device="cpu")
 
     @property
     def different(self) -> Tensor:
@@ -248,18 +249,6 @@ def gather_passages(course: Course, many: Iterable[Passages]) -> RecoveryCurve:
         one_step=one_step,
         one_step_nearest=course.nearest.of(one_step)[0],
     )
-
-
-def wilson_interval(successes: Tensor, total: int) -> Tensor:
-    """float64 (…, 2): the intervals that hold the rates behind so many successes of `total` ≥ 1 with 95 % confidence.
-
-    Wilson: the rates p with |p̂ − p| ≤ z √(p(1 − p)/n).
-    """
-    z2 = _NORMAL_QUANTILE**2
-    rate = successes.double() / total
-    middle = rate + z2 / (2 * total)
-    half = (z2 * (rate * (1 - rate) / total + z2 / (4 * total**2))).sqrt()
-    return (torch.stack([middle - half, middle + half], dim=-1) / (1 + z2 / total)).clamp(0, 1)
 
 
 def _passages(course: Course, indices: Sequence[int]) -> Passages:

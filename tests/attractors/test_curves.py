@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast.attractors.curves import gather_passages, passages_of, prepare_curve, wilson_interval
+from memrecon_fast.attractors.curves import gather_passages, passages_of, prepare_curve
 from memrecon_fast.attractors.starts import make_start
 from tests.helpers.memorised import Memorised
 
@@ -108,16 +107,6 @@ def test_starts_of_a_kind_are_those_of_a_harvest() -> None:
     by_name = mf.attractors.recovery_curve(model, IMAGES, "images", [1, 2], count=7, seed=9, pictures=IMAGES)
     by_image = mf.attractors.recovery_curve(model, IMAGES, given, [1, 2])
     assert torch.equal(by_name.nearest_mse, by_image.nearest_mse)
-
-
-@pytest.mark.parametrize("total", [1, 7, 300])
-def test_intervals_are_those_of_wilson(total: int) -> None:
-    successes = torch.arange(total + 1)
-    expected = [binomtest(k, total).proportion_ci(0.95, method="wilson") for k in successes.tolist()]
-    found = wilson_interval(successes, total)
-    torch.testing.assert_close(
-        found, torch.tensor([(one.low, one.high) for one in expected], dtype=torch.float64), atol=1e-12, rtol=1e-12
-    )
 
 
 def test_one_pixel_and_one_image() -> None:

@@ -96,8 +96,8 @@ def test_curves_and_basins_are_what_the_functions_say(memorised: Memorised, tmp_
     expected = (255 * curve.one_step.clamp(0, 1)).round().to(torch.uint8)
     assert len(shown) == 12 == 20 - rows["start_picture"].null_count
     assert abs(np.stack(shown).astype(int) - expected.numpy()).max() <= 1
-    for name, levels in (("noise", {}), ("missing", {"shares": SHARES})):
-        basins = attractors.basins(memorised.autoencoder, memorised.members, **levels)
+    for name, shares in (("noise", None), ("missing", SHARES)):
+        basins = attractors.basins(memorised.autoencoder, memorised.members, shares=shares)
         table = found.table(f"basins-{name}")
         assert table["back"].to_pylist() == basins.back.tolist()
         assert table["another"].to_pylist() == basins.another.tolist()
