@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from memrecon_fast import experiments
 from memrecon_fast.attractors.theory import linear
 from memrecon_fast.cli import app
-from memrecon_fast.experiments.attractors.nets import Chain, descend, iterates, recovered
+from memrecon_fast.experiments.attractors.nets import Chain, descend
 from memrecon_fast.experiments.attractors.plane import swiss_roll
 from memrecon_fast.experiments.attractors.strided import strided_net
 from memrecon_fast.experiments.experiment import Given, Scale
@@ -165,16 +165,6 @@ def test_images_that_an_experiment_cannot_take_are_refused_before_work_starts(tm
     assert refused.exit_code == 2
     assert refused.stderr == "memrecon: images must be square, of 4 times a power of two pixels a side, not 28×28\n"
     assert not (tmp_path / "out").exists()
-
-
-def test_recovered_is_the_nearest_member_within_the_threshold() -> None:
-    members = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 1.0]]]])
-    ends = torch.tensor([[[[0.02, 0.02]]], [[[0.9, 1.0]]], [[[1.0, 1.01]]]])
-    came_back, nearest = recovered(members, ends)
-    assert came_back.tolist() == [True, False, True]  # of MSE 4e-4, 5e-3 and 5e-5
-    assert nearest.tolist() == [0, 1, 1]
-    twice = iterates(lambda x: x / 2, ends, (0, 2))
-    torch.testing.assert_close(twice, torch.stack([ends, ends / 4]))
 
 
 def test_the_swiss_roll_lies_in_the_square_and_turns() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from memrecon_fast.attractors import recovery_curve
 from memrecon_fast.experiments.attractors.dense import ONE_EACH, fit_net, make_net, stability_row
-from memrecon_fast.experiments.attractors.nets import iterates, recovered
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import COLOURS, new_figure
 
-_TIMES = tuple(range(10)) + tuple(range(10, 101, 5))
+_TIMES = tuple(range(1, 10)) + tuple(range(10, 101, 5))
 WIDTH, DEPTH = 256, 8
 """The other one of the two that varies."""
 
@@ -22,15 +21,12 @@ def _measure(given: Given, vary: str, width: int, depth: int, max_steps: int = 1
     members, controls = given.images()
     net = make_net(members.shape[1:], width, depth, given.seed)
     trained = fit_net(net, members, max_steps, seed=given.seed)
-    ends = iterates(net, controls, _TIMES)
-    curve = [recovered(members, end)[0].double().mean().item() for end in ends]
-    at = dict(zip(_TIMES, curve, strict=True))
-    found = stability_row(net, members)
+    curve = recovery_curve(net, members, controls, _TIMES)
+    at = dict(zip(_TIMES, curve.share.tolist(), strict=True))
     shares = {f"pi_{time}": at[time] for time in (1, 5, 10, 100)}
-    row = {"vary": vary, "width": width, "depth": depth, **trained, **shares, **found}
-    came_back, nearest = recovered(members, ends[-1])
-    row["different_members"] = len(nearest[came_back].unique())
-    return Outcome([row], {"curve": np.array(curve)})
+    row = {"vary": vary, "width": width, "depth": depth, **trained, **shares, **stability_row(net, members)}
+    row["different_members"] = int(curve.different[-1])
+    return Outcome([row], {"curve": curve.share.numpy()})
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
@@ -45,9 +41,9 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
             row = outcome.rows[0]
             label = f"{row[vary]} (loss {row['loss']:.0e})"
             axes.plot(_TIMES, outcome.arrays["curve"], color=COLOURS[number], label=label)
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(0, max(_TIMES))
-        axes.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        axes.set_xscale("log")
+        axes.set_xlim(1, max(_TIMES))
+        axes.set_xticks([1, 10, 100], ["1", "10", "100"])
         axes.set_title(title)
         axes.set_xlabel("applications of f, t")
         axes.grid(True)

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.attractors import Verdict, stability
+from memrecon_fast.attractors import Verdict, recovery_curve, stability
 from memrecon_fast.autoencoders import FullyConnected, train
-from memrecon_fast.experiments.attractors.nets import iterates, recovered
 from memrecon_fast.experiments.experiment import Row
 
 ONE_EACH = "One net of each kind was trained; --seed N makes another, and other numbers."
@@ -72,11 +71,9 @@ def fit_net_with_levels(
 def recovery_row(net: nn.Module, members: Tensor, starts: Tensor, prefix: str = "pi") -> Row:
     """π(t), the share of the starts that f takes to a member (within 5e-4) in t steps; and how many different members
     that are in the end."""
-    row: Row = {}
-    for time, end in zip(TIMES, iterates(net, starts, TIMES), strict=True):
-        there, nearest = recovered(members, end)
-        row[f"{prefix}_{time}"] = there.double().mean().item()
-        row[f"{prefix}_members"] = len(nearest[there].unique())
+    curve = recovery_curve(net, members, starts, TIMES)
+    row: Row = {f"{prefix}_{time}": share for time, share in zip(TIMES, curve.share.tolist(), strict=True)}
+    row[f"{prefix}_members"] = int(curve.different[-1])
     return row
 
 

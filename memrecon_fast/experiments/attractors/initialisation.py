@@ -18,10 +18,10 @@ from memrecon_fast.experiments.attractors.dense import (
     recovery_row,
     stability_row,
 )
-from memrecon_fast.experiments.attractors.nets import iterates, recovered
+from memrecon_fast.experiments.attractors.nets import iterates
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale, columns_of
 from memrecon_fast.experiments.figures import COLOURS, new_figure, show_tiles
-from memrecon_fast.metrics import mse
+from memrecon_fast.images.nearest import Nearest
 
 WIDTH, DEPTH = 256, 8
 _SHOWN = 4
@@ -36,7 +36,7 @@ def _measure(given: Given, start: str, max_steps: int = 2500) -> Outcome:
     row |= recovery_row(net, members, controls, "pi")
     noise = noise_like(members, _NOISE, given.seed)
     (after,) = iterates(net, noise, (1,))
-    row["one_step_mse"] = mse(after, members[recovered(members, after)[1]]).median().item()
+    row["one_step_mse"] = Nearest(members).of(after)[1].median().item()
     shown = torch.cat([controls[:_SHOWN], noise[:_SHOWN]])
     return Outcome([row], {"pictures": iterates(net, shown, (0, 1, 100)).numpy()})
 

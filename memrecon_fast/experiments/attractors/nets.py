@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.metrics import APPROXIMATE_MSE, mse
-
 _NO_EPSILON = 1e-100
 _BETAS = (0.9, 0.99)
 
@@ -92,9 +90,3 @@ def iterates(net: Callable[[Tensor], Tensor], starts: Tensor, times: Sequence[in
         if time < max(times):
             values = net(values)
     return torch.stack([kept[time] for time in times])
-
-
-def recovered(members: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each end: whether it is a member (within 5e-4), and which one is nearest."""
-    nearest = torch.cdist(ends.flatten(1).double(), members.flatten(1).double()).argmin(dim=1)
-    return mse(ends, members[nearest]) < APPROXIMATE_MSE, nearest

@@ -17,9 +17,10 @@ from memrecon_fast.experiments.attractors.dense import (
     recovery_row,
     stability_row,
 )
-from memrecon_fast.experiments.attractors.nets import iterates, recovered
+from memrecon_fast.experiments.attractors.nets import iterates
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import new_figure, show_tiles
+from memrecon_fast.images.nearest import Nearest
 
 SHOWN = 8
 _STARTS = 100
@@ -34,7 +35,7 @@ def _measure(given: Given, width: int, depth: int, max_steps: int) -> Outcome:
     row |= recovery_row(net, members, controls, "pi_images") | recovery_row(net, members, noise, "pi_noise")
     shown = torch.cat([controls[: SHOWN // 2], noise[: SHOWN // 2]])
     after = iterates(net, shown, (0, *TIMES))
-    _, nearest = recovered(members, after[-1])
+    nearest, _ = Nearest(members).of(after[-1])
     return Outcome([row], {"pictures": torch.cat([after, members[nearest][None]]).numpy()})
 
 
