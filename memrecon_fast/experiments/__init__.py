@@ -20,6 +20,8 @@ MODULES = {
     "attractors-plane": "attractors.plane",
     "attractors-capacity": "attractors.capacity",
     "attractors-one-step": "attractors.one_step",
+    "attractors-convolutional": "attractors.convolutional",
+    "attractors-reconstruction": "attractors.reconstruction",
     "attractors-early-stopping": "attractors.early_stopping",
 }
 """The module of each experiment, in this package, by the experiment's name."""

@@ -6,25 +6,31 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
 from memrecon_fast import experiments
 from memrecon_fast.attractors.theory import linear
+from memrecon_fast.autoencoders import FullyConnected, UNet
 from memrecon_fast.cli import app
 from memrecon_fast.experiments.attractors.nets import Chain, descend
+from memrecon_fast.experiments.attractors.nonlinear import begin
+from memrecon_fast.experiments.attractors.one_step import look_at_steps
 from memrecon_fast.experiments.attractors.plane import swiss_roll
 from memrecon_fast.experiments.attractors.strided import strided_net
 from memrecon_fast.experiments.experiment import Given, Scale
 from memrecon_fast.experiments.running import make_plan, reproduce
+from memrecon_fast.images.photographs import make_photographs
 
 DATA = os.environ.get("MEMRECON_DATA", "")
 """A folder with mnist-1000.npy and mnist-1000-controls.npy, for the test that reads them."""
 
-QUICK = {
+QUICK: dict[str, tuple[str, dict[str, Any]]] = {
     "attractors-table1": ("2-layers-1-filters", {"max_steps": 20, "starts": 2}),
     "attractors-table2": ("s2-n1-3", {}),
     "attractors-strided": ("down to 1×1, 2 images", {"channels": 8, "max_steps": 20}),
@@ -33,6 +39,8 @@ QUICK = {
     "attractors-plane": ("6 layers × 128", {"width": 16, "depth": 2, "points": 4, "max_steps": 20}),
     "attractors-capacity": ("width-32", {"max_steps": 20}),
     "attractors-one-step": ("6×256", {"max_steps": 20}),
+    "attractors-convolutional": ("3 levels, 10 images", {"widths": (4, 8), "max_steps": 20}),
+    "attractors-reconstruction": ("20 images", {"width": 16, "depth": 2, "max_steps": 20}),
     "attractors-early-stopping": ("5 layers × 256", {"max_steps": 200}),
 }
 """Of each experiment a cell, and what makes it quick."""
@@ -106,8 +114,8 @@ def test_an_experiment_from_the_command(tmp_path: Path) -> None:
 def test_a_deep_chain_memorises_one_image_and_a_shallow_one_does_not(tmp_path: Path) -> None:
     """Table 2's first row, and Theorem 4."""
     measure = experiments.find("attractors-table2").measure
-    deep = measure(Given(42, tmp_path), size=2, images=1, layers=3, spread=0.01).rows[0]
-    shallow = measure(Given(42, tmp_path), size=2, images=1, layers=1, spread=0.01).rows[0]
+    deep = measure(Given(42, tmp_path), size=2, images=1, net={"layers": 3, "filters": 1, "spread": 0.01}).rows[0]
+    shallow = measure(Given(42, tmp_path), size=2, images=1, net={"layers": 1, "filters": 1, "spread": 0.01}).rows[0]
     assert deep["parameters"] == 27
     assert max(deep["loss"], shallow["loss"]) < 1e-8
     assert max(deep["distance_of_ones"], shallow["distance_of_ones"]) < 1e-2
@@ -126,6 +134,25 @@ def test_a_chain_is_the_product_of_its_convolutions() -> None:
     chain = Chain(3, 1, 0.2, seed=0)
     first, second, third = (linear.convolution_matrix(weight.detach(), (3, 3)) for weight in chain.parameters())
     torch.testing.assert_close(linear.matrix_of(chain, (1, 3, 3)), third @ second @ first, rtol=0, atol=1e-12)
+
+
+def test_skip_connections_go_round_layers_but_for_the_first() -> None:
+    chain = Chain(7, 1, 0.2, seed=0, skip=2)
+    layers = [linear.convolution_matrix(weight.detach(), (3, 3)) for weight in chain.parameters()]
+    expected = layers[1] @ layers[0]
+    for first, second in ((2, 3), (4, 5)):
+        expected = expected + layers[second] @ layers[first] @ expected
+    torch.testing.assert_close(linear.matrix_of(chain, (1, 3, 3)), layers[6] @ expected, rtol=0, atol=1e-12)
+
+
+def test_a_chain_with_skip_connections_trains_and_has_its_image_as_eigenvector(tmp_path: Path) -> None:
+    net = {"layers": 24, "filters": 1, "spread": 0.3, "skip": 10}
+    measured = experiments.find("attractors-table2").measure(
+        Given(42, tmp_path), size=2, images=1, net=net, max_steps=2000, starts=1
+    )
+    row = measured.rows[0]
+    assert (row["converged"], row["skip"], row["parameters"]) == ("1 of 1", 10, 216)
+    assert row["distance_of_ones"] < 1e-2
 
 
 def test_descent_leaves_zero_and_comes_to_the_end_where_constant_steps_do_not_move() -> None:
@@ -174,6 +201,73 @@ def test_the_swiss_roll_lies_in_the_square_and_turns() -> None:
     assert points.max() == pytest.approx(0.95, abs=1e-6)
     middle = torch.linspace(1.5 * torch.pi, 4.5 * torch.pi, 50)
     assert np.corrcoef(points[:, 0], middle * middle.cos())[0, 1] == pytest.approx(1)
+
+
+class Drawn(nn.Module):
+    """Halves the distance to one image: an attractor, whose eigenvalues are all 1/2."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.image = nn.Parameter(image)
+
+    def forward(self, images: Tensor) -> Tensor:
+        drawn: Tensor = (images + self.image) / 2
+        return drawn
+
+
+def test_what_a_net_does_in_1_10_and_100_steps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    members, controls = torch.rand(2, 1, 4, 4, generator=generator), torch.rand(5, 1, 4, 4, generator=generator)
+    row, kept = look_at_steps(Drawn(members[1]).eval(), members, controls, seed=0)
+    assert row["attractors"] == 1
+    assert row["radius"] == pytest.approx(0.5)
+    assert [row[f"pi_images_{time}"] for time in (1, 10, 100)] == [0, 1, 1]  # the MSE falls to a quarter in each step
+    assert row["pi_noise_members"] == 1
+    pictures = kept["pictures"]
+    torch.testing.assert_close(pictures[1, :4], (controls[:4] + members[1]) / 2)
+    assert torch.equal(pictures[4], members[1].expand(8, 1, 4, 4))
+
+
+def test_the_convolutional_nets_are_what_their_rows_say(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    members, controls = torch.rand(4, 1, 28, 28, generator=generator), torch.rand(3, 1, 28, 28, generator=generator)
+    measured = experiments.find("attractors-convolutional").measure(
+        Given(42, tmp_path, members, controls), widths=(2, 3), images=2, max_steps=1
+    )
+    row = measured.rows[0]
+    count = sum(isinstance(layer, nn.Conv2d) for layer in UNet((1, 8, 8), (2, 3)).modules())
+    assert (row["layers"], row["members"]) == (count, 2)
+    assert row["net"] == "7 convolutions, down to 4 pixels a side"
+    start = measured.arrays["pictures"][0, 0]
+    assert start.shape == (1, 8, 8)
+    assert start.mean() == pytest.approx(controls[0].mean().item(), abs=0.02)  # windows overlap: 28 is no multiple of 8
+
+
+@pytest.mark.parametrize(("start", "gain"), [("near zero", 0.4), ("kaiming normal", 2**0.5)])
+@pytest.mark.parametrize("net", [UNet((3, 8, 8), (32, 64)), FullyConnected((3, 8, 8), 256, 3)])
+def test_first_weights_of_all_layers_are_those_of_the_scheme(net: nn.Module, start: str, gain: float) -> None:
+    begin(net, start)
+    layers = [layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    assert len(layers) in (3, 7)
+    for layer in layers:
+        fan_in = layer.weight[0].numel()
+        assert layer.weight.std().item() == pytest.approx(gain / fan_in**0.5, rel=0.15)  # of 864 weights at least
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
+def test_more_images_reconstruct_others_better_and_few_come_out(tmp_path: Path) -> None:
+    """Figure 11's two ends, in 4 × 4 pixels."""
+    members, controls = make_photographs(60, 30, 4)
+    measure = experiments.find("attractors-reconstruction").measure
+    few, many = (
+        measure(Given(42, tmp_path, members, controls), images=images, width=64, depth=4, max_steps=600).rows[0]
+        for images in (3, 60)
+    )
+    assert many["of_variance"] < 0.8 < 1 < few["of_variance"]
+    assert few["loss"] < 5e-4 < many["loss"]
+    assert few["pi_noisy_members_1"] == 1
+    assert many["pi_noisy_members_1"] == 0
 
 
 @pytest.mark.skipif(not DATA, reason="MEMRECON_DATA names no folder with MNIST")

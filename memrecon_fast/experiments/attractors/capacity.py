@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from memrecon_fast.attractors import recovery_curve
-from memrecon_fast.experiments.attractors.dense import ONE_EACH, fit_net, make_net, stability_row
+from memrecon_fast.experiments.attractors.nonlinear import ONE_EACH, fit_net, make_net, stability_row
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import COLOURS, new_figure
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from memrecon_fast.autoencoders import evaluate, load
-from memrecon_fast.experiments.attractors.dense import (
+from memrecon_fast.experiments.attractors.nonlinear import (
     ONE_EACH,
     fit_net_with_levels,
     make_net,

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from memrecon_fast.attractors.theory import construction
-from memrecon_fast.experiments.attractors.dense import fit_net, make_net
 from memrecon_fast.experiments.attractors.nets import iterates
+from memrecon_fast.experiments.attractors.nonlinear import fit_net, make_net
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Scale
 from memrecon_fast.experiments.figures import COLOURS, INK, new_figure
 

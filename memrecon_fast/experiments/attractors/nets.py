@@ -16,10 +16,14 @@ class Chain(nn.Module):
     """3 × 3 convolutions without biases, one after the other, images (B, 1, s, s) → the same; float64, linear.
 
     filters: of all layers but the last. spread: standard deviation of the first weights. seed: of these.
+    skip: 0, or the layers between two skip connections: to the values after 2·skip layers those after skip layers are
+    added, and so on. The first layers are not skipped: where all are, a net near zero is the identity, which has
+    nothing to learn.
     """
 
-    def __init__(self, layers: int, filters: int, spread: float, seed: int) -> None:
+    def __init__(self, layers: int, filters: int, spread: float, seed: int, skip: int = 0) -> None:
         super().__init__()
+        self.skip = skip
         sizes = [1, *[filters] * (layers - 1), 1]
         convolutions = [
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False, dtype=torch.float64)
@@ -32,7 +36,12 @@ class Chain(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The net's values."""
-        values: Tensor = self.layers(images)
+        values = images
+        kept: Tensor | None = None
+        for number, layer in enumerate(self.layers, start=1):
+            values = layer(values)
+            if self.skip and number % self.skip == 0:
+                values = kept = values if kept is None else values + kept
         return values
 
     @property

@@ -12,8 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from memrecon_fast.experiments.attractors.dense import ONE_EACH, fit_net, make_net, stability_row
 from memrecon_fast.experiments.attractors.nets import iterates
+from memrecon_fast.experiments.attractors.nonlinear import ONE_EACH, fit_net, make_net, stability_row
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Scale
 from memrecon_fast.experiments.figures import COLOURS, INK, new_figure
 

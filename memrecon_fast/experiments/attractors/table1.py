@@ -23,9 +23,7 @@ def _cells(layers: tuple[int, ...], filters: tuple[int, ...], **more: Any) -> di
         f"{depth}-layers-{count}-filters": {
             "size": 3,
             "images": 2,
-            "layers": depth,
-            "filters": count,
-            "spread": _SPREAD[count],
+            "net": {"layers": depth, "filters": count, "spread": _SPREAD[count]},
             **more,
         }
         for depth in layers

@@ -1,20 +1,25 @@
-"""Fully connected nets of these experiments: built, begun as asked, trained, and looked at."""
+"""Nets with activations, fully connected and convolutional: begun as asked, trained, and looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memrecon_fast.attractors import Verdict, recovery_curve, stability
 from memrecon_fast.autoencoders import FullyConnected, train
+from memrecon_fast.experiments.attractors.nets import iterates
 from memrecon_fast.experiments.experiment import Row
+from memrecon_fast.images.nearest import Nearest
 
 ONE_EACH = "One net of each kind was trained; --seed N makes another, and other numbers."
 TIMES = (1, 10, 100)
 """Applications of f after which recoveries are counted."""
+STEPS = ("start", *(f"f, {time}×" for time in TIMES), "nearest")
+"""The rows of `steps_shown`."""
 
 STARTS: dict[str, Callable[[nn.Module], object]] = {
     "near zero": lambda layer: _normal(layer, 0.4),
@@ -39,15 +44,20 @@ def make_net(
     `STARTS`, which are drawn from torch's global randomness."""
     net = FullyConnected(tuple(image_shape), width, depth, activation, seed=seed)
     if start is not None:
-        for layer in net.modules():
-            if isinstance(layer, nn.Linear):
-                STARTS[start](layer)
+        begin(net, start)
     return net
 
 
-def fit_net(net: FullyConnected, members: Tensor, max_steps: int, *, target: float = 1e-9, seed: int = 42) -> Row:
-    """Train on all members in each step."""
-    result = train(net, members, target, max_steps=max_steps, seed=seed, checkpoints=())
+def begin(net: nn.Module, start: str) -> None:
+    """Give all layers the first weights of this scheme."""
+    for layer in net.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            STARTS[start](layer)
+
+
+def fit_net(net: nn.Module, members: Tensor, max_steps: int, *, seed: int, target: float = 1e-9, **how: Any) -> Row:
+    """Train on all members in each step; how: more of `autoencoders.train`'s arguments."""
+    result = train(net, members, target, max_steps=max_steps, seed=seed, checkpoints=(), **how)
     return {"loss": result.loss, "steps": result.steps}
 
 
@@ -90,6 +100,13 @@ def stability_row(net: nn.Module, members: Tensor) -> Row:
     }
 
 
+def steps_shown(net: nn.Module, members: Tensor, starts: Tensor) -> Tensor:
+    """(5, B, *image_shape), rows as in `STEPS`: starts, what f makes of them, and the member nearest to the last."""
+    after = iterates(net, starts, (0, *TIMES))
+    nearest, _ = Nearest(members).of(after[-1])
+    return torch.cat([after, members[nearest][None]])
+
+
 def noise_like(images: Tensor, count: int, seed: int) -> Tensor:
     """(count, *image_shape): uniformly random pixels."""
     return torch.rand(count, *images.shape[1:], generator=torch.Generator().manual_seed(seed))
@@ -98,7 +115,7 @@ def noise_like(images: Tensor, count: int, seed: int) -> Tensor:
 def _normal(layer: nn.Module, gain: float) -> None:
     """A standard deviation of gain / √(fan in): the net as a whole is far below 1, and yet trains."""
     weight, bias = layer.parameters()
-    nn.init.normal_(weight, std=gain / weight.shape[1] ** 0.5)
+    nn.init.normal_(weight, std=gain / weight[0].numel() ** 0.5)
     nn.init.zeros_(bias)
 
 
