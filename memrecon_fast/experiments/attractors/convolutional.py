@@ -59,7 +59,7 @@ EXPERIMENT = Experiment(
                 "4 levels, 10 images": {"widths": (32, 64, 64, 64), "images": 10, "max_steps": 1500},
                 "3 levels, 30 images": {"widths": (32, 64, 128), "images": 30, "max_steps": 1500},
             },
-            minutes=3,
+            minutes=1.7,
         )
     },
     measure=_measure,
