@@ -98,7 +98,7 @@ def _draw_numbers(outcomes: Mapping[str, Outcome], kind: str) -> Figure:
         known = [radius for radius in outcome.rows[0]["radii"] if radius is not None]
         radii.plot(np.full(len(known), position), known, ".", color=COLOURS[1])
     radii.axhline(1, color="black", linewidth=0.8)
-    radii.set_title(f"{kind.capitalize()} nets, loss:\nρ at each training image", fontsize=11)
+    radii.set_title(f"{kind.capitalize()} nets (and loss):\nρ at each training image", fontsize=11)
     one_step.bar(at, columns_of(outcomes, "one_step_mse"), color=COLOURS[2])
     one_step.set_title("The same: MSE of f(noise)\nto the nearest training image", fontsize=11)
     for number, time in enumerate(TIMES):
