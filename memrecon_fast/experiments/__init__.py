@@ -14,6 +14,7 @@ MODULES = {
     "attractors-single-layer": "attractors.single_layer",
     "attractors-table1": "attractors.table1",
     "attractors-table2": "attractors.table2",
+    "attractors-one-filter": "attractors.one_filter",
     "attractors-strided": "attractors.strided",
     "attractors-initialisation": "attractors.initialisation",
     "attractors-line": "attractors.line",

@@ -18,7 +18,7 @@ from memrecon_fast import experiments
 from memrecon_fast.attractors.theory import linear
 from memrecon_fast.autoencoders import FullyConnected, UNet
 from memrecon_fast.cli import app
-from memrecon_fast.experiments.attractors.nets import Chain, descend
+from memrecon_fast.experiments.attractors.nets import Chain, descend, from_span
 from memrecon_fast.experiments.attractors.nonlinear import begin
 from memrecon_fast.experiments.attractors.one_step import look_at_steps
 from memrecon_fast.experiments.attractors.plane import swiss_roll
@@ -39,6 +39,7 @@ QUICK: dict[str, tuple[str, dict[str, Any]]] = {
     "attractors-plane": ("6 layers × 128", {"width": 16, "depth": 2, "points": 4, "max_steps": 20}),
     "attractors-capacity": ("width-32", {"max_steps": 20}),
     "attractors-one-step": ("6×256", {"max_steps": 20}),
+    "attractors-one-filter": ("3 layers", {"nets": 2, "max_steps": 20}),
     "attractors-convolutional": ("3 levels, 10 images", {"widths": (4, 8), "max_steps": 20}),
     "attractors-reconstruction": ("20 images", {"width": 16, "depth": 2, "max_steps": 20}),
     "attractors-early-stopping": ("5 layers × 256", {"max_steps": 200}),
@@ -201,6 +202,22 @@ def test_the_swiss_roll_lies_in_the_square_and_turns() -> None:
     assert points.max() == pytest.approx(0.95, abs=1e-6)
     middle = torch.linspace(1.5 * torch.pi, 4.5 * torch.pi, 50)
     assert np.corrcoef(points[:, 0], middle * middle.cos())[0, 1] == pytest.approx(1)
+
+
+def test_one_filter_and_leaky_relus_memorise_in_many_layers_and_not_in_one(tmp_path: Path) -> None:
+    measure = experiments.find("attractors-one-filter").measure
+    (shallow,), (deep,) = (
+        measure(Given(42, tmp_path), layers=layers, spread=spread, nets=1).rows
+        for layers, spread in ((1, 0.05), (29, 0.2))
+    )
+    assert max(shallow["loss"], deep["loss"]) < 1e-8
+    assert deep["from_image"] < 0.1 < 0.5 < shallow["from_image"]
+
+
+def test_what_is_in_the_span_is_at_no_distance_from_it() -> None:
+    images = torch.tensor([[1.0, 0, 0, 0], [1.0, 1, 0, 0]])
+    outputs = torch.tensor([[3.0, -4, 0, 0], [0, 3, 4, 0], [0, 0, 0, 2]])
+    torch.testing.assert_close(from_span(images, outputs), torch.tensor([0, 0.8, 1.0], dtype=torch.float64))
 
 
 class Drawn(nn.Module):

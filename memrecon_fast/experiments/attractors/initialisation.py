@@ -13,7 +13,7 @@ from torch import nn
 from memrecon_fast.attractors.theory import single_layer
 from memrecon_fast.autoencoders import UNet
 from memrecon_fast.experiments.attractors.convolutional import RATE, reduced
-from memrecon_fast.experiments.attractors.nets import iterates
+from memrecon_fast.experiments.attractors.nets import from_span, iterates
 from memrecon_fast.experiments.attractors.nonlinear import (
     ONE_EACH,
     STARTS,
@@ -63,11 +63,8 @@ def _one_linear_layer(given: Given, start: str) -> dict[str, float]:
     layer = torch.nn.Linear(members.shape[1], members.shape[1])
     STARTS[start](layer)
     weights = single_layer.closed_form(members, "identity", layer.weight.detach())
-    outputs = controls @ weights.T
-    spanning = members.T
-    across = outputs.T - spanning @ (torch.linalg.pinv(spanning) @ outputs.T)
     return {
-        "linear_from_span": (across.norm(dim=0) / outputs.norm(dim=1)).median().item(),
+        "linear_from_span": from_span(members, controls @ weights.T).median().item(),
         "linear_next_singular_value": torch.linalg.svdvals(weights - single_layer.closed_form(members, "identity"))[
             0
         ].item(),

@@ -1,4 +1,4 @@
-"""Small linear convolutional nets near zero, their training, and what iterating a net comes to."""
+"""Small convolutional nets near zero, their training, and where a net takes what it is given."""
 
 from __future__ import annotations
 
@@ -99,3 +99,11 @@ def iterates(net: Callable[[Tensor], Tensor], starts: Tensor, times: Sequence[in
         if time < max(times):
             values = net(values)
     return torch.stack([kept[time] for time in times])
+
+
+def from_span(images: Tensor, outputs: Tensor) -> Tensor:
+    """‖P⊥ y‖ / ‖y‖ of each output y, float64: 0 in the span of the images."""
+    spanning, y = images.flatten(1).double().T, outputs.flatten(1).double().T
+    across = y - spanning @ (torch.linalg.pinv(spanning) @ y)
+    share: Tensor = across.norm(dim=0) / y.norm(dim=0)
+    return share

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 
 from memrecon_fast.attractors import singular_values, spectra
-from memrecon_fast.experiments.attractors.nets import fit
+from memrecon_fast.experiments.attractors.nets import fit, from_span
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import new_figure, show_tiles
 
@@ -81,21 +81,13 @@ def _measure(
         "spectrum": ", ".join(f"{value.real:.3g}" for value in found.values[0].tolist()),
         "next_modulus": found.values[0, images].abs().item(),
         "next_singular_value": gains.values[0, images].item() / gains.values[0, 0].item(),
-        "from_span": _from_span(chosen, outputs).median().item(),
+        "from_span": from_span(chosen, outputs).median().item(),
     }
     shown = torch.stack([controls[:_SHOWN], outputs[:_SHOWN]])
     return Outcome(
         [row],
         {"pictures": shown.numpy(), "members": torch.cat([chosen, torch.ones_like(members)])[None, :_SHOWN].numpy()},
     )
-
-
-def _from_span(images: Tensor, outputs: Tensor) -> Tensor:
-    """‖P⊥ y‖ / ‖y‖ of each output: 0 in the span of the images."""
-    spanning, y = images.flatten(1).double().T, outputs.flatten(1).double().T
-    across = y - spanning @ (torch.linalg.pinv(spanning) @ y)
-    share: Tensor = across.norm(dim=0) / y.norm(dim=0)
-    return share
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
