@@ -260,6 +260,21 @@ def test_the_convolutional_nets_are_what_their_rows_say(tmp_path: Path) -> None:
     assert start.mean() == pytest.approx(controls[0].mean().item(), abs=0.02)  # windows overlap: 28 is no multiple of 8
 
 
+def test_initialisation_draws_fully_connected_and_convolutional_nets_apart(tmp_path: Path) -> None:
+    members, controls = make_photographs(3, 5, 8)
+    experiment = experiments.find("attractors-initialisation")
+    given = Given(42, tmp_path, members, controls)
+    outcomes = {
+        kind: experiment.measure(given, kind=kind, start="xavier normal", images=2, max_steps=1)
+        for kind in ("fully connected", "convolutional")
+    }
+    rows = {kind: outcome.rows[0] for kind, outcome in outcomes.items()}
+    assert [row["members"] for row in rows.values()] == [3, 2]
+    assert ["linear_from_span" in row for row in rows.values()] == [True, False]
+    names = {"initialisation", "initialisation-convolutional"}
+    assert set(experiment.draw(outcomes)) == names | {f"{name}-pictures" for name in names}
+
+
 @pytest.mark.parametrize(("start", "gain"), [("near zero", 0.4), ("kaiming normal", 2**0.5)])
 @pytest.mark.parametrize("net", [UNet((3, 8, 8), (32, 64)), FullyConnected((3, 8, 8), 256, 3)])
 def test_first_weights_of_all_layers_are_those_of_the_scheme(net: nn.Module, start: str, gain: float) -> None:

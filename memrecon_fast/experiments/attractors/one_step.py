@@ -1,4 +1,4 @@
-"""Figure 3b: nets that take almost anything to a training image in one step; and what other nets do in 1, 10, 100."""
+"""Figure 3: nets that take almost anything to a training image, in one step or in more."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
 EXPERIMENT = Experiment(
     name="attractors-one-step",
     what="deep and wide nets take unseen images and noise to training images in one step",
-    reproduces="Figure 3b (MNIST); 5b and 10 with fully connected nets",
+    reproduces="Figure 3 (MNIST); Figures 5b and 10 with fully connected nets",
     differs=(
         ONE_EACH,
         "Fully connected nets throughout; the nets of Figures 5 and 10 are convolutional: attractors-convolutional. "
