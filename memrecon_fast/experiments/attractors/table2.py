@@ -119,6 +119,7 @@ _SMALL = {
 _ABOVE_100 = {
     "s6-n1-144": _cell(6, 1, 144, 0.28, starts=1),
     "s6-n1-144-skip": _cell(6, 1, 144, 0.3, skip=10, max_steps=3000, starts=1),
+    "s7-n1-267": _cell(7, 1, 267, 0.295, starts=1),
     "s7-n1-267-skip": _cell(7, 1, 267, 0.3, skip=10, max_steps=3000, starts=1),
     "s5-n5-200-skip": _cell(5, 5, 200, 0.2, skip=10, max_steps=4000, starts=1),
     "s6-n5-350-skip": _cell(6, 5, 350, 0.2, skip=10, max_steps=4000, starts=1),
@@ -136,8 +137,10 @@ EXPERIMENT = Experiment(
         "once): the row is the median by the largest eigenvalue that is none of the 1s, 'of starts' the range of that.",
         "The rows of more than 100 layers are at --scale paper, with skip connections of 10 layers ('skip'), by Adam "
         f"with a rate that falls from {ADAM_RATE:g} to 0. The text does not say where they begin: here after the first "
-        "10 layers, for a net near zero that is skipped as a whole is the identity. 144 layers are there without them "
-        "too.",
+        "10 layers, for a net near zero that is skipped as a whole is the identity. 144 and 267 layers are there "
+        "without them too.",
+        "With skip connections the eigenvalues after the 1s do not come near zero here, and one may be above 1: what "
+        "goes past the layers stays.",
         "In the paper's text the first row has the heuristic depth 2 and 3 layers (27 parameters), and the last one "
         "350 layers with 3105 parameters, which would be 345 layers.",
     ),
