@@ -24,13 +24,12 @@ def build(
 ) -> nn.Module:
     """A new, untrained autoencoder.
 
-    name: "fc-10" and "fc-20", `FullyConnected` with 10 and 20 layers; "unet", a `UNet` of four levels without skip
-        connections.
+    name: "fc-10" and "fc-20", `FullyConnected` with 10 and 20 layers; "unet", a `UNet` without skip connections, of
+        four levels, or three or two where the image cannot be halved so often (28×28: three).
     width: hidden units of a fully connected net (512 where None), or channels at full resolution of a U-Net (16),
         which doubles them from level to level.
 
-    Raises ValueError for another name and whatever the architecture refuses; image sides of a U-Net must be divisible
-    by 8.
+    Raises ValueError for another name and whatever the architecture refuses; image sides of a U-Net must be even.
     """
     found = presets()
     check_choice("architecture", name, tuple(found))

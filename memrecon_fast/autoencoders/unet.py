@@ -23,6 +23,7 @@ from memrecon_fast.common.checks import check_choice, check_integer
 
 SKIPS = ("none", "lower", "all")
 _WIDTH = 16  # of the preset, at full resolution
+_LEVELS = 4  # of the preset, where the image can be halved so often
 
 
 class UNet(nn.Module):
@@ -153,10 +154,14 @@ def _shapes(
 
 
 def _preset(image_shape: Sequence[int], activation: str, width: int | None, seed: int) -> UNet:
-    """Four levels, each with twice the channels of the one above; without skip connections, because from one with skip
-    connections at full resolution no training image could be recovered."""
+    """Four levels, or as many as the image can be halved, each with twice the channels of the one above; without skip
+    connections, because from one with skip connections at full resolution no training image could be recovered."""
     width = _WIDTH if width is None else width
-    return UNet(image_shape, (width, 2 * width, 4 * width, 8 * width), activation, skips="none", seed=seed)
+    _, *sides = check_image_shape(image_shape)
+    levels = _LEVELS
+    while levels > 2 and any(side % 2 ** (levels - 1) for side in sides):
+        levels -= 1
+    return UNet(image_shape, [width * 2**level for level in range(levels)], activation, skips="none", seed=seed)
 
 
 ARCHITECTURE = Architecture(UNet, presets={"unet": _preset}, shapes=_shapes)

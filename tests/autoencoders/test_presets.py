@@ -25,6 +25,21 @@ def test_presets_are_what_they_are_called() -> None:
     assert (ten.depth, twenty.depth, unet.skips) == (10, 20, "none")
 
 
+@pytest.mark.parametrize(
+    ("side", "widths"), [(8, (4, 8, 16, 32)), (32, (4, 8, 16, 32)), (28, (4, 8, 16)), (30, (4, 8))]
+)
+def test_a_unet_has_as_many_levels_as_the_image_can_be_halved(side: int, widths: tuple[int, ...]) -> None:
+    unet = build("unet", (1, side, 24), width=4)
+    assert isinstance(unet, UNet)
+    assert unet.widths == widths
+    assert unet(torch.rand(1, 1, side, 24)).shape == (1, 1, side, 24)
+
+
+def test_a_unet_says_that_sides_must_be_even() -> None:
+    with pytest.raises(ValueError, match="both sides must be divisible by 2, not 8×9"):
+        build("unet", (3, 8, 9))
+
+
 def test_unknown_presets_are_named() -> None:
     with pytest.raises(ValueError, match="architecture must be one of 'fc-10', 'fc-20', 'unet', not 'vae'"):
         build("vae", (3, 8, 8))
