@@ -132,6 +132,14 @@ BENCHMARKS = (
         "`demo.png`",
         "benchmarks.experiments.demo_picture",
     ),
+    Benchmark(
+        "harvest-picture",
+        "What came out of noise? The pictures of docs/attractors.md, from a run of `memrecon attractors`",
+        "extra `audit`; the run",
+        "1",
+        "what `--out FILE` names",
+        "benchmarks.experiments.harvest_picture",
+    ),
 )
 
 
