@@ -51,7 +51,8 @@ def correlation(row: dict[str, Any]) -> float:
 def draw(rows: list[dict[str, Any]], starts: int, out: Path, others: bool) -> None:
     """One column for each fixed point."""
     shown = {"picture": "came out of noise", "member_picture": "nearest member", "control_picture": "nearest control"}
-    figure, axes = pyplot.subplots(3, len(rows), figsize=(0.85 * len(rows) + 1.3, 3.1), squeeze=False)
+    size = 0.85 * len(rows) + 1.3, 3.5 if others else 3.1
+    figure, axes = pyplot.subplots(3, len(rows), figsize=size, squeeze=False)
     for column, row in enumerate(rows):
         axes[0, column].set_title(f"{row['starts'] / starts:.1%}", fontsize=8)
         for line, (name, label) in enumerate(shown.items()):
