@@ -32,7 +32,8 @@ def test_the_headlines_are_the_numbers_of_the_summary(finished: Run) -> None:
     assert controls["attractor"] == 0
     assert "none of 6 controls, which it never saw" in page
     assert f"<strong>{found['members']} of 16 training images</strong> came out of nothing" in page
-    assert "from 64 random starts; of 6 controls none." in page
+    assert found["others"]
+    assert f"from 64 random starts; of 6 controls none; and {found['others']} image" in page
 
 
 def test_the_gallery_has_each_member_that_was_found_beside_member_and_control(finished: Run) -> None:

@@ -72,10 +72,14 @@ def test_what_was_harvested_are_members_and_no_controls(memorised: Memorised, fi
         assert row["member"] == int(distance.argmin())
         assert row["member_mse"] == pytest.approx(float(distance.min()), rel=1e-9)
         assert row["control_mse"] > 5e-4
+        pair = np.stack([image_of(row).flatten(), memorised.members[row["member"]].flatten()])
+        assert row["member_correlation"] == pytest.approx(np.corrcoef(pair)[0, 1], abs=1e-6)
     harvest = finished.summary["harvest"]
     assert harvest["starts"] == 64 == sum(row["starts"] for row in rows) + harvest["moving"] + harvest["cycles"]
     assert harvest["found"]["members"] == len({row["member"] for row in members})
     assert harvest["found"]["controls"] == 0
+    alike = [row for row in rows if row["member_mse"] >= 5e-4 and row["member_correlation"] > 0.95]
+    assert harvest["found"]["resemble"] == len(alike)
 
 
 def image_of(row: dict[str, Any]) -> Tensor:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from memrecon_fast.attractors.report.summary import is_near, numbers
 from memrecon_fast.audit.report.charts import COLOURS, CONTROL_COLOUR, INK, new_figure, to_svg
+from memrecon_fast.common.text import counted
 from memrecon_fast.metrics import APPROXIMATE_MSE
 
 SPLIT_COLOURS = {"members": COLOURS[0], "controls": CONTROL_COLOUR}
@@ -20,6 +21,8 @@ LARGEST_SHOWN = 1.6
 """Eigenvalues beyond are drawn at the edge."""
 _LEAST_RESIDUAL = 1e-14
 _TICKS = (1e-4, 1e-3, 0.01, 0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 5, 10, 100, 1000)
+_TICKS_APART = tuple(tick for tick in _TICKS if tick not in (0.7, 0.8, 0.9, 1.1, 1.2, 1.5))
+"""Those that do not lie on each other where the axis is long."""
 _SMALL: Any = {"linewidths": 0, "alpha": 0.55}
 
 
@@ -40,7 +43,9 @@ def draw_eigenvalues(tables: Mapping[str, pa.Table]) -> str:
             colour = SPLIT_COLOURS[split]
             axes.scatter(shown[~far].real, shown[~far].imag, 9, color=colour, **_SMALL)
             axes.scatter(shown[far].real, shown[far].imag, 14, color=colour, marker="x", linewidths=1)
-            axes.set_title(f"{len(table)} {split}" + (f", {far.sum()} values beyond" if far.any() else ""))
+            axes.set_title(
+                f"{len(table)} {split}" + (f", {counted(int(far.sum()), 'value')} beyond" if far.any() else "")
+            )
             axes.set_aspect("equal")
             axes.set_xlim(-1.1 * LARGEST_SHOWN, 1.1 * LARGEST_SHOWN)
             axes.set_ylim(-1.1 * LARGEST_SHOWN, 1.1 * LARGEST_SHOWN)
@@ -64,7 +69,8 @@ def draw_residuals(tables: Mapping[str, pa.Table]) -> str:
         axes.set_xscale("log")
         axes.set_yscale("log")
         low, high = axes.get_ylim()  # matplotlib's own labels would be mathematics, which reports do not parse
-        shown = [tick for tick in _TICKS if low <= tick <= high]
+        ticks = _TICKS if high < 10 * low else _TICKS_APART
+        shown = [tick for tick in ticks if low <= tick <= high]
         axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter("{x:.0e}")
@@ -98,11 +104,11 @@ def draw_found(table: pa.Table, starts: int, attractors: int | None) -> str:
         first = numbers(table, "first_start")
         member, near = table["member"].to_numpy(), is_near(table, "member")
         firsts_of_members = [first[near & (member == one)].min() for one in set(member[near].tolist())]
-        _staircase(axes, first, starts, COLOURS[1], "different fixed points")
+        _staircase(axes, first, starts, COLOURS[1], "different fixed points", linewidth=5)
         if attractors is not None:
             _staircase(axes, np.array(firsts_of_members), starts, SPLIT_COLOURS["members"], "different members")
             look: Any = {"color": INK, "linestyle": ":", "linewidth": 1.2}
-            axes.axhline(attractors, label="members that are attractors", **look)
+            axes.axhline(attractors, label="members that are attractors\n(marginal ones may come out, too)", **look)
         axes.set_xlim(0, starts)
         axes.set_ylim(0, None)
         axes.set_xlabel("starts")
@@ -129,9 +135,11 @@ def draw_curve(curve: Mapping[str, Any]) -> str:
 
 def draw_basins(basins: Sequence[Mapping[str, Any]]) -> str:
     """Which share of the members comes back, a panel for each way to move away. basins: of the summary."""
-    with new_figure(4.4 * len(basins) + 0.4, 3.6) as figure:
-        panels = figure.subplots(1, len(basins), squeeze=False, sharey=True)[0]
-        for axes, one in zip(panels, basins, strict=True):
+    with new_figure(9.2, 3.6) as figure:
+        panels = figure.subplots(1, max(2, len(basins)), squeeze=False, sharey=True)[0]
+        for axes in panels[len(basins) :]:
+            axes.set_visible(False)
+        for axes, one in zip(panels[: len(basins)], basins, strict=True):
             shares = np.array(one["return"]) / one["images"]
             axes.plot(one["levels"], shares, color=SPLIT_COLOURS["members"], marker="o", markersize=4)
             if one["degradation"] == "noise":
@@ -152,8 +160,10 @@ def _log_levels(axes: Axes, levels: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _staircase(axes: Axes, firsts: NDArray[np.float64], starts: int, colour: str, label: str) -> None:
+def _staircase(
+    axes: Axes, firsts: NDArray[np.float64], starts: int, colour: str, label: str, linewidth: float = 2
+) -> None:
     """How many were found by so many starts, of the index of the start that found each."""
     at = np.concatenate([[0], np.sort(firsts) + 1, [starts]])
     counts = np.concatenate([np.arange(len(firsts) + 1), [len(firsts)]])
-    axes.step(at, counts, where="post", color=colour, label=label, linewidth=2)
+    axes.step(at, counts, where="post", color=colour, label=label, linewidth=linewidth)

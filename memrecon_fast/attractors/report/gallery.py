@@ -32,8 +32,8 @@ def make_gallery(table: pa.Table, starts: int) -> list[dict[str, Any]]:
             members.append(row)
     compared = any(row["member"] is not None for row in rows)
     named = [
-        ("training images", members),
-        ("no training image is so near" if compared else "what came out", others),
+        ("training images" if len(members) != 1 else "training image", members),
+        ("that are no training image, and may still resemble one" if compared else "came out", others),
     ]
     return [
         {"name": name, "count": len(found), "images": [_shown(row, starts) for row in found[:SHOWN]]}
@@ -71,4 +71,5 @@ def _neighbour(row: Mapping[str, Any], split: str) -> dict[str, Any] | None:
         "picture": embed_image(unpack(row[f"{split}_picture"])),
         "name": row[f"{split}_name"],
         "mse": row[f"{split}_mse"],
+        "correlation": row[f"{split}_correlation"],
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+MUCH_UNSEEN = 0.05
+"""Of the starts: above it, a harvest is far from its end."""
 UNTRUSTED = (
     "The largest modulus ρ of an eigenvalue says nothing alone: a net that was never trained has a small one "
     "everywhere, and so have many images that are no fixed points. It counts only where ‖f(x) − x‖²/d is small."
@@ -27,8 +29,15 @@ def _of_members(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         f"{_some(members['attractor'], capital=True)} of {members['images']} training images",
         f"{'is an attractor' if members['attractor'] == 1 else 'are attractors'}: applied again and again, the model "
-        f"falls back into {'it' if members['attractor'] == 1 else 'them'}{beside}.",
+        f"falls back into {'it' if members['attractor'] == 1 else 'them'}{beside}.{_of_the_rest(members)}",
     )
+
+
+def _of_the_rest(members: Mapping[str, Any]) -> str:
+    """Said where it is most of them."""
+    rest = {"marginal": "marginal", "repeller": "repellers", "no_fixed_point": "without a fixed point near"}
+    counts = [f"{members[name]} {words}" for name, words in rest.items() if members[name]]
+    return f" The others: {', '.join(counts)}." if counts and 2 * members["attractor"] < members["images"] else ""
 
 
 def _of_harvest(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -46,6 +55,9 @@ def _of_harvest(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     controls = ""
     if "controls" in summary["images"]:
         controls = f"; of {summary['images']['controls']} controls {_some(found['controls'])}"
+    if found["others"]:
+        like = f", {found['resemble']} of them much like one" if found["resemble"] else ""
+        controls += f"; and {found['others']} {_images(found['others'])} within 5·10⁻⁴ of none of them{like}"
     yield (
         f"{_some(found['members'], capital=True)} of {summary['images']['members']} training images",
         f"came out of nothing, {nothing}{controls}.",
@@ -84,6 +96,11 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     harvest = summary["harvest"]
     if harvest is not None and harvest["found"] is None:
         found.append("The harvest is not complete: what was found is told once all starts are done.")
+    elif harvest is not None and harvest["unseen_share"] > MUCH_UNSEEN:
+        found.append(
+            f"About {harvest['unseen_share']:.0%} of further starts would bring something new: what this harvest did "
+            "not find may come out of a longer one."
+        )
     if summary["near_duplicates"]:
         found.append(
             f"{summary['near_duplicates']} of {summary['images']['controls']} controls are nearly a member (a mean "

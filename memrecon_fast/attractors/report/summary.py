@@ -7,8 +7,9 @@ of `Verdict`); "attractor_rate" with its 95 % "attractor_interval"; "fixed_point
 `harvest`, None without one: "kind" and number of "starts" that were used, how many ended on "cycles", were still
 "moving" or "diverged", their "evaluations"; "unseen_share" by Good and Turing, and "unseen_bound" with 95 % confidence;
 and "found", None before all starts are done: how many different "fixed_points" there are, how many are of each verdict,
-how many different "members" and "controls" are among them (MSE below 5e-4), how many "others" are neither (None: not
-compared with members), and which share of the starts ended in a member ("share_in_members").
+how many different "members" and "controls" are among them (MSE below 5e-4), how many "others" are neither, and of these
+how many "resemble" a member (their pixels are correlated by more than 0.95: it may be that image in another brightness
+or contrast), and which share of the starts ended in a member ("share_in_members"). None: not compared with members.
 
 `curve`, None without one: "kind" and number of "starts", "members" they are compared with, "times", and for each time
 the "share" that is a member then, π(t), the 95 % "interval" of it, how many "different" members these are, and how many
@@ -45,12 +46,15 @@ from memrecon_fast.audit.store.manifest import ERRORS, doubts_of
 from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.metrics import APPROXIMATE_MSE
 
+RESEMBLES = 0.95
+"""Above this correlation with a member, what came out may be that image in another brightness or contrast."""
 SUMMARY = "summary.json"
 VERDICTS, HARVEST, BASINS = "verdicts.csv", "harvest.csv", "basins.csv"
 _VERDICT_COLUMNS = ("index", "name", "verdict", "residual_mse", "distance_mse", "fixed_point_mse", "radius")
 _FOUND_COLUMNS = (
-    "index", "starts", "first_start", "verdict", "residual_mse", "radius", "member", "member_name", "member_mse",
-    "control", "control_name", "control_mse",
+    "index", "starts", "first_start", "verdict", "residual_mse", "radius",
+    "member", "member_name", "member_mse", "member_correlation",
+    "control", "control_name", "control_mse", "control_correlation",
 )  # fmt: skip
 
 
@@ -169,6 +173,9 @@ def _found(results: Results, gathering: Gathering) -> dict[str, Any] | None:
         "members": len(set(table["member"].to_numpy()[member].tolist())),
         "controls": len(set(table["control"].to_numpy()[control].tolist())),
         "others": int((~member & ~control).sum()) if compared else None,
+        "resemble": int((~member & ~control & (numbers(table, "member_correlation") > RESEMBLES)).sum())
+        if compared
+        else None,
         "share_in_members": float(starts[member].sum() / gathering.starts) if compared else None,
     }
 

@@ -75,6 +75,8 @@ def _harvest(summary: Mapping[str, Any]) -> Table:
             lines["neither member nor control" if "controls" in summary["images"] else "no member"] = (
                 f"{found['others']}"
             )
+            if found["resemble"]:
+                lines["  of these like a member but for contrast"] = f"{found['resemble']}"
             lines["starts that ended in a member"] = f"{found['share_in_members']:.1%}"
     lines["starts on cycles, moving, diverged"] = f"{harvest['cycles']}, {harvest['moving']}, {harvest['diverged']}"
     lines["unseen share of starts, bound (95 %)"] = f"{harvest['unseen_share']:.1%}, {harvest['unseen_bound']:.1%}"

@@ -47,6 +47,7 @@ FOUND_SCHEMA = pa.schema(
                 pa.field(split, pa.int64()),
                 pa.field(f"{split}_name", pa.string()),
                 pa.field(f"{split}_mse", pa.float64()),
+                pa.field(f"{split}_correlation", pa.float64()),  # of all pixels; NaN where one of them is uniform
                 pa.field(f"{split}_picture", pa.binary()),
             )
         ),
@@ -173,7 +174,7 @@ def _verdicts(
 
 def _nearest(split: str, compared: Known | None, images: Tensor) -> dict[str, Any]:
     """The columns about the nearest of the images that these are compared with."""
-    names = [split, f"{split}_name", f"{split}_mse", f"{split}_picture"]
+    names = [split, f"{split}_name", f"{split}_mse", f"{split}_correlation", f"{split}_picture"]
     if compared is None:
         return {name: [None] * len(images) for name in names}
     known = compared.nearest
@@ -183,6 +184,13 @@ def _nearest(split: str, compared: Known | None, images: Tensor) -> dict[str, An
         of,
         [None if index is None else compared.images.names[index] for index in of],
         [None if index is None else one for index, one in zip(of, mse, strict=True)],
+        [None if index is None else _correlation(known[index], image) for index, image in zip(of, images, strict=True)],
         [None if index is None else pack(to_picture(known[index])) for index in of],
     )
     return dict(zip(names, columns, strict=True))
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's, of all pixels: near 1 where one is the other in another brightness or contrast."""
+    a, b = (image.double().flatten() - image.double().mean() for image in (a, b))
+    return float((a @ b) / (a.norm() * b.norm()))
