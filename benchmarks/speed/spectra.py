@@ -128,8 +128,8 @@ def main(arguments: Sequence[str]) -> None:
     torch.manual_seed(0)
     model = mf.autoencoders.FullyConnected(shape, width, depth, "leaky_relu").eval()
     images = torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+    growth = memory(model, shape, (10, 20) if options.quick else (128, 1000, 4000))  # first: it is the most so far
     row = measure(model, images, 1 if options.quick else ROUNDS)
-    growth = memory(model, shape, (10, 20) if options.quick else (250, 500, 1000))
     text = render(about, row, growth)
     print(text)
     write_results(
