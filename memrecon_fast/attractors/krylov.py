@@ -16,6 +16,8 @@ from torch import Tensor
 
 _BREAKDOWN = 10 * torch.finfo(torch.float32).eps
 """What is left of a product after orthogonalisation, relative to it: below this it is rounding."""
+_CACHED = 2**19
+"""Known vectors are read four times: so many entries of them at a time stay in the caches of a CPU."""
 
 
 class Linear(Protocol):
@@ -221,12 +223,22 @@ def _without(product: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     Classical Gram–Schmidt, twice: as good as the modified one, and two products instead of 2j.
     """
     left = product.unsqueeze(1)  # a row: as a column, the same products take five times as long on a CPU
-    total = torch.zeros(known.shape[:2], dtype=torch.float64, device=known.device)
-    for _ in range(2):
-        parts = torch.bmm(left, known.transpose(1, 2))
-        left = torch.baddbmm(left, parts, known, alpha=-1)
-        total += parts.squeeze(1)
-    return left.squeeze(1), total
+    parts = torch.empty(len(product), 1, known.shape[1], dtype=torch.float64, device=known.device)
+    at_once = max(1, _CACHED // max(1, known[0].numel())) if known.device.type == "cpu" else len(known)
+    found = [
+        _without_twice(*some)
+        for some in zip(left.split(at_once), known.split(at_once), parts.split(at_once), strict=True)
+    ]
+    return torch.cat(found).squeeze(1), parts.squeeze(1)
+
+
+def _without_twice(left: Tensor, known: Tensor, parts: Tensor) -> Tensor:
+    """Of rows [n, 1, d]; the parts [n, 1, j] are written."""
+    first = torch.bmm(left, known.transpose(1, 2))
+    left = torch.baddbmm(left, first, known, alpha=-1)
+    second = torch.bmm(left, known.transpose(1, 2))
+    torch.add(first.double(), second, out=parts)
+    return torch.baddbmm(left, second, known, alpha=-1)
 
 
 def _normalised(left: Tensor, product: Tensor, last_one: bool = False) -> tuple[Tensor, Tensor]:
