@@ -21,7 +21,8 @@ def check_images(name: str, images: object) -> Tensor:
     NaN or infinite pixels, and for pixels far out of [0, 1]."""
     checked = _check_batch(name, images, " with pixels in [0, 1]")
     if len(checked):
-        low, high = checked.aminmax()
+        lows, highs = checked.flatten(1).aminmax(dim=1)
+        low, high = float(lows.min()), float(highs.max())
         if low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
             raise ValueError(f"{name} must have pixels in [0, 1], but for noise; they have [{low:g}, {high:g}]")
     return checked
