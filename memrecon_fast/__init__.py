@@ -18,7 +18,8 @@ from memrecon_fast.results import Recovery, Status
 from memrecon_fast.settings import Settings
 
 if TYPE_CHECKING:
-    from memrecon_fast import attractors, audit, autoencoders, images, reference
+    from memrecon_fast import attractors, audit, autoencoders, images, reconstruction, reference
+    from memrecon_fast.reconstruction import reconstruct as reconstruct
 
 __version__ = "0.1.0"
 
@@ -37,14 +38,18 @@ __all__ = [
     "iterate",
     "metrics",
     "prepare_recover",
+    "reconstruct",
+    "reconstruction",
     "recover",
     "reference",
 ]
-_LATER = ("attractors", "audit", "autoencoders", "images", "reference")
+_LATER = ("attractors", "audit", "autoencoders", "images", "reconstruction", "reference")
 """What needs more than torch and NumPy, or is not needed by every program: imported when it is first used."""
 
 
 def __getattr__(name: str) -> Any:
+    if name == "reconstruct":
+        return importlib.import_module(f"{__name__}.reconstruction").reconstruct
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")

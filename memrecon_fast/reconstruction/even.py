@@ -1,0 +1,123 @@
+"""The even model: what remains of the features when each image's sign is left open.
+
+relu(t) = (|t| + t)/2, and so, with w_i = |a_i| u_i and s_i = sign a_i, of rows g and images in the directions u_i,
+
+    θ_k = ½ Σ_i s_i |g_k·w_i| + g_k·b,        b = ½ Σ_i a_i u_i.
+
+With b left free, no image's sign matters: the local minima that wrong signs make are gone, for d more unknowns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from memrecon_fast.reconstruction.rows import Rows
+
+_JITTER = 1e-4
+"""Of the preconditioner's diagonal: images in nearly the same direction would make it singular."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Even:
+    """Where the solver is: n images of d numbers, without their signs."""
+
+    images: Tensor
+    """w, float64 (n, d): in the direction of the image, as long as its coefficient is large."""
+    signs: Tensor
+    """s, float64 (n,): of the coefficients, ±1."""
+    offset: Tensor
+    """b, float64 (d,)."""
+
+    @property
+    def unknowns(self) -> Tensor:
+        """(d, n + 1): w and b, side by side."""
+        return torch.cat([self.images.T, self.offset[:, None]], dim=1)
+
+    @property
+    def directions(self) -> Tensor:
+        """(n, d), of length 1."""
+        return nn.functional.normalize(self.images, dim=1)
+
+    def moved(self, step: Tensor) -> Even:
+        """By a step (d, n + 1)."""
+        return Even(self.images + step[:, :-1].T, self.signs, self.offset + step[:, -1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Linearised:
+    """The model at a point, with what Gauss–Newton steps need."""
+
+    rows: Rows
+    at: Even
+    residual: Tensor
+    """r = θ − model, float64 (p,)."""
+    sides: Tensor
+    """sign of g_k·w_i, int8 (p, n): all that the Jacobian needs of it."""
+    gradient: Tensor
+    """Jᵀr (d, n + 1): the direction of steepest descent."""
+
+    @property
+    def loss(self) -> float:
+        """‖r‖²."""
+        return float(self.residual @ self.residual)
+
+    def product(self, step: Tensor) -> Tensor:
+        """JᵀJ·step, (d, n + 1): one read of V for all images."""
+        self.rows.passes += 2
+        found = torch.zeros_like(step)
+        for where, block in self.rows.blocks():
+            jacobian = _jacobian_factor(self.sides[where], self.at.signs)
+            along = (block @ step).mul_(jacobian).sum(dim=1)
+            found.addmm_(block.T, jacobian.mul_(along[:, None]))
+        return found
+
+    def metric(self, step: Tensor) -> Tensor:
+        """What JᵀJ is on average over Gaussian rows, times a step."""
+        return self.rows.count * torch.cat([step[:, :-1] @ self._between, step[:, -1:]], dim=1)
+
+    def solve_metric(self, right: Tensor) -> Tensor:
+        """The inverse of `metric`."""
+        images = torch.cholesky_solve(right[:, :-1].T, self._factor).T
+        return torch.cat([images, right[:, -1:]], dim=1) / self.rows.count
+
+    @functools.cached_property
+    def _between(self) -> Tensor:
+        """(n, n): E[¼ s_i s_j sgn(g·w_i) sgn(g·w_j) g gᵀ] is (¼ − angle/2π) s_i s_j I, and a part that is left out."""
+        directions = self.at.directions
+        angles = torch.arccos((directions @ directions.T).clamp(-1, 1)).fill_diagonal_(0)
+        between: Tensor = self.at.signs[:, None] * self.at.signs * (0.25 - angles / (2 * math.pi))
+        between.diagonal().mul_(1 + _JITTER)
+        return between
+
+    @functools.cached_property
+    def _factor(self) -> Tensor:
+        factor: Tensor = torch.linalg.cholesky(self._between)
+        return factor
+
+
+def linearise(rows: Rows, at: Even) -> Linearised:
+    """The model at a point: one read of V for all images."""
+    rows.passes += 2
+    unknowns = at.unknowns
+    residual = torch.empty_like(rows.theta)
+    sides = torch.empty(rows.count, len(at.signs), dtype=torch.int8)
+    gradient = torch.zeros_like(unknowns)
+    for where, block in rows.blocks():
+        products = block @ unknowns
+        sides[where] = torch.sign(products[:, :-1])
+        residual[where] = rows.theta[where] - 0.5 * (products[:, :-1].abs() @ at.signs) - products[:, -1]
+        jacobian = _jacobian_factor(sides[where], at.signs)
+        gradient.addmm_(block.T, jacobian.mul_(residual[where][:, None]))
+    return Linearised(rows, at, residual, sides, gradient)
+
+
+def _jacobian_factor(sides: Tensor, signs: Tensor) -> Tensor:
+    """∂model_k/∂(w_i, b) = factor_ki·g_k: ½ s_i sgn(g_k·w_i), and 1 for b; (p, n + 1)."""
+    factor = torch.ones(len(sides), len(signs) + 1, dtype=torch.float64)
+    torch.mul(sides, 0.5 * signs, out=factor[:, :-1])
+    return factor

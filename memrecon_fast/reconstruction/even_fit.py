@@ -1,0 +1,158 @@
+"""Fits the even model: reduced, whole, and repaired where it comes to rest too early."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from memrecon_fast.reconstruction.amplitudes import Linear, linear_part
+from memrecon_fast.reconstruction.even import Even, Linearised, linearise
+from memrecon_fast.reconstruction.gauss_newton import Damping, improve
+from memrecon_fast.reconstruction.rows import Rows
+from memrecon_fast.reconstruction.second_moment import leading_directions, span_of_images
+
+_REDUCED_STARTS = 2
+_REDUCED_STEPS, _STEPS, _EXTRA_STEPS = 20, 30, 12
+_STEPS_BETWEEN_REFITS = 4
+_NO_MORE_REFITS = 1e-6
+"""Of ‖r‖/‖θ‖: below it, steps alone converge faster."""
+_SAME_DIRECTION = 0.97
+ATTEMPTS = 8
+_EXTRA_IMAGES = (2, 3, 4, 0)
+"""Of each attempt; 0: from the beginning instead."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """Rows of V with what is linear in them."""
+
+    rows: Rows
+    linear: Linear
+
+    @classmethod
+    def of(cls, rows: Rows) -> Fit:
+        """Raises ValueError as `linear_part`."""
+        return cls(rows, linear_part(rows))
+
+    @functools.cached_property
+    def norm(self) -> float:
+        """‖θ‖."""
+        return float(self.rows.theta.norm())
+
+    def residual(self, here: Linearised) -> float:
+        """‖r‖/‖θ‖."""
+        return math.sqrt(here.loss) / self.norm
+
+    def refitted(self, directions: Tensor) -> Linearised:
+        """With the best coefficients for these directions."""
+        return linearise(self.rows, self.linear.reduce(self.rows, directions).solve())
+
+    def descend(self, here: Linearised, steps: int, tolerance: float) -> tuple[Linearised, int]:
+        """At most so many Gauss–Newton steps; and how many there were."""
+        damping, taken = Damping(), 0
+        while taken < steps and not damping.is_hopeless and self.residual(here) > tolerance:
+            here = improve(here, functools.partial(linearise, self.rows), damping)
+            taken += 1
+            if taken % _STEPS_BETWEEN_REFITS == 0 and self.residual(here) > _NO_MORE_REFITS:
+                here = self.refitted(here.at.directions)
+        return here, taken
+
+
+def fit_even(
+    rows: Rows, count: int, tolerance: float, enough: float, generator: Generator, attempts: int = ATTEMPTS
+) -> tuple[Linearised, int]:
+    """The even model of so many images; and how many Gauss–Newton steps it took.
+
+    tolerance: of ‖r‖/‖θ‖, where steps end. enough: above it, there are at most so many attempts more.
+    """
+    fit = Fit.of(rows)
+    here, steps = _from_start(fit, count, tolerance, generator)
+    for attempt in range(attempts):
+        if fit.residual(here) <= enough:
+            break
+        extra = min(_EXTRA_IMAGES[attempt % len(_EXTRA_IMAGES)], _room_for(rows) - count)
+        if extra > 0:
+            there, more = _repaired(fit, here, extra, tolerance, generator)
+        else:
+            there, more = _from_start(fit, count, tolerance, generator)
+        steps += more
+        here = min(here, there, key=lambda one: one.loss)
+    here, more = fit.descend(here, _STEPS, tolerance)
+    return here, steps + more
+
+
+def _room_for(rows: Rows) -> int:
+    """With more images than so many, there would be nearly as many unknowns as rows: any θ would be explained."""
+    return int(0.8 * rows.count / rows.width) - 1
+
+
+def _from_start(fit: Fit, count: int, tolerance: float, generator: Generator) -> tuple[Linearised, int]:
+    if count == 1 and not fit.rows.theta.all():  # without noise
+        start = _only_image(fit.rows)
+    elif count < fit.rows.width:
+        start = _reduced_start(fit, count, tolerance, generator)
+    else:
+        start = _random(fit.rows, count, generator)
+    return fit.descend(fit.refitted(start), _STEPS, tolerance)
+
+
+def _only_image(rows: Rows) -> Tensor:
+    """Its direction (1, d): where its feature is not 0, θ is linear in g."""
+    on = rows.theta != 0
+    found = torch.linalg.lstsq(rows.scale * rows.weights[on].double(), rows.theta[on][:, None]).solution.T
+    return nn.functional.normalize(found, dim=1)
+
+
+def _random(rows: Rows, count: int, generator: Generator) -> Tensor:
+    found = torch.randn(count, rows.width, generator=generator, dtype=torch.float64)
+    return nn.functional.normalize(found, dim=1)
+
+
+def _reduced_start(fit: Fit, count: int, tolerance: float, generator: Generator) -> Tensor:
+    """Directions (count, d), from the same problem in the space that the images span."""
+    basis = span_of_images(fit.rows, fit.linear, count, generator)
+    inside = Fit.of(fit.rows.of(basis))
+    ends = [
+        inside.descend(inside.refitted(_random(inside.rows, count, generator)), _REDUCED_STEPS, tolerance)[0]
+        for _ in range(_REDUCED_STARTS)
+    ]
+    fit.rows.passes += inside.rows.passes * count / fit.rows.width
+    best = min(ends, key=lambda one: one.loss)
+    return best.at.directions @ basis.T
+
+
+def _repaired(fit: Fit, here: Linearised, extra: int, tolerance: float, generator: Generator) -> tuple[Linearised, int]:
+    """With more images for a while, in the directions in which most of the residual lies; then the same number of them
+    again, those that the model can least do without."""
+    more = leading_directions(fit.rows, here.residual, min(extra, fit.rows.width), generator).T
+    count = len(here.at.signs)
+    there, taken = fit.descend(fit.refitted(torch.cat([here.at.directions, more])), _EXTRA_STEPS, tolerance)
+    merged = merge(there.at)
+    if (missing := count - len(merged)) > 0:
+        residual = fit.refitted(merged).residual
+        merged = torch.cat([merged, leading_directions(fit.rows, residual, missing, generator).T])
+    reduced = fit.linear.reduce(fit.rows, merged).without_least(count)
+    there, again = fit.descend(linearise(fit.rows, reduced.solve()), _REDUCED_STEPS, tolerance)
+    return there, taken + again
+
+
+def merge(at: Even) -> Tensor:
+    """Directions (m, d), m ≤ n: those that are nearly the same or opposite are one, weighted by their coefficients."""
+    images, signs = list(at.images), at.signs.tolist()
+    while len(images) > 1:
+        directions = torch.stack([image / image.norm() for image in images])
+        cosines = (directions @ directions.T).fill_diagonal_(0)
+        first, second = divmod(int(cosines.abs().argmax()), len(images))
+        if abs(cosines[first, second]) <= _SAME_DIRECTION:
+            break
+        other = torch.sign(cosines[first, second]) * images[second]
+        together = signs[first] * images[first] + signs[second] * other
+        if together.norm() < 1e-3 * max(images[first].norm(), other.norm()):  # they cancel: either direction will do
+            together = images[first]
+        images[first] = together
+        del images[second], signs[second]
+    return torch.stack([image / image.norm() for image in images])

@@ -1,0 +1,109 @@
+"""Random features: a fixed first layer with an activation, and a linear layer that was fitted.  Iurada et al.
+
+φ(x) = σ(V x),   V of p rows with independent entries N(0, 1/d),   ‖x‖ = √d,
+θ = the least solution of φ(x_i)·θ = y_i for n inputs, which lies in the span of the features: θ = Σ_i a_i φ(x_i).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memrecon_fast.common.checks import check_choice, check_integer, check_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """σ and its derivative, elementwise. Its even part is |t|/2 for all that there are: see `even`."""
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+    odd: Callable[[Tensor], Tensor]
+    """σ(t) − |t|/2."""
+
+
+def _relu_derivative(t: Tensor) -> Tensor:
+    return (t > 0).to(t.dtype)
+
+
+ACTIVATIONS = {
+    one.name: one
+    for one in (
+        Activation("relu", torch.relu, _relu_derivative, lambda t: 0.5 * t),
+        Activation(
+            "relu+tanh",
+            lambda t: torch.relu(t) + torch.tanh(t),
+            lambda t: _relu_derivative(t) + 1 - torch.tanh(t).square(),
+            lambda t: 0.5 * t + torch.tanh(t),
+        ),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RandomFeatures:
+    """A model of p random features of inputs in d dimensions.
+
+    weights: V, float32 or float64 (p, d), finite. activation: a name of `ACTIVATIONS`.
+
+    Raises TypeError or ValueError for anything else.
+    """
+
+    weights: Tensor
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, Tensor) or self.weights.dtype not in (torch.float32, torch.float64):
+            found = self.weights.dtype if isinstance(self.weights, Tensor) else type(self.weights).__name__
+            raise TypeError(f"weights must be a tensor of float32 or float64, not {found}")
+        if self.weights.dim() != 2 or not self.weights.numel():
+            raise ValueError(f"weights must be a matrix (p, d), not of shape {tuple(self.weights.shape)}")
+        if not self.weights.isfinite().all():
+            raise ValueError("weights have entries that are NaN or infinite")
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+
+    @classmethod
+    def from_seed(cls, p: int, d: int, seed: int = 42, activation: str = "relu") -> RandomFeatures:
+        """With weights `torch.randn(p, d, dtype=torch.float64) / √d` after `torch.manual_seed(seed)`."""
+        check_integer("p", p, low=1)
+        check_integer("d", d, low=1)
+        check_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randn(p, d, generator=generator, dtype=torch.float64)
+        return cls(weights / math.sqrt(d), activation)
+
+    @property
+    def p(self) -> int:
+        """How many features there are."""
+        return self.weights.shape[0]
+
+    @property
+    def d(self) -> int:
+        """Of how many numbers an input is made."""
+        return self.weights.shape[1]
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """φ(x) of each of the inputs (n, d): (n, p)."""
+        return ACTIVATIONS[self.activation].value(inputs.to(self.weights.dtype) @ self.weights.T)
+
+    def fit(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        """θ (p,), float64: the least solution of φ(x_i)·θ = y_i for inputs (n, d) and labels (n,).
+
+        Raises ValueError where n is more than p, or the features of the inputs depend on each other.
+        """
+        if inputs.dim() != 2 or inputs.shape[1] != self.d or labels.shape != inputs.shape[:1]:
+            raise ValueError(
+                f"inputs must be (n, {self.d}) and labels (n,), not {tuple(inputs.shape)} and {tuple(labels.shape)}"
+            )
+        features = self.features(inputs).double()
+        factor, failed = torch.linalg.cholesky_ex(features @ features.T)
+        if failed or factor.diagonal().min() < 1e-7 * factor.diagonal().max():
+            raise ValueError(
+                "the features of the inputs depend on each other: there are more inputs than features, or duplicates"
+            )
+        return torch.cholesky_solve(labels.double()[:, None], factor)[:, 0] @ features

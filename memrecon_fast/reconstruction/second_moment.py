@@ -1,0 +1,95 @@
+"""The space that the images span, from second moments of θ; by it the problem is reduced to n dimensions.
+
+Without its part that is linear in g, θ_k is g_kᵀ M g_k − tr M, M = Σ a_i u_i u_iᵀ/√(8π), and what is of higher order.
+The best M of rank n, by Gauss–Newton in its tangent space, has the images in its range.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from memrecon_fast.reconstruction.amplitudes import Linear
+from memrecon_fast.reconstruction.rows import Rows
+
+_POWERS = 4
+_OUTER = 4
+_INNER = 8
+_TOLERANCE = 1e-4
+
+
+def span_of_images(rows: Rows, linear: Linear, count: int, generator: Generator) -> Tensor:
+    """An orthonormal basis (d, count), count ≤ d."""
+    return _fit(rows, without_linear(rows, linear), count, generator)
+
+
+def without_linear(rows: Rows, linear: Linear) -> Tensor:
+    """What is left of θ (p,) after a regression on the rows and a constant."""
+    b = torch.cholesky_solve(linear.of_theta[:, None], linear.factor)
+    left = rows.theta - rows.times(b)[:, 0]
+    return left - left.mean()
+
+
+def leading_directions(rows: Rows, values: Tensor, count: int, generator: Generator) -> Tensor:
+    """Of Σ_k values_k (g_k g_kᵀ − I), the eigenvectors (d, count) of largest modulus, roughly: twice as many are
+    iterated."""
+    width = min(2 * count, rows.width)
+    basis = _power(rows, values, width, _POWERS + 2, generator)
+    moment = basis.T @ _moment(rows, values, basis)
+    eigenvalues, vectors = torch.linalg.eigh((moment + moment.T) / 2)
+    leading: Tensor = basis @ vectors[:, eigenvalues.abs().argsort(descending=True)[:count]]
+    return leading
+
+
+def _moment(rows: Rows, values: Tensor, basis: Tensor) -> Tensor:
+    """Σ_k values_k (g_k g_kᵀ − I)·basis: one read of V."""
+    rows.passes += 2
+    found = -values.sum() * basis
+    for where, block in rows.blocks():
+        found.addmm_(block.T, (block @ basis).mul_(values[where][:, None]))
+    return found
+
+
+def _power(rows: Rows, values: Tensor, count: int, steps: int, generator: Generator) -> Tensor:
+    basis = torch.randn(rows.width, count, generator=generator, dtype=torch.float64)
+    for _ in range(steps):
+        basis = _moment(rows, values, torch.linalg.qr(basis).Q)
+    orthonormal: Tensor = torch.linalg.qr(basis).Q
+    return orthonormal
+
+
+def _fit(rows: Rows, values: Tensor, count: int, generator: Generator) -> Tensor:
+    basis = _power(rows, values, count, _POWERS, generator)
+    for _ in range(_OUTER):
+        tangent = _tangent(rows, values, basis)
+        both, triangle = torch.linalg.qr(torch.cat([basis, tangent], dim=1))
+        product = triangle[:, :count] @ triangle[:, count:].T
+        eigenvalues, vectors = torch.linalg.eigh(product + product.T)
+        basis = both @ vectors[:, eigenvalues.abs().argsort(descending=True)[:count]]
+    return basis
+
+
+def _tangent(rows: Rows, values: Tensor, basis: Tensor) -> Tensor:
+    """Z (d, n) such that M = Q Zᵀ + Z Qᵀ, Q the basis, fits the values best: by conjugate gradients from 0."""
+    products = rows.times(basis)
+
+    def fitted(tangent: Tensor) -> Tensor:
+        found: Tensor = 2 * (products * rows.times(tangent)).sum(dim=1) - 2 * (basis * tangent).sum()
+        return found
+
+    def transposed(residual: Tensor) -> Tensor:
+        return 2 * rows.transposed_times(residual[:, None] * products) - 2 * residual.sum() * basis
+
+    tangent, left = torch.zeros_like(basis), transposed(values)
+    along = left.clone()
+    size = first = float(left.square().sum())
+    for _ in range(_INNER):
+        product = fitted(along)
+        length = size / float(product @ product)
+        tangent += length * along
+        left -= length * transposed(product)
+        before, size = size, float(left.square().sum())
+        if size < _TOLERANCE * first:
+            break
+        along = left + (size / before) * along
+    return tangent
