@@ -20,6 +20,8 @@ _REDUCED_STEPS, _STEPS, _EXTRA_STEPS = 20, 30, 12
 _STEPS_BETWEEN_REFITS = 4
 _NO_MORE_REFITS = 1e-6
 """Of ‖r‖/‖θ‖: below it, steps alone converge faster."""
+END = 1e-10
+"""Of ‖r‖/‖θ‖: where steps end; what rounding leaves is less."""
 _SAME_DIRECTION = 0.97
 ATTEMPTS = 8
 _EXTRA_IMAGES = (2, 3, 4, 0)
@@ -51,10 +53,10 @@ class Fit:
         """With the best coefficients for these directions."""
         return linearise(self.rows, self.linear.reduce(self.rows, directions).solve())
 
-    def descend(self, here: Linearised, steps: int, tolerance: float) -> tuple[Linearised, int]:
+    def descend(self, here: Linearised, steps: int) -> tuple[Linearised, int]:
         """At most so many Gauss–Newton steps; and how many there were."""
         damping, taken = Damping(), 0
-        while taken < steps and not damping.is_hopeless and self.residual(here) > tolerance:
+        while taken < steps and not damping.is_hopeless and self.residual(here) > END:
             here = improve(here, functools.partial(linearise, self.rows), damping)
             taken += 1
             if taken % _STEPS_BETWEEN_REFITS == 0 and self.residual(here) > _NO_MORE_REFITS:
@@ -63,26 +65,30 @@ class Fit:
 
 
 def fit_even(
-    rows: Rows, count: int, tolerance: float, enough: float, generator: Generator, attempts: int = ATTEMPTS
+    fit: Fit, count: int, tolerance: float, generator: Generator, attempts: int = ATTEMPTS
 ) -> tuple[Linearised, int]:
     """The even model of so many images; and how many Gauss–Newton steps it took.
 
-    tolerance: of ‖r‖/‖θ‖, where steps end. enough: above it, there are at most so many attempts more.
+    tolerance: of ‖r‖/‖θ‖: above it, there are at most so many attempts more.
     """
-    fit = Fit.of(rows)
-    here, steps = _from_start(fit, count, tolerance, generator)
+    here, steps = _from_start(fit, count, generator)
     for attempt in range(attempts):
-        if fit.residual(here) <= enough:
+        if fit.residual(here) <= tolerance:
             break
-        extra = min(_EXTRA_IMAGES[attempt % len(_EXTRA_IMAGES)], _room_for(rows) - count)
-        if extra > 0:
-            there, more = _repaired(fit, here, extra, tolerance, generator)
-        else:
-            there, more = _from_start(fit, count, tolerance, generator)
+        extra = min(_EXTRA_IMAGES[attempt % len(_EXTRA_IMAGES)], _room_for(fit.rows) - count)
+        there, more = _repaired(fit, here, extra, generator) if extra > 0 else _from_start(fit, count, generator)
         steps += more
         here = min(here, there, key=lambda one: one.loss)
-    here, more = fit.descend(here, _STEPS, tolerance)
+    here, more = fit.descend(here, _STEPS)
     return here, steps + more
+
+
+def without_superfluous(fit: Fit, here: Linearised, tolerance: float) -> tuple[Linearised, int]:
+    """The fewest images that explain θ to the tolerance, as these do; and how many steps it took."""
+    reduced = fit.linear.reduce(fit.rows, merge(here.at))
+    while len(reduced.directions) > 1 and float(reduced.gains().min()) <= (tolerance * fit.norm) ** 2:
+        reduced = reduced.without_least(len(reduced.directions) - 1)
+    return fit.descend(linearise(fit.rows, reduced.solve()), _STEPS)
 
 
 def _room_for(rows: Rows) -> int:
@@ -90,14 +96,14 @@ def _room_for(rows: Rows) -> int:
     return int(0.8 * rows.count / rows.width) - 1
 
 
-def _from_start(fit: Fit, count: int, tolerance: float, generator: Generator) -> tuple[Linearised, int]:
+def _from_start(fit: Fit, count: int, generator: Generator) -> tuple[Linearised, int]:
     if count == 1 and not fit.rows.theta.all():  # without noise
         start = _only_image(fit.rows)
     elif count < fit.rows.width:
-        start = _reduced_start(fit, count, tolerance, generator)
+        start = _reduced_start(fit, count, generator)
     else:
         start = _random(fit.rows, count, generator)
-    return fit.descend(fit.refitted(start), _STEPS, tolerance)
+    return fit.descend(fit.refitted(start), _STEPS)
 
 
 def _only_image(rows: Rows) -> Tensor:
@@ -112,12 +118,12 @@ def _random(rows: Rows, count: int, generator: Generator) -> Tensor:
     return nn.functional.normalize(found, dim=1)
 
 
-def _reduced_start(fit: Fit, count: int, tolerance: float, generator: Generator) -> Tensor:
+def _reduced_start(fit: Fit, count: int, generator: Generator) -> Tensor:
     """Directions (count, d), from the same problem in the space that the images span."""
     basis = span_of_images(fit.rows, fit.linear, count, generator)
     inside = Fit.of(fit.rows.of(basis))
     ends = [
-        inside.descend(inside.refitted(_random(inside.rows, count, generator)), _REDUCED_STEPS, tolerance)[0]
+        inside.descend(inside.refitted(_random(inside.rows, count, generator)), _REDUCED_STEPS)[0]
         for _ in range(_REDUCED_STARTS)
     ]
     fit.rows.passes += inside.rows.passes * count / fit.rows.width
@@ -125,18 +131,18 @@ def _reduced_start(fit: Fit, count: int, tolerance: float, generator: Generator)
     return best.at.directions @ basis.T
 
 
-def _repaired(fit: Fit, here: Linearised, extra: int, tolerance: float, generator: Generator) -> tuple[Linearised, int]:
+def _repaired(fit: Fit, here: Linearised, extra: int, generator: Generator) -> tuple[Linearised, int]:
     """With more images for a while, in the directions in which most of the residual lies; then the same number of them
     again, those that the model can least do without."""
     more = leading_directions(fit.rows, here.residual, min(extra, fit.rows.width), generator).T
     count = len(here.at.signs)
-    there, taken = fit.descend(fit.refitted(torch.cat([here.at.directions, more])), _EXTRA_STEPS, tolerance)
+    there, taken = fit.descend(fit.refitted(torch.cat([here.at.directions, more])), _EXTRA_STEPS)
     merged = merge(there.at)
     if (missing := count - len(merged)) > 0:
         residual = fit.refitted(merged).residual
         merged = torch.cat([merged, leading_directions(fit.rows, residual, missing, generator).T])
     reduced = fit.linear.reduce(fit.rows, merged).without_least(count)
-    there, again = fit.descend(linearise(fit.rows, reduced.solve()), _REDUCED_STEPS, tolerance)
+    there, again = fit.descend(linearise(fit.rows, reduced.solve()), _REDUCED_STEPS)
     return there, taken + again
 
 

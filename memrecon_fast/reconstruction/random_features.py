@@ -91,6 +91,17 @@ class RandomFeatures:
         """φ(x) of each of the inputs (n, d): (n, p)."""
         return ACTIVATIONS[self.activation].value(inputs.to(self.weights.dtype) @ self.weights.T)
 
+    def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
+        """Dφ(x_i)·step_i (n, p): steps (n, d)."""
+        return self._derivative(inputs) * (steps.to(self.weights.dtype) @ self.weights.T)
+
+    def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
+        """Dφ(x_i)ᵀ·values_i (n, d): values (n, p)."""
+        return (self._derivative(inputs) * values.to(self.weights.dtype)) @ self.weights
+
+    def _derivative(self, inputs: Tensor) -> Tensor:
+        return ACTIVATIONS[self.activation].derivative(inputs.to(self.weights.dtype) @ self.weights.T)
+
     def fit(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """θ (p,), float64: the least solution of φ(x_i)·θ = y_i for inputs (n, d) and labels (n,).
 

@@ -1,35 +1,57 @@
 """reconstruct(): the training inputs of a model of random features, from its parameters alone.
 
-rows of V and θ → even model (`even_fit`) → signs from its offset → all of θ compared
+rows of V and θ → even model (`even_fit`) → signs (`orientation`) → for other σ than ReLU all of it
+(`projected_fit`) → compared with all of θ
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.common.checks import check_integer, check_seed
 from memrecon_fast.common.text import counted
-from memrecon_fast.reconstruction.amplitudes import linear_part
-from memrecon_fast.reconstruction.even import Even, Linearised, linearise
-from memrecon_fast.reconstruction.even_fit import Fit, fit_even, merge
+from memrecon_fast.reconstruction import even_fit, orientation, projected_fit
+from memrecon_fast.reconstruction.even import linearise
+from memrecon_fast.reconstruction.even_fit import Fit, fit_even
+from memrecon_fast.reconstruction.projected import OnSphere, project
+from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.random_features import RandomFeatures
 from memrecon_fast.reconstruction.results import Reconstruction, ReconstructionSettings
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.results import Status
 
-_STEPS_END = 1e-10
-"""Of ‖r‖/‖θ‖: where Gauss–Newton steps end; what rounding leaves is less."""
-_STEPS_ON_ALL_ROWS = 10
-_SIGN_MARGIN = 0.1
-ATTEMPTS_AT_A_NUMBER = 1
-"""Where the number of images is unknown: with more of them, a fit finds its way more easily."""
 _FEWEST, _LEAST_PER_UNKNOWN = 4, 1.2
-"""So many images are tried first where their number is unknown; and below so many rows for each number that is
-unknown, other images explain θ as well."""
+"""So many inputs are tried first where their number is unknown; and below so many features for each number that is
+unknown, other inputs explain θ as well."""
+_ATTEMPTS_AT_A_NUMBER = 1
+"""Where the number of inputs is unknown: with more of them, a fit finds its way more easily."""
+_STEPS_ON_ALL_ROWS = 10
+_MORE_IMAGES = 3
+"""Than there are, in the even model of other σ than ReLU, whose odd part it cannot explain."""
+_ROWS_OF_OTHERS = 3.0
+"""Times as many rows are used for them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Found:
+    """Inputs that some rows were fitted with."""
+
+    inputs: Tensor
+    """(n, d), each of length √d."""
+    signs_known: Tensor
+    """bool (n,)."""
+    residual: float
+    """‖r‖/‖θ‖ of these rows."""
+    steps: int
+
+
+_Solve = Callable[[Rows, int, bool], _Found]
+"""Fits rows with so many inputs; or, where that is only a bound, with the fewest that explain them."""
 
 
 def reconstruct(
@@ -41,9 +63,8 @@ def reconstruct(
 ) -> Reconstruction:
     """The inputs x_i of θ = Σ a_i φ(x_i), each of length √d, from θ and the features φ alone.
 
-    model: the features, with activation "relu". theta: float32 or float64 (p,), what the last layer learned; where it
-    did not begin at 0, less what it began with. images: n, how many inputs there are; None: the fewest that explain θ.
-    seed: of the starts.
+    model: the features. theta: float32 or float64 (p,), what the last layer learned; where it did not begin at 0, less
+    what it began with. images: n, how many inputs there are; None: the fewest that explain θ. seed: of the starts.
 
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
     nothing but the training inputs fulfils them. That takes about p ≥ 2·n·d.
@@ -55,21 +76,22 @@ def reconstruct(
     _check(model, theta, images)
     rows = Rows(model.weights, theta.double(), scale=1 / float(model.weights.square().mean().sqrt()))
     generator = Generator().manual_seed(seed)
+
+    def solve(some: Rows, count: int, is_bound: bool) -> _Found:
+        kind = _of_relu if model.activation == "relu" else _of_others
+        return kind(model, some, count, is_bound, settings.tolerance, generator)
+
+    per_unknown = settings.rows_per_unknown * (1 if model.activation == "relu" else _ROWS_OF_OTHERS)
     if images is None:
-        found, steps = _of_any_number(rows, settings, generator)
+        found, steps = _of_any_number(rows, per_unknown, settings.tolerance, solve)
     else:
-        some = _some(rows, images, settings)
-        found, steps = fit_even(some, images, _STEPS_END, settings.tolerance, generator)
-        rows.passes += some.passes * some.count / rows.count
-    found, more = _on_all_rows(rows, found, settings)
-    return _finished(model, rows, found.at, steps + more, settings)
+        found, steps = _with(rows, images, per_unknown, False, solve)
+    return _finished(model, rows, found, steps, settings)
 
 
 def _check(model: RandomFeatures, theta: Tensor, images: int | None) -> None:
     if not isinstance(model, RandomFeatures):
         raise TypeError(f"model must be RandomFeatures, not {type(model).__name__}")
-    if model.activation != "relu":
-        raise ValueError(f'the activation must be "relu", not {model.activation!r}')
     if not isinstance(theta, Tensor) or theta.dtype not in (torch.float32, torch.float64):
         found = theta.dtype if isinstance(theta, Tensor) else type(theta).__name__
         raise TypeError(f"theta must be a tensor of float32 or float64, not {found}")
@@ -91,79 +113,105 @@ def _check(model: RandomFeatures, theta: Tensor, images: int | None) -> None:
         )
 
 
-def _some(rows: Rows, images: int, settings: ReconstructionSettings) -> Rows:
-    """As many rows as the solver uses for so many images."""
-    return rows.first(min(rows.count, math.ceil(settings.rows_per_unknown * images * rows.width)))
+def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _Solve) -> tuple[_Found, int]:
+    """With as many rows as are used for so many inputs."""
+    some = rows.first(min(rows.count, math.ceil(per_unknown * count * rows.width)))
+    found = solve(some, count, is_bound)
+    rows.passes += some.passes * some.count / rows.count
+    return found, found.steps
 
 
-def _of_any_number(rows: Rows, settings: ReconstructionSettings, generator: Generator) -> tuple[Linearised, int]:
-    """Twice as many images each time, until θ is explained; then without those that it does not need."""
+def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> tuple[_Found, int]:
+    """Twice as many inputs each time, until θ is explained."""
     most = int(rows.count / (_LEAST_PER_UNKNOWN * rows.width))
     count, taken = min(_FEWEST, most), 0
     while True:
-        some = _some(rows, count, settings)
-        found, steps = fit_even(some, count, _STEPS_END, settings.tolerance, generator, ATTEMPTS_AT_A_NUMBER)
+        found, steps = _with(rows, count, per_unknown, True, solve)
         taken += steps
-        fit = Fit(some, linear_part(some))
-        explained = fit.residual(found) <= settings.tolerance
-        if explained:
-            found, steps = _without_superfluous(fit, found, settings.tolerance)
-            taken += steps
-        rows.passes += some.passes * some.count / rows.count
-        if explained or count == most:
+        if found.residual <= tolerance or count == most:
             return found, taken
         count = min(2 * count, most)
 
 
-def _on_all_rows(rows: Rows, found: Linearised, settings: ReconstructionSettings) -> tuple[Linearised, int]:
-    """Where θ is noisy, all of it says more than a part."""
-    here = linearise(rows, found.at)
-    if here.loss <= (settings.tolerance * float(rows.theta.norm())) ** 2 or found.rows.count == rows.count:
-        return here, 0
-    return Fit.of(rows).descend(here, _STEPS_ON_ALL_ROWS, _STEPS_END)
+def _of_relu(
+    model: RandomFeatures, rows: Rows, count: int, is_bound: bool, tolerance: float, generator: Generator
+) -> _Found:
+    fit = Fit.of(rows)
+    here, steps = fit_even(fit, count, tolerance, generator, _ATTEMPTS_AT_A_NUMBER if is_bound else even_fit.ATTEMPTS)
+    if is_bound and fit.residual(here) <= tolerance:
+        here, more = even_fit.without_superfluous(fit, here, tolerance)
+        steps += more
+    signs, known = orientation.from_offset(here.at)
+    return _Found(math.sqrt(model.d) * signs[:, None] * here.at.directions, known, fit.residual(here), steps)
 
 
-def _without_superfluous(fit: Fit, found: Linearised, tolerance: float) -> tuple[Linearised, int]:
-    """The fewest images that explain θ as well."""
-    reduced = fit.linear.reduce(fit.rows, merge(found.at))
-    while len(reduced.directions) > 1:
-        gains = reduced.gains()
-        if float(gains.min()) > (tolerance * fit.norm) ** 2:
-            break
-        reduced = reduced.without_least(len(gains) - 1)
-    there, steps = fit.descend(linearise(fit.rows, reduced.solve()), 30, _STEPS_END)
-    return there, steps
+def _of_others(
+    model: RandomFeatures, rows: Rows, count: int, is_bound: bool, tolerance: float, generator: Generator
+) -> _Found:
+    here, steps = fit_even(Fit.of(rows), count + _MORE_IMAGES, tolerance, generator, attempts=0)
+    directions = here.at.directions
+    signs = orientation.from_odd_part(rows, directions, model.activation)
+    start = math.sqrt(model.d) * signs[:, None] * directions
+    those = RandomFeatures(rows.weights.double(), model.activation)
+    there, more = fit_projected(those, rows.theta, start, count, tolerance, generator)
+    norm = float(rows.theta.norm())
+    steps += more
+    if is_bound and math.sqrt(there.loss) <= tolerance * norm:
+        there, more = projected_fit.without_superfluous(those, rows.theta, there, tolerance)
+        steps += more
+    known = torch.ones(len(there.coefficients), dtype=torch.bool)
+    return _Found(there.at.inputs, known, math.sqrt(there.loss) / norm, steps)
 
 
 def _finished(
-    model: RandomFeatures, rows: Rows, at: Even, steps: int, settings: ReconstructionSettings
+    model: RandomFeatures, rows: Rows, found: _Found, steps: int, settings: ReconstructionSettings
 ) -> Reconstruction:
-    """With signs, gains and the residual over all of θ."""
-    signs, known = signs_of(at)
-    fit = Fit(rows, linear_part(rows))
-    gains = fit.linear.reduce(rows, at.directions).gains() / fit.norm**2
-    order = gains.argsort(descending=True)
-    inputs = math.sqrt(model.d) * signs[:, None] * at.directions
-    coefficients = at.signs * at.images.norm(dim=1) * rows.scale / math.sqrt(model.d)
-    oriented = at if not known.all() else dataclasses.replace(at, offset=0.5 * (at.signs * signs) @ at.images)
-    residual = fit.residual(linearise(rows, oriented))
+    """Compared with all of θ; where that is not explained, as it is noisy, it is fitted to all of it."""
+    finish = _relu_on_all_rows if model.activation == "relu" else _others_on_all_rows
+    all_rows = finish(model, rows, found, settings.tolerance)
+    order = all_rows.gains.argsort(descending=True)
     return Reconstruction(
-        inputs=inputs[order],
-        coefficients=coefficients[order],
-        signs_known=known[order],
-        gains=gains[order],
-        residual=residual,
-        iterations=steps,
+        inputs=all_rows.inputs[order],
+        coefficients=all_rows.coefficients[order],
+        signs_known=all_rows.signs_known[order],
+        gains=all_rows.gains[order] / float(rows.theta @ rows.theta),
+        residual=all_rows.residual,
+        iterations=steps + all_rows.steps,
         passes=rows.passes,
-        status=Status.CONVERGED if residual <= settings.tolerance else Status.MAX_ITERATIONS,
+        status=Status.CONVERGED if all_rows.residual <= settings.tolerance else Status.MAX_ITERATIONS,
     )
 
 
-def signs_of(at: Even) -> tuple[Tensor, Tensor]:
-    """Of each image ε = ±1, float64 (n,), and whether it is known: from b = ½ Σ s_i ε_i w_i, where n ≤ d."""
-    count = len(at.signs)
-    if count > at.images.shape[1]:
-        return torch.ones(count, dtype=torch.float64), torch.zeros(count, dtype=torch.bool)
-    columns = 0.5 * (at.signs[:, None] * at.images).T
-    found = torch.linalg.lstsq(columns, at.offset[:, None]).solution[:, 0]
-    return torch.where(found < 0, -1.0, 1.0).double(), (found.abs() - 1).abs() < _SIGN_MARGIN
+@dataclasses.dataclass(frozen=True, eq=False)
+class _OnAllRows(_Found):
+    coefficients: Tensor
+    gains: Tensor
+    """By how much ‖r‖² would rise without each."""
+
+
+def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
+    fit, steps = Fit.of(rows), 0
+    here = fit.refitted(torch.nn.functional.normalize(found.inputs, dim=1))
+    if fit.residual(here) > tolerance:
+        here, steps = fit.descend(here, _STEPS_ON_ALL_ROWS)
+    signs, known = orientation.from_offset(here.at)
+    if known.all():  # then b is no unknown any more
+        offset = 0.5 * (here.at.signs * signs) @ here.at.images
+        here = linearise(rows, dataclasses.replace(here.at, offset=offset))
+    return _OnAllRows(
+        inputs=math.sqrt(model.d) * signs[:, None] * here.at.directions,
+        signs_known=known,
+        residual=fit.residual(here),
+        steps=steps,
+        coefficients=here.at.signs * here.at.images.norm(dim=1) * rows.scale / math.sqrt(model.d),
+        gains=fit.linear.reduce(rows, here.at.directions).gains(),
+    )
+
+
+def _others_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
+    those, norm = RandomFeatures(model.weights.double(), model.activation), float(rows.theta.norm())
+    here, steps = project(those, rows.theta, OnSphere(found.inputs)), 0
+    if math.sqrt(here.loss) > tolerance * norm:
+        here, steps = projected_fit.descend(those, rows.theta, found.inputs, _STEPS_ON_ALL_ROWS)
+    residual, gains = math.sqrt(here.loss) / norm, projected_fit.gains(here)
+    return _OnAllRows(here.at.inputs, found.signs_known, residual, steps, here.coefficients, gains)

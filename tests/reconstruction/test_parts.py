@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from memrecon_fast.reconstruction.amplitudes import linear_part
 from memrecon_fast.reconstruction.even import Even, linearise
 from memrecon_fast.reconstruction.even_fit import merge
-from memrecon_fast.reconstruction.reconstructing import signs_of
+from memrecon_fast.reconstruction.orientation import from_odd_part, from_offset
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.second_moment import leading_directions, span_of_images, without_linear
 from tests.helpers.features import fitted
@@ -30,10 +30,10 @@ def test_coefficients_for_the_true_directions_are_the_true_ones() -> None:
     torch.testing.assert_close(at.signs * at.images.norm(dim=1), coefficients, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(at.offset, 0.5 * coefficients @ directions, rtol=1e-8, atol=1e-10)
     assert linearise(rows, at).loss < 1e-20
-    signs, known = signs_of(at)
+    signs, known = from_offset(at)
     assert known.all()
     assert (signs == 1).all()
-    signs, known = signs_of(Even(-at.images, at.signs, at.offset))
+    signs, known = from_offset(Even(-at.images, at.signs, at.offset))
     assert known.all()
     assert (signs == -1).all()
 
@@ -88,3 +88,11 @@ def test_what_is_nearly_the_same_or_opposite_is_merged() -> None:
     assert torch.equal(merged[1:], e[2:])
     cancelling = Even(torch.stack([e[0], e[0]]), torch.tensor([1.0, -1]).double(), e[0])
     assert torch.equal(merge(cancelling), e[:1])
+
+
+def test_signs_from_the_odd_part_of_any_activation() -> None:
+    one = fitted(4, 10, 600, activation="relu+tanh")
+    rows = Rows(one.model.weights, one.theta, scale=10**0.5)
+    flips = torch.tensor([1.0, -1, -1, 1]).double()
+    found = from_odd_part(rows, flips[:, None] * one.inputs / 10**0.5, "relu+tanh")
+    assert torch.equal(found, flips)

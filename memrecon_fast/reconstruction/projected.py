@@ -1,0 +1,116 @@
+"""Variable projection: the loss of the paper, ‖P⊥ θ‖², by Gauss–Newton steps, for any features.
+
+With the best coefficients α for the inputs x, r = θ − Φᵀα is P⊥ θ; Kaufman's Jacobian of it is −P⊥ Σ α_i Dφ(x_i).
+Inputs stay on the sphere ‖x‖ = √d.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_RIDGE = 1e-13
+"""Of the mean diagonal of ΦΦᵀ: inputs that are nearly the same would make it singular."""
+
+
+class Features(Protocol):
+    """φ and its derivatives, for n inputs (n, d) at once; everything float64."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """φ(x_i) (n, p)."""
+
+    def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
+        """Dφ(x_i)·step_i (n, p), steps (n, d)."""
+
+    def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
+        """Dφ(x_i)ᵀ·values_i (n, d), values (n, p)."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnSphere:
+    """Inputs (n, d), each of length √d."""
+
+    inputs: Tensor
+
+    def moved(self, step: Tensor) -> OnSphere:
+        """By a step (n, d), and back to the sphere."""
+        return OnSphere(onto_sphere(self.inputs + step))
+
+
+def onto_sphere(inputs: Tensor) -> Tensor:
+    """In the same directions, of length √d."""
+    return math.sqrt(inputs.shape[1]) * torch.nn.functional.normalize(inputs, dim=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Projected:
+    """The loss at a point, with what Gauss–Newton steps need; see `gauss_newton.Linear`."""
+
+    model: Features
+    at: OnSphere
+    features: Tensor
+    """Φ (n, p)."""
+    factor: Tensor
+    """Cholesky factor of ΦΦᵀ (n, n)."""
+    coefficients: Tensor
+    """α (n,)."""
+    residual: Tensor
+    """r (p,)."""
+    stiffness: Tensor
+    """(n,): about ‖Dφ(x_i) e‖² of a direction e of length 1."""
+    gradient: Tensor
+    """Jᵀr (n, d), along the sphere: the direction of steepest descent."""
+
+    @property
+    def loss(self) -> float:
+        """‖r‖²."""
+        return float(self.residual @ self.residual)
+
+    def product(self, step: Tensor) -> Tensor:
+        """JᵀJ·step."""
+        moved = self.coefficients @ self.model.times(self.at.inputs, _along(self.at.inputs, step))
+        moved = moved - self.features.T @ torch.cholesky_solve((self.features @ moved)[:, None], self.factor)[:, 0]
+        return self._transposed(moved)
+
+    def metric(self, step: Tensor) -> Tensor:
+        """What JᵀJ would be if inputs and directions were independent, times a step."""
+        return self._weights * step
+
+    def solve_metric(self, right: Tensor) -> Tensor:
+        """The inverse of `metric`."""
+        return right / self._weights
+
+    @property
+    def _weights(self) -> Tensor:
+        weights = self.coefficients.square() * self.stiffness
+        return weights.clamp_min(1e-9 * float(weights.max()))[:, None]
+
+    def _transposed(self, values: Tensor) -> Tensor:
+        return _transposed(self.model, self.at.inputs, self.coefficients, values)
+
+
+def project(model: Features, theta: Tensor, at: OnSphere) -> Projected:
+    """The loss at a point."""
+    features = model.features(at.inputs)
+    gram = features @ features.T
+    gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
+    factor = torch.linalg.cholesky(gram)
+    coefficients = torch.cholesky_solve((features @ theta)[:, None], factor)[:, 0]
+    residual = theta - features.T @ coefficients
+    probe = torch.randn(at.inputs.shape, generator=torch.Generator().manual_seed(0), dtype=at.inputs.dtype)
+    stiffness = model.times(at.inputs, torch.nn.functional.normalize(probe, dim=1)).square().sum(dim=1)
+    gradient = _transposed(model, at.inputs, coefficients, residual)
+    return Projected(model, at, features, factor, coefficients, residual, stiffness, gradient)
+
+
+def _transposed(model: Features, inputs: Tensor, coefficients: Tensor, values: Tensor) -> Tensor:
+    return _along(inputs, coefficients[:, None] * model.transposed_times(inputs, values.expand(len(inputs), -1)))
+
+
+def _along(inputs: Tensor, steps: Tensor) -> Tensor:
+    """Without the part that leaves the sphere."""
+    return steps - (steps * inputs).sum(dim=1, keepdim=True) / inputs.shape[1] * inputs

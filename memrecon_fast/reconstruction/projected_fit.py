@@ -1,0 +1,78 @@
+"""Fits inputs by variable projection: with more than there are, of which those go that the model can do without.
+
+As many inputs as there are would get stuck; a few more find their way.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from memrecon_fast.reconstruction.gauss_newton import Damping, improve
+from memrecon_fast.reconstruction.projected import Features, OnSphere, Projected, onto_sphere, project
+
+END = 1e-9
+"""Of ‖r‖/‖θ‖: where steps end."""
+_EXTRA = (2, 3, 4, 5, 6)
+"""Random inputs more, in each round."""
+_STEPS_WITH_EXTRA, _STEPS = 15, 15
+
+
+def fit_projected(
+    model: Features, theta: Tensor, start: Tensor, count: int, tolerance: float, generator: Generator
+) -> tuple[Projected, int]:
+    """So many inputs; and how many Gauss–Newton steps it took.
+
+    start: (m, d), any number of inputs to begin with. tolerance: of ‖r‖/‖θ‖: above it, there are more rounds.
+    """
+    norm, steps, best = float(theta.norm()), 0, None
+    for extra in _EXTRA:
+        more = onto_sphere(torch.randn(extra, start.shape[1], generator=generator, dtype=torch.float64))
+        wide, taken = descend(model, theta, torch.cat([start, more]), _STEPS_WITH_EXTRA)
+        here, again = descend(model, theta, without_least(wide, count), _STEPS)
+        steps += taken + again
+        best = here if best is None else min(best, here, key=lambda one: one.loss)
+        if math.sqrt(best.loss) <= tolerance * norm:
+            break
+        start = best.at.inputs
+    assert best is not None
+    best, taken = descend(model, theta, best.at.inputs, _STEPS)
+    return best, steps + taken
+
+
+def descend(model: Features, theta: Tensor, inputs: Tensor, steps: int) -> tuple[Projected, int]:
+    """At most so many Gauss–Newton steps from inputs (n, d); and how many there were."""
+    here, damping, taken = project(model, theta, OnSphere(inputs)), Damping(), 0
+    end = (END * float(theta.norm())) ** 2
+    while taken < steps and here.loss > end and not damping.is_hopeless:
+        here = improve(here, functools.partial(project, model, theta), damping)
+        taken += 1
+    return here, taken
+
+
+def gains(here: Projected) -> Tensor:
+    """(n,): by how much ‖r‖² would rise without each input: α_i²/((ΦΦᵀ)⁻¹)_ii."""
+    found: Tensor = here.coefficients.square() / torch.cholesky_inverse(here.factor).diagonal()
+    return found
+
+
+def without_least(here: Projected, count: int) -> Tensor:
+    """So many of the inputs (count, d): the one of least gain goes, again and again, the others taking its part."""
+    gram = here.factor @ here.factor.T
+    right, kept = gram @ here.coefficients, list(range(len(gram)))
+    while len(kept) > count:
+        inverse = torch.linalg.inv(gram[kept][:, kept])
+        kept.pop(int(((inverse @ right[kept]).square() / inverse.diagonal()).argmin()))
+    return here.at.inputs[kept]
+
+
+def without_superfluous(model: Features, theta: Tensor, here: Projected, tolerance: float) -> tuple[Projected, int]:
+    """The fewest inputs that explain θ to the tolerance, as these do; and how many steps it took."""
+    steps = 0
+    while len(here.coefficients) > 1 and float(gains(here).min()) <= (tolerance * float(theta.norm())) ** 2:
+        here, taken = descend(model, theta, without_least(here, len(here.coefficients) - 1), _STEPS)
+        steps += taken
+    return here, steps
