@@ -109,6 +109,14 @@ BENCHMARKS = (
         "benchmarks.experiments.attractors",
     ),
     Benchmark(
+        "reconstruction",
+        "From how many parameters on do training inputs come back, and in how many passes, against gradient descent?",
+        "extra `audit`",
+        "20",
+        "`reconstruction.json`, `.md`",
+        "benchmarks.experiments.reconstruction",
+    ),
+    Benchmark(
         "precision",
         "What does the number format of the forward passes do to the verdicts?",
         "extra `audit`",

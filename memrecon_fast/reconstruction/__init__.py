@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from memrecon_fast.reconstruction import reference
 from memrecon_fast.reconstruction.compare import Comparison, compare
+from memrecon_fast.reconstruction.head import Head
 from memrecon_fast.reconstruction.random_features import RandomFeatures
 from memrecon_fast.reconstruction.reconstructing import reconstruct
 from memrecon_fast.reconstruction.results import Reconstruction, ReconstructionSettings
 
 __all__ = [
     "Comparison",
+    "Head",
     "RandomFeatures",
     "Reconstruction",
     "ReconstructionSettings",

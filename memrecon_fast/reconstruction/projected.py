@@ -1,20 +1,22 @@
 """Variable projection: the loss of the paper, ‖P⊥ θ‖², by Gauss–Newton steps, for any features.
 
-With the best coefficients α for the inputs x, r = θ − Φᵀα is P⊥ θ; Kaufman's Jacobian of it is −P⊥ Σ α_i Dφ(x_i).
-Inputs stay on the sphere ‖x‖ = √d.
+With the best coefficients α for the inputs x, r = θ − Φᵀα is P⊥ θ; Kaufman's Jacobian of it is −P⊥ Σ α_i Dφ(x_i). A
+head with several outputs has a row of θ, and a column of α, for each. Inputs stay on the sphere ‖x‖ = √d.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _RIDGE = 1e-13
 """Of the mean diagonal of ΦΦᵀ: inputs that are nearly the same would make it singular."""
+_LEAST_WEIGHT = 1e-9
 
 
 class Features(Protocol):
@@ -43,7 +45,7 @@ class OnSphere:
 
 def onto_sphere(inputs: Tensor) -> Tensor:
     """In the same directions, of length √d."""
-    return math.sqrt(inputs.shape[1]) * torch.nn.functional.normalize(inputs, dim=1)
+    return math.sqrt(inputs.shape[1]) * nn.functional.normalize(inputs, dim=1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,24 +59,22 @@ class Projected:
     factor: Tensor
     """Cholesky factor of ΦΦᵀ (n, n)."""
     coefficients: Tensor
-    """α (n,)."""
+    """α (n, outputs)."""
     residual: Tensor
-    """r (p,)."""
-    stiffness: Tensor
-    """(n,): about ‖Dφ(x_i) e‖² of a direction e of length 1."""
+    """r (outputs, p)."""
     gradient: Tensor
     """Jᵀr (n, d), along the sphere: the direction of steepest descent."""
 
     @property
     def loss(self) -> float:
         """‖r‖²."""
-        return float(self.residual @ self.residual)
+        return float(self.residual.square().sum())
 
     def product(self, step: Tensor) -> Tensor:
         """JᵀJ·step."""
-        moved = self.coefficients @ self.model.times(self.at.inputs, _along(self.at.inputs, step))
-        moved = moved - self.features.T @ torch.cholesky_solve((self.features @ moved)[:, None], self.factor)[:, 0]
-        return self._transposed(moved)
+        moved = self.coefficients.T @ self.model.times(self.at.inputs, _along(self.at.inputs, step))
+        explained = torch.cholesky_solve(self.features @ moved.T, self.factor).T @ self.features
+        return _transposed(self.model, self.at.inputs, self.coefficients, moved - explained)
 
     def metric(self, step: Tensor) -> Tensor:
         """What JᵀJ would be if inputs and directions were independent, times a step."""
@@ -84,31 +84,31 @@ class Projected:
         """The inverse of `metric`."""
         return right / self._weights
 
-    @property
+    @functools.cached_property
     def _weights(self) -> Tensor:
-        weights = self.coefficients.square() * self.stiffness
-        return weights.clamp_min(1e-9 * float(weights.max()))[:, None]
-
-    def _transposed(self, values: Tensor) -> Tensor:
-        return _transposed(self.model, self.at.inputs, self.coefficients, values)
+        """(n, 1): |α_i|² times about ‖Dφ(x_i) e‖² of a direction e of length 1."""
+        inputs = self.at.inputs
+        probe = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0), dtype=inputs.dtype)
+        stiffness = self.model.times(inputs, nn.functional.normalize(probe, dim=1)).square().sum(dim=1)
+        weights = self.coefficients.square().sum(dim=1) * stiffness
+        return weights.clamp_min(_LEAST_WEIGHT * float(weights.max()))[:, None]
 
 
 def project(model: Features, theta: Tensor, at: OnSphere) -> Projected:
-    """The loss at a point."""
+    """The loss at a point. theta: (outputs, p)."""
     features = model.features(at.inputs)
     gram = features @ features.T
     gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
     factor = torch.linalg.cholesky(gram)
-    coefficients = torch.cholesky_solve((features @ theta)[:, None], factor)[:, 0]
-    residual = theta - features.T @ coefficients
-    probe = torch.randn(at.inputs.shape, generator=torch.Generator().manual_seed(0), dtype=at.inputs.dtype)
-    stiffness = model.times(at.inputs, torch.nn.functional.normalize(probe, dim=1)).square().sum(dim=1)
+    coefficients = torch.cholesky_solve(features @ theta.T, factor)
+    residual = theta - coefficients.T @ features
     gradient = _transposed(model, at.inputs, coefficients, residual)
-    return Projected(model, at, features, factor, coefficients, residual, stiffness, gradient)
+    return Projected(model, at, features, factor, coefficients, residual, gradient)
 
 
 def _transposed(model: Features, inputs: Tensor, coefficients: Tensor, values: Tensor) -> Tensor:
-    return _along(inputs, coefficients[:, None] * model.transposed_times(inputs, values.expand(len(inputs), -1)))
+    """Σ over outputs of α_i Dφ(x_i)ᵀ·values, along the sphere."""
+    return _along(inputs, model.transposed_times(inputs, coefficients @ values))
 
 
 def _along(inputs: Tensor, steps: Tensor) -> Tensor:

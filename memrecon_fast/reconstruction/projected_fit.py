@@ -26,7 +26,8 @@ def fit_projected(
 ) -> tuple[Projected, int]:
     """So many inputs; and how many Gauss–Newton steps it took.
 
-    start: (m, d), any number of inputs to begin with. tolerance: of ‖r‖/‖θ‖: above it, there are more rounds.
+    theta: (outputs, p). start: (m, d), any number of inputs to begin with. tolerance: of ‖r‖/‖θ‖: above it, there are
+    more rounds.
     """
     norm, steps, best = float(theta.norm()), 0, None
     for extra in _EXTRA:
@@ -54,9 +55,8 @@ def descend(model: Features, theta: Tensor, inputs: Tensor, steps: int) -> tuple
 
 
 def gains(here: Projected) -> Tensor:
-    """(n,): by how much ‖r‖² would rise without each input: α_i²/((ΦΦᵀ)⁻¹)_ii."""
-    found: Tensor = here.coefficients.square() / torch.cholesky_inverse(here.factor).diagonal()
-    return found
+    """(n,): by how much ‖r‖² would rise without each input: |α_i|²/((ΦΦᵀ)⁻¹)_ii."""
+    return here.coefficients.square().sum(dim=1) / torch.cholesky_inverse(here.factor).diagonal()
 
 
 def without_least(here: Projected, count: int) -> Tensor:
@@ -65,7 +65,8 @@ def without_least(here: Projected, count: int) -> Tensor:
     right, kept = gram @ here.coefficients, list(range(len(gram)))
     while len(kept) > count:
         inverse = torch.linalg.inv(gram[kept][:, kept])
-        kept.pop(int(((inverse @ right[kept]).square() / inverse.diagonal()).argmin()))
+        lost = (inverse @ right[kept]).square().sum(dim=1) / inverse.diagonal()
+        kept.pop(int(lost.argmin()))
     return here.at.inputs[kept]
 
 

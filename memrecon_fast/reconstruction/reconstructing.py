@@ -153,11 +153,11 @@ def _of_others(
     signs = orientation.from_odd_part(rows, directions, model.activation)
     start = math.sqrt(model.d) * signs[:, None] * directions
     those = RandomFeatures(rows.weights.double(), model.activation)
-    there, more = fit_projected(those, rows.theta, start, count, tolerance, generator)
+    there, more = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
     norm = float(rows.theta.norm())
     steps += more
     if is_bound and math.sqrt(there.loss) <= tolerance * norm:
-        there, more = projected_fit.without_superfluous(those, rows.theta, there, tolerance)
+        there, more = projected_fit.without_superfluous(those, rows.theta[None], there, tolerance)
         steps += more
     known = torch.ones(len(there.coefficients), dtype=torch.bool)
     return _Found(there.at.inputs, known, math.sqrt(there.loss) / norm, steps)
@@ -210,8 +210,8 @@ def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, toleranc
 
 def _others_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
     those, norm = RandomFeatures(model.weights.double(), model.activation), float(rows.theta.norm())
-    here, steps = project(those, rows.theta, OnSphere(found.inputs)), 0
+    here, steps = project(those, rows.theta[None], OnSphere(found.inputs)), 0
     if math.sqrt(here.loss) > tolerance * norm:
-        here, steps = projected_fit.descend(those, rows.theta, found.inputs, _STEPS_ON_ALL_ROWS)
+        here, steps = projected_fit.descend(those, rows.theta[None], found.inputs, _STEPS_ON_ALL_ROWS)
     residual, gains = math.sqrt(here.loss) / norm, projected_fit.gains(here)
-    return _OnAllRows(here.at.inputs, found.signs_known, residual, steps, here.coefficients, gains)
+    return _OnAllRows(here.at.inputs, found.signs_known, residual, steps, here.coefficients[:, 0], gains)

@@ -1,0 +1,50 @@
+"""Nets with a linear head: the features are what its body makes of an input.
+
+    f(x) = head · φ(x) + …,   θ = head − head_init = Σ_i a_i φ(x_i)ᵀ
+
+as gradient descent on the head alone makes it, for any loss; where the body is trained as well, nearly, at the body's
+final weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Head:
+    """The features of the body of a net.
+
+    body: (n, *input_shape) → (n, p), differentiable, each row a function of its own input alone; computed in float64,
+    which an nn.Module must be in (`body.double()`), and in eval mode. input_shape: of one input; d is its product.
+    """
+
+    body: Callable[[Tensor], Tensor]
+    input_shape: tuple[int, ...]
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """φ(x) of each of the inputs (n, d): (n, p)."""
+        with torch.no_grad():
+            return self._body(inputs)
+
+    def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
+        """Dφ(x_i)·step_i (n, p): steps (n, d). By the backward pass of a backward pass."""
+        inputs = inputs.detach().requires_grad_()
+        features = self._body(inputs)
+        weights = torch.zeros_like(features, requires_grad=True)
+        (pulled,) = torch.autograd.grad(features, inputs, weights, create_graph=True)
+        (found,) = torch.autograd.grad(pulled, weights, steps)
+        return found
+
+    def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
+        """Dφ(x_i)ᵀ·values_i (n, d): values (n, p)."""
+        inputs = inputs.detach().requires_grad_()
+        (found,) = torch.autograd.grad(self._body(inputs), inputs, values)
+        return found
+
+    def _body(self, inputs: Tensor) -> Tensor:
+        return self.body(inputs.reshape(len(inputs), *self.input_shape))
