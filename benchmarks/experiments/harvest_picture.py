@@ -18,7 +18,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import numpy as np
 from matplotlib import pyplot
 
 from benchmarks.registry import make_parser
@@ -42,12 +41,6 @@ def chosen(run: Path, others: bool) -> tuple[list[dict[str, Any]], int]:
     return sorted(firsts.values(), key=lambda row: -row["starts"]), results.gathering.starts
 
 
-def correlation(row: dict[str, Any]) -> float:
-    """Of the pixels of a fixed point and of the member that is nearest to it."""
-    pixels = unpack(row["image"]).ravel(), unpack(row["member_picture"]).ravel()
-    return float(np.corrcoef(*pixels)[0, 1])
-
-
 def draw(rows: list[dict[str, Any]], starts: int, out: Path, others: bool) -> None:
     """One column for each fixed point."""
     shown = {"picture": "came out of noise", "member_picture": "nearest member", "control_picture": "nearest control"}
@@ -63,7 +56,7 @@ def draw(rows: list[dict[str, Any]], starts: int, out: Path, others: bool) -> No
             if column == 0:
                 axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
         if others:
-            axes[1, column].set_xlabel(f"{row['member_mse']:.0e}\nr = {correlation(row):.2f}", fontsize=8)
+            axes[1, column].set_xlabel(f"{row['member_mse']:.0e}\nr = {row['member_correlation']:.2f}", fontsize=8)
     figure.tight_layout(pad=0.3)
     figure.savefig(out, dpi=100, bbox_inches="tight")
 

@@ -6,8 +6,9 @@
 A fully connected net of 20 layers, 1024 wide, for 64×64×3, not trained: what a product costs does not depend on the
 weights; how many there are does, and so their number is given. "bare": the same forward passes, first backward passes
 and products, with torch.autograd alone, in the same batches, on vectors that are there: nothing is made orthogonal,
-nothing is looked at. Variants take turns in one process, on one thread; seconds are of processor time. Writes
-benchmarks/results/spectra.json and .md.
+nothing is looked at. All images are done at the first look: what it costs to make images ready again that go on to a
+later one (two products each time) is left out. Variants take turns in one process, on one thread; seconds are of
+processor time. Writes benchmarks/results/spectra.json and .md.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ mf.attractors.basins(autoencoder, images)                 # from how far away ea
 mf.attractors.cycles(autoencoder, starts)                 # starts that come to no rest, but back to where they were
 mf.attractors.spectra(autoencoder, images).radius         # the largest eigenvalue of the Jacobian at each image
 
-Surveys do all this for many images, in a folder, block by block, with workers, tables and a report:
+Surveys do this for many images (but for cycles), in a folder, block by block, with workers, tables and a report:
 
 members = mf.images.open_images("photographs")            # a folder, an array, Parquet files, …
 survey = mf.attractors.Survey({"members": members}, harvest=300, curve=300, basins=("noise",))

@@ -84,7 +84,8 @@ def attractors(
     """Find out which of IMAGES are attractors of MODEL, and which images come out of it from random noise; writes
     tables, a summary and a report to a folder.
 
-    The same command continues a run that was interrupted.
+    The same command continues a run that was interrupted. A run that is to have more, such as --harvest, is another
+    one, in another folder.
     """
     console = Console()
     with contextlib.ExitStack() as opened:

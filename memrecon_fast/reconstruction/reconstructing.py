@@ -67,7 +67,7 @@ def reconstruct(
     what it began with. images: n, how many inputs there are; None: the fewest that explain θ. seed: of the starts.
 
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
-    nothing but the training inputs fulfils them. That takes about p ≥ 2·n·d.
+    nothing but the training inputs fulfils them. That takes about p ≥ 2.5·n·d.
 
     Raises TypeError or ValueError, before work starts, for anything wrong with the arguments, and where p is too small.
     """

@@ -33,7 +33,7 @@ def test_the_headlines_are_the_numbers_of_the_summary(finished: Run) -> None:
     assert "none of 6 controls, which it never saw" in page
     assert f"<strong>{found['members']} of 16 training images</strong> came out of nothing" in page
     assert found["others"]
-    assert f"from 64 random starts; of 6 controls none; and {found['others']} image" in page
+    assert f"from 64 random starts; of 6 controls none; and {found['others']} more image" in page
 
 
 def test_the_gallery_has_each_member_that_was_found_beside_member_and_control(finished: Run) -> None:
@@ -68,6 +68,6 @@ def test_tables_fit_on_a_terminal_and_say_what_the_summary_says(finished: Run) -
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
     assert any(re.search(r"different members among them +\d+ of 16", line) for line in lines)
-    assert any(re.search(r"1000 +\d+\.\d% \(\d+\.\d–\d+\.\d %\) +\d+", line) for line in lines)
+    assert any(re.search(r"1000 +\d+\.\d% \(\d+\.\d–\d+\.\d %\) +\d+ +\d+", line) for line in lines)
     assert any(re.search(r"95% +\d+ of 16", line) for line in lines)
     assert any(re.search(r"no fixed point near +0 +6", line) for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from memrecon_fast import attractors
 from memrecon_fast.attractors import session as sessions
 from memrecon_fast.attractors.basins import SHARES
 from memrecon_fast.attractors.opened import Run, open_run
+from memrecon_fast.attractors.report.sentences import remarks_of
 from memrecon_fast.attractors.session import run
 from memrecon_fast.attractors.stability import Verdict, stability
 from memrecon_fast.attractors.survey import plan as plans
@@ -117,6 +119,31 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
+class Leaving(nn.Module):
+    """Everything goes away from grey: away for ever, or nowhere."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 0.5 + self.factor * (images - 0.5)
+
+
+def test_what_diverges_or_never_moved_away_is_said(memorised: Memorised, tmp_path: Path) -> None:
+    members = images_of(0.01 * memorised.members)  # nearly black: erasing pixels hardly changes them
+    survey = Survey({"members": members}, curve=4, basins=("missing",))
+    still = run(survey, Leaving(1.0).eval(), tmp_path / "still", progress=False).summary
+    assert still["basins"][0]["began_near"] == [16] * 6
+    assert any("were hardly changed by it: that they come back says nothing" in one for one in remarks_of(still))
+    with pytest.warns(RuntimeWarning, match="does not reconstruct the members"):
+        gone = run(survey, Leaving(30.0).eval(), tmp_path / "gone", progress=False)
+    assert gone.summary["curve"]["diverged"][-1] == 4
+    assert gone.summary["basins"][0]["diverged"] == [16] * 6
+    assert any(line.endswith("diverged.") for line in remarks_of(gone.summary))
+    assert "4 diverged." in gone.report.read_text()
+
+
 class Interrupted(Here):
     """Ctrl-C after so many blocks."""
 
@@ -149,6 +176,24 @@ def test_an_interrupted_survey_that_goes_on_is_the_same_byte_for_byte(
     assert tables_in(out) == tables_in(finished.path)
     assert len(went_on.description["sessions"]) == 2
     assert sum(session["rows"] for session in went_on.description["sessions"]) == rows_of(went_on)
+
+
+def test_interrupted_curves_and_basins_go_on_too(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = small_survey(memorised, harvest=0, curve=20, basins=("missing",), kind="images")
+    whole = run(survey, memorised.autoencoder, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "Here", Interrupted)
+        for blocks in (4, 2):  # two of verdicts on members and one on controls come first
+            Interrupted.left = blocks
+            with pytest.raises(KeyboardInterrupt):
+                run(survey, memorised.autoencoder, tmp_path / "run", progress=False)
+    before = open_run(tmp_path / "run").summary
+    assert before["curve"]["starts"] in (8, 16, 20)
+    again = run(dataclasses.replace(survey, slots=3), memorised.autoencoder, tmp_path / "run", progress=False)
+    for name in ("curve", "basins-missing"):
+        assert again.table(name).equals(whole.table(name))
 
 
 def rows_of(found: Run) -> int:

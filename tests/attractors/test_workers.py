@@ -19,6 +19,7 @@ import torch
 from memrecon_fast.attractors import session as sessions
 from memrecon_fast.attractors.opened import open_run
 from memrecon_fast.attractors.session import run
+from memrecon_fast.attractors.survey import plan as plans
 from memrecon_fast.attractors.survey import work
 from memrecon_fast.attractors.survey.plan import Survey
 from memrecon_fast.attractors.survey.table import Table
@@ -36,7 +37,7 @@ KILLS = 4
 
 @pytest.fixture(scope="module")
 def data(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with members.npy, 80 of them: the same ones again and again, so that there are two blocks."""
+    """A folder with members.npy, 80 of them: the same ones again and again."""
     folder = tmp_path_factory.mktemp("data")
     np.save(folder / "members.npy", memorised.members.repeat(5, 1, 1, 1).numpy())
     return folder
@@ -44,7 +45,7 @@ def data(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def command(data: Path, out: Path) -> list[str]:
     given = [
-        "attractors", MODEL, data / "members.npy", "--weights", os.environ[WEIGHTS], "--out", out, "--harvest", 192,
+        "attractors", MODEL, data / "members.npy", "--weights", os.environ[WEIGHTS], "--out", out, "--harvest", 96,
         "--device", "cpu",
     ]  # fmt: skip
     return list(map(str, given))
@@ -61,9 +62,10 @@ def test_a_survey_that_is_killed_again_and_again_gives_the_files_of_an_undisturb
     assert whole == killed
 
 
-def test_two_workers_give_the_files_of_one_process(data: Path, tmp_path: Path) -> None:
+def test_two_workers_give_the_files_of_one_process(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plans.BLOCK_ROWS, "cpu", 8)  # several blocks of each table
     splits = {"members": open_images(data / "members.npy", limit=16)}
-    survey = Survey(splits, harvest=192, curve=8, basins=("missing",))
+    survey = Survey(splits, harvest=64, curve=20, basins=("missing",))
     model = open_model(MODEL, os.environ[WEIGHTS], "cpu")
     alone = run(survey, model, tmp_path / "alone", progress=False)
     together = run(survey, model, tmp_path / "together", workers=2, progress=False)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.experiments import harvest_picture
 from memrecon_fast.attractors.opened import Run
 from memrecon_fast.attractors.session import run
-from memrecon_fast.audit.store.parts import pack, unpack
 from tests.helpers.memorised import Memorised
 from tests.helpers.surveying import small_survey
 
@@ -19,7 +17,7 @@ from tests.helpers.surveying import small_survey
 @pytest.fixture(scope="module")
 def finished(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(
-        small_survey(memorised, harvest=16), memorised.autoencoder, tmp_path_factory.mktemp("s") / "run", progress=False
+        small_survey(memorised, harvest=64), memorised.autoencoder, tmp_path_factory.mktemp("s") / "run", progress=False
     )
 
 
@@ -29,14 +27,9 @@ def test_each_member_that_was_found_is_drawn_once_by_falling_share(finished: Run
     assert len({row["member"] for row in rows}) == len(rows) == finished.summary["harvest"]["found"]["members"]
     assert [row["starts"] for row in rows] == sorted((row["starts"] for row in rows), reverse=True)
     others, _ = harvest_picture.chosen(finished.path, others=True)
+    assert others
     assert all(row["member_mse"] >= 5e-4 for row in others)
-
-
-def test_a_member_correlates_with_itself_and_with_its_darker_copy(finished: Run) -> None:
-    row = harvest_picture.chosen(finished.path, others=False)[0][0]
-    assert harvest_picture.correlation(row) > 0.999  # the member's picture is rounded to 8 bits
-    darker = row | {"image": pack(unpack(row["image"]) / 2 + np.float32(0.1))}
-    assert harvest_picture.correlation(darker) == pytest.approx(harvest_picture.correlation(row), abs=1e-5)
+    harvest_picture.main([str(finished.path), "--out", str(finished.path.parent / "others.png"), "--others"])
 
 
 def test_draws_as_many_columns_as_are_asked_for(finished: Run, tmp_path: Path) -> None:

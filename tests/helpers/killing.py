@@ -20,10 +20,13 @@ from pathlib import Path
 import torch
 
 from memrecon_fast import autoencoders, cli
+from memrecon_fast.attractors.survey import plan
 from memrecon_fast.audit import session  # what a child would import
 from memrecon_fast.images import sources
 
 SECONDS_BETWEEN_LOOKS = 0.005
+SURVEY_BLOCK_ROWS = 16
+"""So that kills fall inside of tables."""
 __all__ = ["autoencoders", "session", "sources"]
 
 
@@ -31,6 +34,7 @@ def main(kills: int, arguments: Sequence[str]) -> None:
     """Print how long the undisturbed run took, and each killed one."""
     torch.set_num_threads(1)
     random.seed(42)
+    plan.BLOCK_ROWS["cpu"] = SURVEY_BLOCK_ROWS
     began = time.monotonic()
     code, _ = run(arguments, None)
     seconds = time.monotonic() - began

@@ -56,8 +56,10 @@ def _of_harvest(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "controls" in summary["images"]:
         controls = f"; of {summary['images']['controls']} controls {_some(found['controls'])}"
     if found["others"]:
-        like = f", {found['resemble']} of them much like one" if found["resemble"] else ""
-        controls += f"; and {found['others']} {_images(found['others'])} within 5·10⁻⁴ of none of them{like}"
+        neither = "no training image and no control" if "controls" in summary["images"] else "no training image"
+        like = f", {found['resemble']} of them resembling the nearest one" if found["resemble"] else ""
+        more = f"{found['others']} more {_images(found['others'])} that {_are(found['others'])}"
+        controls += f"; and {more} {neither}{like}"
     yield (
         f"{_some(found['members'], capital=True)} of {summary['images']['members']} training images",
         f"came out of nothing, {nothing}{controls}.",
@@ -101,6 +103,7 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
             f"About {harvest['unseen_share']:.0%} of further starts would bring something new: what this harvest did "
             "not find may come out of a longer one."
         )
+    found += [line for basins in summary["basins"] for line in _of_basins(basins)]
     if summary["near_duplicates"]:
         found.append(
             f"{summary['near_duplicates']} of {summary['images']['controls']} controls are nearly a member (a mean "
@@ -110,6 +113,24 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     if unusable:
         found.append(f"{' and '.join(unusable)} could not be used, and are in no number.")
     return found
+
+
+def _of_basins(basins: Mapping[str, Any]) -> Iterator[str]:
+    """What must be known before its numbers are believed."""
+    way = "noise" if basins["degradation"] == "noise" else "missing pixels"
+    said = {
+        "began_near": "were hardly changed by it: that they come back says nothing",
+        "unsettled": "still moved when iterations were over",
+        "diverged": "diverged",
+    }
+    for name, words in said.items():
+        levels = [f"{count} at {level:g}" for level, count in zip(basins["levels"], basins[name], strict=True) if count]
+        if levels:
+            yield f"Basins by {way}: of {basins['images']} members, in most draws, {', '.join(levels)} {words}."
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _images(count: int) -> str:

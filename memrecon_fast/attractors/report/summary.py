@@ -8,15 +8,18 @@ of `Verdict`); "attractor_rate" with its 95 % "attractor_interval"; "fixed_point
 "moving" or "diverged", their "evaluations"; "unseen_share" by Good and Turing, and "unseen_bound" with 95 % confidence;
 and "found", None before all starts are done: how many different "fixed_points" there are, how many are of each verdict,
 how many different "members" and "controls" are among them (MSE below 5e-4), how many "others" are neither, and of these
-how many "resemble" a member (their pixels are correlated by more than 0.95: it may be that image in another brightness
-or contrast), and which share of the starts ended in a member ("share_in_members"). None: not compared with members.
+how many "resemble" the member nearest to them (their pixels are correlated by more than 0.95: it may be that image in
+another brightness or contrast), and which share of the starts ended in a member ("share_in_members"). None: not
+compared with members.
 
 `curve`, None without one: "kind" and number of "starts", "members" they are compared with, "times", and for each time
 the "share" that is a member then, π(t), the 95 % "interval" of it, how many "different" members these are, and how many
 starts have "diverged".
 
 `basins` has an entry for each way to move away from the members: "degradation" and "levels"; "images"; for each level
-how many images "return" (at least half of the draws), and how many draws ended at "another" member; the "median" size
+how many images "return" (at least half of the draws do), and how many do not, but fall "to_another" member in most of
+the draws that failed; of how many most draws "began_near" the image (their return says nothing), were "unsettled" when
+iterations were over, or "diverged"; the "median" size
 with its "median_censoring" (lower-case name of `Censoring`), and how many images are "at_or_above" the largest level,
 "below" the smallest, or not "monotonic".
 """
@@ -47,7 +50,7 @@ from memrecon_fast.common.files import write_csv, write_json
 from memrecon_fast.metrics import APPROXIMATE_MSE
 
 RESEMBLES = 0.95
-"""Above this correlation with a member, what came out may be that image in another brightness or contrast."""
+"""Above this correlation with the nearest member, it may be that image in another brightness or contrast."""
 SUMMARY = "summary.json"
 VERDICTS, HARVEST, BASINS = "verdicts.csv", "harvest.csv", "basins.csv"
 _VERDICT_COLUMNS = ("index", "name", "verdict", "residual_mse", "distance_mse", "fixed_point_mse", "radius")
@@ -203,13 +206,16 @@ def _basins(results: Results) -> list[dict[str, Any]]:
 
 def _basin(found: Basins) -> dict[str, Any]:
     size, censoring = found.median
+    failed = found.draws - found.back
     return {
         "degradation": found.degradation,
         "levels": found.levels.tolist(),
         "images": len(found.draws),
         "return": found.returns.sum(dim=0).tolist(),
-        "another": found.another.sum(dim=0).tolist(),
-        "draws": found.draws.sum(dim=0).tolist(),
+        "to_another": ((found.another > failed / 2) & ~found.returns).sum(dim=0).tolist(),
+        "began_near": (found.began_near > found.draws / 2).sum(dim=0).tolist(),
+        "unsettled": (found.unsettled > found.draws / 2).sum(dim=0).tolist(),
+        "diverged": (found.diverged > found.draws / 2).sum(dim=0).tolist(),
         "median": size,
         "median_censoring": censoring.name.lower(),
         "at_or_above": int((found.censoring == int(Censoring.AT_OR_ABOVE)).sum()),

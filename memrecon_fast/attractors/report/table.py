@@ -76,7 +76,7 @@ def _harvest(summary: Mapping[str, Any]) -> Table:
                 f"{found['others']}"
             )
             if found["resemble"]:
-                lines["  of these like a member but for contrast"] = f"{found['resemble']}"
+                lines["  that resemble the nearest member"] = f"{found['resemble']}"
             lines["starts that ended in a member"] = f"{found['share_in_members']:.1%}"
     lines["starts on cycles, moving, diverged"] = f"{harvest['cycles']}, {harvest['moving']}, {harvest['diverged']}"
     lines["unseen share of starts, bound (95 %)"] = f"{harvest['unseen_share']:.1%}, {harvest['unseen_bound']:.1%}"
@@ -89,11 +89,12 @@ def _harvest(summary: Mapping[str, Any]) -> Table:
 def _curve(curve: Mapping[str, Any]) -> Table:
     table = _new_table(f"Of {curve['starts']} random starts ({curve['kind']}); intervals of 95 %.")
     table.add_column("applications", justify="right", no_wrap=True)
-    table.add_column("starts that are a member then", justify="right", no_wrap=True)
+    table.add_column("starts that are a member", justify="right", no_wrap=True)
     table.add_column("different members", justify="right", no_wrap=True)
-    columns = zip(*(curve[name] for name in ("times", "share", "interval", "different")), strict=True)
-    for time, share, (low, high), different in columns:
-        table.add_row(f"{time}", f"{share:.1%} ({100 * low:.1f}–{100 * high:.1f} %)", f"{different}")
+    table.add_column("diverged", justify="right", no_wrap=True)
+    columns = zip(*(curve[name] for name in ("times", "share", "interval", "different", "diverged")), strict=True)
+    for time, share, (low, high), *counts in columns:
+        table.add_row(f"{time}", f"{share:.1%} ({100 * low:.1f}–{100 * high:.1f} %)", *map(str, counts))
     return table
 
 
@@ -102,15 +103,9 @@ def _basins(basins: Mapping[str, Any]) -> Table:
     table = _new_table(f"An image comes back where at least half of the draws do. {in_words_of_median(basins)}")
     table.add_column("noise, σ" if noise else "pixels erased", justify="right", no_wrap=True)
     table.add_column("members that come back", justify="right", no_wrap=True)
-    table.add_column("draws that end at another member", justify="right", no_wrap=True)
-    for level, back, another, draws in zip(
-        *(basins[name] for name in ("levels", "return", "another", "draws")), strict=True
-    ):
-        table.add_row(
-            f"{level:g}" if noise else f"{level:.0%}",
-            f"{back} of {basins['images']}",
-            f"{another / max(draws, 1):.1%}",
-        )
+    table.add_column("that fall to another member", justify="right", no_wrap=True)
+    for level, back, another in zip(*(basins[name] for name in ("levels", "return", "to_another")), strict=True):
+        table.add_row(f"{level:g}" if noise else f"{level:.0%}", f"{back} of {basins['images']}", f"{another}")
     return table
 
 

@@ -65,13 +65,20 @@ class Known:
 
     images: Images
 
-    @functools.cached_property
+    @property
     def nearest(self) -> Nearest:
         """The nearest of them to any others. Raises UnreadableError."""
+        if isinstance(self._read, str):
+            raise UnreadableError(self._read)
+        return self._read
+
+    @functools.cached_property
+    def _read(self) -> Nearest | str:
+        """Or why it could not be read: once for all blocks."""
         try:
             return Nearest(self.images)
         except ValueError as error:
-            raise UnreadableError(str(error)) from error
+            return str(error)
 
 
 class Stop(Protocol):

@@ -137,7 +137,7 @@ _CELLS: dict[str, dict[str, Any]] = {
 
 EXPERIMENT = Experiment(
     name="attractors-initialisation",
-    what="the nearer to zero a net begins, the nearer one step comes to training images: PyTorch, Xavier, Kaiming",
+    what="where first weights lead: one step, attractors and π(t) from near zero, PyTorch, Xavier, Kaiming",
     reproduces="Figure 12 (Appendix I.2), and the effect of the first weights, Section 5",
     differs=(
         ONE_EACH,

@@ -104,7 +104,8 @@ def steps_shown(net: nn.Module, members: Tensor, starts: Tensor) -> Tensor:
     """(5, B, *image_shape), rows as in `STEPS`: starts, what f makes of them, and the member nearest to the last."""
     after = iterates(net, starts, (0, *TIMES))
     nearest, _ = Nearest(members).of(after[-1])
-    return torch.cat([after, members[nearest][None]])
+    near = members[nearest.clamp_min(0)] * (nearest >= 0).view(-1, *[1] * (members.dim() - 1))  # black: it diverged
+    return torch.cat([after, near[None]])
 
 
 def noise_like(images: Tensor, count: int, seed: int) -> Tensor:

@@ -70,7 +70,7 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="attractors-one-filter",
-    what="29 convolutions with one filter each, and leaky ReLUs, make their one training image of most starts",
+    what="convolutions with one filter each, and leaky ReLUs: how much of a start is left with 3, 9 and 29 layers",
     reproduces="Figure 9 (Appendix H)",
     differs=(
         f"A random image of {SIZE}×{SIZE} pixels, and uniformly random starts; the figure's are lost in the text that "

@@ -39,7 +39,7 @@ def draw_steps(outcomes: Mapping[str, Outcome]) -> Figure:
     titles = [
         f"{row['net']}, loss {row['loss']:.0e}\n"
         f"{row['attractors']} of {row['members']} training images are attractors\n"
-        f"1 step makes one of {row['pi_images_1']:.0%} of images, {row['pi_noise_1']:.0%} of noise\n"
+        f"{row['pi_images_1']:.0%} of images, {row['pi_noise_1']:.0%} of noise become one in 1 step\n"
         f"10: {row['pi_images_10']:.0%}, {row['pi_noise_10']:.0%}; "
         f"100: {row['pi_images_100']:.0%}, {row['pi_noise_100']:.0%}"
         for row in (outcome.rows[0] for outcome in outcomes.values())
@@ -62,7 +62,7 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
 
 EXPERIMENT = Experiment(
     name="attractors-one-step",
-    what="deep and wide nets take unseen images and noise to training images in one step",
+    what="how many unseen images and how much noise deep and wide nets take to training images in one step",
     reproduces="Figure 3 (MNIST); Figures 5b and 10 with fully connected nets",
     differs=(
         ONE_EACH,
