@@ -9,10 +9,12 @@ final weights.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,10 +23,38 @@ class Head:
 
     body: (n, *input_shape) → (n, p), differentiable, each row a function of its own input alone; computed in float64,
     which an nn.Module must be in (`body.double()`), and in eval mode. input_shape: of one input; d is its product.
+
+    Raises TypeError or ValueError for a body that does not fit.
     """
 
     body: Callable[[Tensor], Tensor]
     input_shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.body, nn.Module):
+            if any(module.training for module in self.body.modules()):
+                raise ValueError(
+                    "the body is in training mode, in which an image's features may depend on others: body.eval()"
+                )
+            others = {parameter.dtype for parameter in self.body.parameters()} - {torch.float64}
+            if others:
+                raise TypeError(f"the body must be in float64, not {', '.join(map(str, others))}: body.double()")
+        found = self.features(torch.zeros(2, self.d, dtype=torch.float64))
+        if found.dim() != 2 or len(found) != 2 or found.dtype != torch.float64:
+            raise ValueError(
+                f"the body must make float64 features (n, p) of inputs (n, {str(self.input_shape)[1:-1]}), not "
+                f"{found.dtype} {tuple(found.shape)} of two of them"
+            )
+
+    @property
+    def d(self) -> int:
+        """Of how many numbers an input is made."""
+        return math.prod(self.input_shape)
+
+    @functools.cached_property
+    def p(self) -> int:
+        """How many features there are."""
+        return self.features(torch.zeros(1, self.d, dtype=torch.float64)).shape[1]
 
     def features(self, inputs: Tensor) -> Tensor:
         """φ(x) of each of the inputs (n, d): (n, p)."""

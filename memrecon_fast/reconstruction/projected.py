@@ -32,6 +32,29 @@ class Features(Protocol):
         """Dφ(x_i)ᵀ·values_i (n, d), values (n, p)."""
 
 
+@dataclasses.dataclass
+class Counted:
+    """Features that count passes: one for φ, two for a product with its derivative, which takes φ as well."""
+
+    model: Features
+    passes: int = 0
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """See `Features`."""
+        self.passes += 1
+        return self.model.features(inputs)
+
+    def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
+        """See `Features`."""
+        self.passes += 2
+        return self.model.times(inputs, steps)
+
+    def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
+        """See `Features`."""
+        self.passes += 2
+        return self.model.transposed_times(inputs, values)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class OnSphere:
     """Inputs (n, d), each of length √d."""

@@ -18,16 +18,15 @@ from memrecon_fast.common.text import counted
 from memrecon_fast.reconstruction import even_fit, orientation, projected_fit
 from memrecon_fast.reconstruction.even import linearise
 from memrecon_fast.reconstruction.even_fit import Fit, fit_even
-from memrecon_fast.reconstruction.projected import OnSphere, project
+from memrecon_fast.reconstruction.head import Head
+from memrecon_fast.reconstruction.of_head import reconstruct_from_head
+from memrecon_fast.reconstruction.projected import Counted, OnSphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.random_features import RandomFeatures
-from memrecon_fast.reconstruction.results import Reconstruction, ReconstructionSettings
+from memrecon_fast.reconstruction.results import FEWEST, LEAST_PER_UNKNOWN, Reconstruction, ReconstructionSettings
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.results import Status
 
-_FEWEST, _LEAST_PER_UNKNOWN = 4, 1.2
-"""So many inputs are tried first where their number is unknown; and below so many features for each number that is
-unknown, other inputs explain θ as well."""
 _ATTEMPTS_AT_A_NUMBER = 1
 """Where the number of inputs is unknown: with more of them, a fit finds its way more easily."""
 _STEPS_ON_ALL_ROWS = 10
@@ -55,7 +54,7 @@ _Solve = Callable[[Rows, int, bool], _Found]
 
 
 def reconstruct(
-    model: RandomFeatures,
+    model: RandomFeatures | Head,
     theta: Tensor,
     images: int | None = None,
     settings: ReconstructionSettings | None = None,
@@ -64,7 +63,8 @@ def reconstruct(
     """The inputs x_i of θ = Σ a_i φ(x_i), each of length √d, from θ and the features φ alone.
 
     model: the features. theta: float32 or float64 (p,), what the last layer learned; where it did not begin at 0, less
-    what it began with. images: n, how many inputs there are; None: the fewest that explain θ. seed: of the starts.
+    what it began with; for a `Head` maybe with several outputs, (outputs, p). images: n, how many inputs there are;
+    None: the fewest that explain θ. seed: of the starts.
 
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
     nothing but the training inputs fulfils them. That takes about p ≥ 2.5·n·d.
@@ -74,8 +74,10 @@ def reconstruct(
     settings = settings or ReconstructionSettings()
     check_seed(seed)
     _check(model, theta, images)
-    rows = Rows(model.weights, theta.double(), scale=1 / float(model.weights.square().mean().sqrt()))
     generator = Generator().manual_seed(seed)
+    if isinstance(model, Head):
+        return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator)
+    rows = Rows(model.weights, theta.double(), scale=1 / float(model.weights.square().mean().sqrt()))
 
     def solve(some: Rows, count: int, is_bound: bool) -> _Found:
         kind = _of_relu if model.activation == "relu" else _of_others
@@ -89,26 +91,26 @@ def reconstruct(
     return _finished(model, rows, found, steps, settings)
 
 
-def _check(model: RandomFeatures, theta: Tensor, images: int | None) -> None:
-    if not isinstance(model, RandomFeatures):
-        raise TypeError(f"model must be RandomFeatures, not {type(model).__name__}")
+def _check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> None:
+    if not isinstance(model, (RandomFeatures, Head)):
+        raise TypeError(f"model must be RandomFeatures or a Head, not {type(model).__name__}")
     if not isinstance(theta, Tensor) or theta.dtype not in (torch.float32, torch.float64):
         found = theta.dtype if isinstance(theta, Tensor) else type(theta).__name__
         raise TypeError(f"theta must be a tensor of float32 or float64, not {found}")
-    if theta.shape != (model.p,):
+    if theta.shape != (model.p,) and not (isinstance(model, Head) and theta.dim() == 2 and theta.shape[1] == model.p):
         raise ValueError(f"theta must have an entry for each of the {model.p} features, not {tuple(theta.shape)}")
     if not theta.isfinite().all():
         raise ValueError("theta has entries that are NaN or infinite")
     if not theta.any():
         raise ValueError("theta is 0: nothing was learned")
-    least = math.ceil(_LEAST_PER_UNKNOWN * model.d)
+    least = math.ceil(LEAST_PER_UNKNOWN * model.d)
     if images is not None:
         check_integer("images", images, low=1)
         least *= images
     if model.p < least:
         inputs = counted(images, "input") if images else "even one input"
         raise ValueError(
-            f"to find {inputs} of {model.d} numbers takes at least {least} features, p of about {_LEAST_PER_UNKNOWN} n "
+            f"to find {inputs} of {model.d} numbers takes at least {least} features, p of about {LEAST_PER_UNKNOWN} n "
             f"d: there are {model.p}, and other inputs would explain theta as well"
         )
 
@@ -123,8 +125,8 @@ def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _So
 
 def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> tuple[_Found, int]:
     """Twice as many inputs each time, until θ is explained."""
-    most = int(rows.count / (_LEAST_PER_UNKNOWN * rows.width))
-    count, taken = min(_FEWEST, most), 0
+    most = int(rows.count / (LEAST_PER_UNKNOWN * rows.width))
+    count, taken = min(FEWEST, most), 0
     while True:
         found, steps = _with(rows, count, per_unknown, True, solve)
         taken += steps
@@ -152,13 +154,14 @@ def _of_others(
     directions = here.at.directions
     signs = orientation.from_odd_part(rows, directions, model.activation)
     start = math.sqrt(model.d) * signs[:, None] * directions
-    those = RandomFeatures(rows.weights.double(), model.activation)
+    those = Counted(RandomFeatures(rows.weights.double(), model.activation))
     there, more = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
     norm = float(rows.theta.norm())
     steps += more
     if is_bound and math.sqrt(there.loss) <= tolerance * norm:
         there, more = projected_fit.without_superfluous(those, rows.theta[None], there, tolerance)
         steps += more
+    rows.passes += those.passes
     known = torch.ones(len(there.coefficients), dtype=torch.bool)
     return _Found(there.at.inputs, known, math.sqrt(there.loss) / norm, steps)
 
@@ -209,9 +212,10 @@ def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, toleranc
 
 
 def _others_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
-    those, norm = RandomFeatures(model.weights.double(), model.activation), float(rows.theta.norm())
+    those, norm = Counted(RandomFeatures(model.weights.double(), model.activation)), float(rows.theta.norm())
     here, steps = project(those, rows.theta[None], OnSphere(found.inputs)), 0
     if math.sqrt(here.loss) > tolerance * norm:
         here, steps = projected_fit.descend(those, rows.theta[None], found.inputs, _STEPS_ON_ALL_ROWS)
+    rows.passes += those.passes
     residual, gains = math.sqrt(here.loss) / norm, projected_fit.gains(here)
     return _OnAllRows(here.at.inputs, found.signs_known, residual, steps, here.coefficients[:, 0], gains)

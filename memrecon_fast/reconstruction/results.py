@@ -10,6 +10,10 @@ from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.text import counted
 from memrecon_fast.results import Status
 
+FEWEST, LEAST_PER_UNKNOWN = 4, 1.2
+"""So many inputs are tried first where their number is unknown; and below so many features for each number that is
+unknown, other inputs explain θ as well."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ReconstructionSettings:
@@ -38,7 +42,7 @@ class Reconstruction:
     """(n, d), each of length √d: what the model was trained on, where the residual is small. Up to a factor of −1 where
     `signs_known` is False."""
     coefficients: Tensor
-    """(n,): a of θ = Σ a_i φ(x_i)."""
+    """(n,): a of θ = Σ a_i φ(x_i); (n, outputs), where θ has several."""
     signs_known: Tensor
     """bool (n,): whether x_i and −x_i can be told apart."""
     gains: Tensor
@@ -49,7 +53,7 @@ class Reconstruction:
     iterations: int
     """Gauss–Newton steps."""
     passes: float
-    """Products of V, or of its transpose, with all inputs at once."""
+    """Products of V, or of its transpose, with all inputs at once; of the body of a net forward or backward passes."""
     status: Status
     """CONVERGED where θ is explained to the tolerance, else MAX_ITERATIONS."""
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.reconstruction import Head, RandomFeatures, compare
+from memrecon_fast.reconstruction import Head, RandomFeatures, compare, reconstruct
 from memrecon_fast.reconstruction.projected import onto_sphere
-from memrecon_fast.reconstruction.projected_fit import fit_projected
 from tests.reconstruction.test_even import random
 
 
 def test_products_are_those_of_the_jacobian() -> None:
     torch.manual_seed(0)
-    body = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(48, 20), nn.ReLU()).double()
+    body = (
+        nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(48, 20), nn.ReLU())
+        .double()
+        .eval()
+    )
     head = Head(body, (1, 4, 4))
     inputs, steps, values = random(3, 16), random(3, 16, seed=1), random(3, 20, seed=2)
     assert torch.equal(head.features(inputs), body(inputs.view(3, 1, 4, 4)))
@@ -52,7 +56,35 @@ def test_inputs_come_back_from_a_head_of_several_outputs_trained_by_gradient_des
         optimiser.step()
     theta = linear.weight.detach() - initial
     assert theta.shape == (3, p)
-    start = onto_sphere(random(n, d, seed=4))
-    found, _ = fit_projected(Head(body, (d,)), theta, start, n, 1e-6, torch.Generator().manual_seed(0))
-    compared = compare(inputs, found.at.inputs, up_to_sign=True)  # tanh is odd: α and x change signs together
-    assert compared.error < 1e-5
+    for images in (n, None):
+        found = reconstruct(Head(body, (d,)), theta, images)
+        assert found.inputs.shape == (n, d)
+        assert found.coefficients.shape == (n, 3)
+        assert not found.signs_known.any()  # tanh is odd: α and x change signs together
+        assert found.residual < 1e-5
+        assert found.passes > 0
+        assert compare(inputs, found.inputs, up_to_sign=True).error < 1e-5
+
+
+def test_inputs_come_back_from_a_convolutional_body_with_their_signs() -> None:
+    torch.manual_seed(2)
+    body = nn.Sequential(nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(), nn.Flatten()).double().eval()
+    head = Head(body, (1, 4, 4))
+    inputs = onto_sphere(random(3, 16, seed=6))
+    theta = torch.tensor([1.0, -2, 0.5]).double() @ head.features(inputs)  # 384 features
+    found = reconstruct(head, theta, 3)
+    assert found.coefficients.shape == (3,)
+    assert found.signs_known.all()
+    assert compare(inputs, found.inputs).error < 1e-5
+
+
+def test_a_body_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="in training mode"):
+        Head(nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9)).double(), (4,))
+    with pytest.raises(TypeError, match="must be in float64"):
+        Head(nn.Linear(4, 9).eval(), (4,))
+    with pytest.raises(ValueError, match=r"features \(n, p\) of inputs \(n, 1, 2, 2\)"):
+        Head(nn.Conv2d(1, 3, 1).double().eval(), (1, 2, 2))
+    head = Head(nn.Linear(4, 30).double().eval(), (4,))
+    with pytest.raises(ValueError, match="an entry for each of the 30 features"):
+        reconstruct(head, torch.ones(2, 29), 2)

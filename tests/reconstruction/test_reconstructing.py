@@ -103,7 +103,7 @@ def test_theta_of_other_features_is_not_explained() -> None:
         ({"images": 26}, ValueError, "26 inputs of 10 numbers takes at least 312 features"),
         ({"images": 0}, ValueError, "images must be at least 1"),
         ({"seed": -1}, ValueError, "seed"),
-        ({"model": torch.nn.Linear(10, 300)}, TypeError, "RandomFeatures, not Linear"),
+        ({"model": torch.nn.Linear(10, 300)}, TypeError, "RandomFeatures or a Head, not Linear"),
         (
             {"model": RandomFeatures.from_seed(8, 10), "theta": torch.ones(8)},
             ValueError,

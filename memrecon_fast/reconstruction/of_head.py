@@ -1,0 +1,61 @@
+"""Inputs from the head of a net: by variable projection from random starts alone, as nothing is known of its body."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from memrecon_fast.reconstruction import projected_fit
+from memrecon_fast.reconstruction.head import Head
+from memrecon_fast.reconstruction.projected import Counted, OnSphere, Projected, onto_sphere, project
+from memrecon_fast.reconstruction.projected_fit import fit_projected
+from memrecon_fast.reconstruction.results import FEWEST, LEAST_PER_UNKNOWN, Reconstruction
+from memrecon_fast.results import Status
+
+
+def reconstruct_from_head(
+    model: Head, theta: Tensor, images: int | None, tolerance: float, generator: Generator
+) -> Reconstruction:
+    """See `reconstructing.reconstruct`; theta: float64 (p,) or (outputs, p)."""
+    rows = theta if theta.dim() == 2 else theta[None]
+    norm, most = float(rows.norm()), int(model.p / (LEAST_PER_UNKNOWN * model.d))
+    counted, steps = Counted(model), 0
+    count = images or min(FEWEST, most)
+    while True:
+        start = onto_sphere(torch.randn(count, model.d, generator=generator, dtype=torch.float64))
+        here, taken = fit_projected(counted, rows, start, count, tolerance, generator)
+        steps += taken
+        if images is not None or count == most or math.sqrt(here.loss) <= tolerance * norm:
+            break
+        count = min(2 * count, most)
+    residual = math.sqrt(here.loss) / norm
+    if images is None and residual <= tolerance:  # there may be fewer
+        here, taken = projected_fit.without_superfluous(counted, rows, here, tolerance)
+        steps, residual = steps + taken, math.sqrt(here.loss) / norm
+    known = _signs_known(counted, rows, here, tolerance * norm)
+    gains = projected_fit.gains(here) / norm**2
+    order = gains.argsort(descending=True)
+    return Reconstruction(
+        inputs=here.at.inputs[order],
+        coefficients=(here.coefficients if theta.dim() == 2 else here.coefficients[:, 0])[order],
+        signs_known=known[order],
+        gains=gains[order],
+        residual=residual,
+        iterations=steps,
+        passes=counted.passes,
+        status=Status.CONVERGED if residual <= tolerance else Status.MAX_ITERATIONS,
+    )
+
+
+def _signs_known(model: Counted, theta: Tensor, here: Projected, explained: float) -> Tensor:
+    """bool (n,): −x_i would not explain θ as well; for odd or even features it does."""
+    known = torch.zeros(len(here.coefficients), dtype=torch.bool)
+    if math.sqrt(here.loss) > explained:
+        return known
+    for row in range(len(known)):
+        flipped = here.at.inputs.clone()
+        flipped[row] *= -1
+        known[row] = math.sqrt(project(model, theta, OnSphere(flipped)).loss) > explained
+    return known
