@@ -52,7 +52,7 @@ class Task:
     descent_seeds: int = 3
 
 
-QUICK = Task(law=(("relu", 3, 20, (1.3, 6)),), descent=(("relu", 3, 20, 6),), seeds=1, descent_seeds=1)
+QUICK = Task(law=(("relu", 3, 20, (1.7, 6)),), descent=(("relu", 3, 20, 6),), seeds=1, descent_seeds=1)
 
 
 def example(activation: str, n: int, d: int, ratio: float, seed: int) -> tuple[RandomFeatures, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from memrecon_fast.reconstruction import projected_fit
 from memrecon_fast.reconstruction.head import Head
 from memrecon_fast.reconstruction.projected import Counted, OnSphere, Projected, onto_sphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
-from memrecon_fast.reconstruction.results import FEWEST, LEAST_PER_UNKNOWN, Reconstruction
+from memrecon_fast.reconstruction.results import FEWEST, Reconstruction, most_inputs
 from memrecon_fast.results import Status
 
 
@@ -20,7 +20,7 @@ def reconstruct_from_head(
 ) -> Reconstruction:
     """See `reconstructing.reconstruct`; theta: float64 (p,) or (outputs, p)."""
     rows = theta if theta.dim() == 2 else theta[None]
-    norm, most = float(rows.norm()), int(model.p / (LEAST_PER_UNKNOWN * model.d))
+    norm, most = float(rows.norm()), most_inputs(model.p, model.d)
     counted, steps = Counted(model), 0
     count = images or min(FEWEST, most)
     while True:

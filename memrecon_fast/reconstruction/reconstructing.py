@@ -23,7 +23,13 @@ from memrecon_fast.reconstruction.of_head import reconstruct_from_head
 from memrecon_fast.reconstruction.projected import Counted, OnSphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.random_features import RandomFeatures
-from memrecon_fast.reconstruction.results import FEWEST, LEAST_PER_UNKNOWN, Reconstruction, ReconstructionSettings
+from memrecon_fast.reconstruction.results import (
+    FEWEST,
+    Reconstruction,
+    ReconstructionSettings,
+    least_features,
+    most_inputs,
+)
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.results import Status
 
@@ -103,15 +109,14 @@ def _check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> N
         raise ValueError("theta has entries that are NaN or infinite")
     if not theta.any():
         raise ValueError("theta is 0: nothing was learned")
-    least = math.ceil(LEAST_PER_UNKNOWN * model.d)
     if images is not None:
         check_integer("images", images, low=1)
-        least *= images
+    least = least_features(images or 1, model.d)
     if model.p < least:
         inputs = counted(images, "input") if images else "even one input"
         raise ValueError(
-            f"to find {inputs} of {model.d} numbers takes at least {least} features, p of about {LEAST_PER_UNKNOWN} n "
-            f"d: there are {model.p}, and other inputs would explain theta as well"
+            f"to find {inputs} of {model.d} numbers takes at least {least} features: there are {model.p}, and other "
+            "inputs would explain theta as well"
         )
 
 
@@ -125,7 +130,7 @@ def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _So
 
 def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> tuple[_Found, int]:
     """Twice as many inputs each time, until θ is explained."""
-    most = int(rows.count / (LEAST_PER_UNKNOWN * rows.width))
+    most = most_inputs(rows.count, rows.width)
     count, taken = min(FEWEST, most), 0
     while True:
         found, steps = _with(rows, count, per_unknown, True, solve)
@@ -198,7 +203,7 @@ def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, toleranc
     if fit.residual(here) > tolerance:
         here, steps = fit.descend(here, _STEPS_ON_ALL_ROWS)
     signs, known = orientation.from_offset(here.at)
-    if known.all():  # then b is no unknown any more
+    if len(signs) <= model.d:  # then b is no unknown any more; were the signs not ±1, the residual will say so
         offset = 0.5 * (here.at.signs * signs) @ here.at.images
         here = linearise(rows, dataclasses.replace(here.at, offset=offset))
     return _OnAllRows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from torch import Tensor
 
@@ -10,9 +11,20 @@ from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.text import counted
 from memrecon_fast.results import Status
 
-FEWEST, LEAST_PER_UNKNOWN = 4, 1.2
-"""So many inputs are tried first where their number is unknown; and below so many features for each number that is
-unknown, other inputs explain θ as well."""
+FEWEST = 4
+"""So many inputs are tried first where their number is unknown."""
+_PER_UNKNOWN = 1.2
+
+
+def least_features(inputs: int, d: int) -> int:
+    """So many features it takes at least: with fewer, other inputs explain θ as well. Unknown are the inputs, and the
+    offset of the even model, (n + 1)·d numbers."""
+    return math.ceil(_PER_UNKNOWN * (inputs + 1) * d)
+
+
+def most_inputs(p: int, d: int) -> int:
+    """For how many inputs p features are enough."""
+    return int(p / (_PER_UNKNOWN * d)) - 1
 
 
 @dataclasses.dataclass(frozen=True)

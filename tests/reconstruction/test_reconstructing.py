@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from memrecon_fast.reconstruction import RandomFeatures, compare, reconstruct, reference
+from memrecon_fast.reconstruction import RandomFeatures, compare, reconstruct, reference, results
 from memrecon_fast.results import Status
 from tests.helpers.features import fitted
 
@@ -85,6 +85,19 @@ def test_noise_on_theta_leaves_a_residual_and_inputs_nearly_as_good() -> None:
     assert "does NOT explain θ: 1" in repr(found)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_where_the_even_model_explains_theta_with_wrong_inputs_the_residual_says_so(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer features than unknowns, else refused: with signs left open and its offset free, the even model explains
+    anything."""
+    monkeypatch.setattr(results, "_PER_UNKNOWN", 0.1)
+    one = fitted(2, 50, 125, seed)
+    found = reconstruct(one.model, one.theta, 2)
+    right = compare(one.inputs, found.inputs).error < 1e-3
+    assert (found.residual < 1e-3) == right == (found.status == Status.CONVERGED)
+
+
 def test_theta_of_other_features_is_not_explained() -> None:
     one = fitted(4, 30, 4 * 30 * 6)
     other = RandomFeatures.from_seed(one.model.p, 30, seed=99)
@@ -100,14 +113,14 @@ def test_theta_of_other_features_is_not_explained() -> None:
         ({"theta": torch.full((300,), torch.nan).double()}, ValueError, "NaN or infinite"),
         ({"theta": torch.zeros(300)}, ValueError, "nothing was learned"),
         ({"theta": torch.ones(300, dtype=torch.int64)}, TypeError, "float32 or float64, not torch.int64"),
-        ({"images": 26}, ValueError, "26 inputs of 10 numbers takes at least 312 features"),
+        ({"images": 26}, ValueError, "26 inputs of 10 numbers takes at least 324 features"),
         ({"images": 0}, ValueError, "images must be at least 1"),
         ({"seed": -1}, ValueError, "seed"),
         ({"model": torch.nn.Linear(10, 300)}, TypeError, "RandomFeatures or a Head, not Linear"),
         (
             {"model": RandomFeatures.from_seed(8, 10), "theta": torch.ones(8)},
             ValueError,
-            "3 inputs of 10 numbers takes at least 36",
+            "3 inputs of 10 numbers takes at least 48",
         ),
     ],
 )
