@@ -38,7 +38,6 @@ from memrecon_fast.images.photographs import make_photographs
 
 DRAWS = 3
 BOOTSTRAPS = 1000
-SIGMAS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 FEWEST = 5
 """Of members that come back, and of those that do not: with fewer, there is nothing to tell apart."""
 
@@ -52,6 +51,10 @@ class Net:
     steps: int
     hard: bool
     """Whether there is room below the ceiling: then what comes back is predicted."""
+    batch: int | None = None
+    """Images of a step; None: all. U-Nets stop at 1e-4 with whole batches, and go on with small ones."""
+    rate: float = 1e-3
+    """Of Adam."""
 
     def build(self, size: int) -> nn.Module:
         """Not trained yet. The widths are this project's own."""
@@ -73,7 +76,8 @@ class Task:
         Net("FC 6 384 leaky_relu", 120, 6000, hard=True),
         Net("FC 10 384 leaky_relu", 120, 6000, hard=True),
         Net("FC 10 512 prelu", 120, 6000, hard=True),
-        Net("U-Net 3 24-48-192 prelu", 30, 3000, hard=True),
+        Net("U-Net 3 24-48-192 prelu", 30, 40000, hard=True, batch=4, rate=2e-3),
+        Net("U-Net 3 24-48-192 prelu", 100, 90000, hard=True, batch=4, rate=2e-3),
         Net("FC 20 384 leaky_relu", 30, 3000, hard=False),
     )
     size: int = 16
@@ -94,6 +98,8 @@ def trained(task: Task, net: Net, members: Tensor, folder: Path) -> Iterator[tup
             members,
             min(task.losses),
             max_steps=net.steps,
+            batch_size=net.batch,
+            learning_rate=net.rate,
             checkpoints=task.losses,
             checkpoint_folder=home,
         )
@@ -174,7 +180,7 @@ def look(task: Task, net: Net, loss: float, model: nn.Module, members: Tensor, c
 
 def predict(task: Task, model: nn.Module, members: Tensor, found: mf.attractors.Stability) -> dict[str, Any]:
     """What comes back, and how well it is told beforehand."""
-    basins = mf.attractors.basins(model, members, SIGMAS)
+    basins = mf.attractors.basins(model, members)
     tells = {
         "ρ": -found.spectra.radius.nan_to_num(torch.inf).double().numpy(),
         "residual": -found.residual_mse.double().numpy(),
