@@ -76,9 +76,9 @@ class Task:
         Net("FC 6 384 leaky_relu", 120, 6000, hard=True),
         Net("FC 10 384 leaky_relu", 120, 6000, hard=True),
         Net("FC 10 512 prelu", 120, 6000, hard=True),
-        Net("U-Net 3 24-48-192 prelu", 30, 40000, hard=True, batch=4, rate=2e-3),
-        Net("U-Net 3 24-48-192 prelu", 100, 90000, hard=True, batch=4, rate=2e-3),
         Net("FC 20 384 leaky_relu", 30, 3000, hard=False),
+        Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),
+        Net("U-Net 3 24-48-192 prelu", 100, 90000, hard=True, batch=4, rate=2e-3),
     )
     size: int = 16
     losses: tuple[float, ...] = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -253,20 +253,20 @@ def render(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
                 f"| {row['net']} | {row['images']} | {row['loss']:.1e} | {cell['mask']} | {cell['method']} | "
                 f"{cell['approximate']:.2f} | {' | '.join(areas)} |"
             )
-    lines += ["", "Means over the cells with an area: " + "; ".join(means(rows)) + ".", ""]
+    lines += ["", "Means over the cells with an area:", "", *(f"- {one}" for one in means(rows)), ""]
     return "\n".join(lines)
 
 
 def means(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Of each method and each thing that may tell."""
-    cells = [cell for row in rows for cell in row.get("cells", ())]
-    for method in dict.fromkeys(cell["method"] for cell in cells):
-        of_method = [cell["auc"] for cell in cells if cell["method"] == method]
-        for name in of_method[0]:
-            areas = [one[name]["auc"] for one in of_method if one[name] is not None]
+    """Of each kind of net, each method and each thing that may tell."""
+    cells = [(row["net"].split()[0], cell) for row in rows for cell in row.get("cells", ())]
+    for kind, method in dict.fromkeys((kind, cell["method"]) for kind, cell in cells):
+        of_both = [cell["auc"] for other, cell in cells if (other, cell["method"]) == (kind, method)]
+        for name in of_both[0]:
+            areas = [one[name]["auc"] for one in of_both if one[name] is not None]
             if areas:
                 spread = f"{min(areas):.2f} to {max(areas):.2f}"
-                yield f"{method}, {name}: {np.mean(areas):.2f} ({len(areas)} cells, {spread})"
+                yield f"{kind}, {method}, {name}: {np.mean(areas):.2f} ({len(areas)} cells, {spread})"
 
 
 def main(arguments: Sequence[str]) -> None:
