@@ -78,7 +78,7 @@ class Task:
         Net("FC 10 512 prelu", 120, 6000, hard=True),
         Net("FC 20 384 leaky_relu", 30, 3000, hard=False),
         Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),
-        Net("U-Net 3 24-48-192 prelu", 100, 90000, hard=True, batch=4, rate=2e-3),
+        Net("U-Net 3 24-48-192 prelu", 100, 250000, hard=True, batch=4, rate=2e-3),
     )
     size: int = 16
     losses: tuple[float, ...] = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
@@ -93,8 +93,9 @@ def trained(task: Task, net: Net, members: Tensor, folder: Path) -> Iterator[tup
     """The net at each loss that it reaches, with that loss; from the folder where it was trained before."""
     home = folder / f"{net.name} {net.images}".replace(" ", "-")
     if not (home / "done").exists():
+        built = net.build(task.size)
         result = autoencoders.train(
-            net.build(task.size),
+            built,
             members,
             min(task.losses),
             max_steps=net.steps,
@@ -104,6 +105,8 @@ def trained(task: Task, net: Net, members: Tensor, folder: Path) -> Iterator[tup
             checkpoint_folder=home,
         )
         print(f"{net.name}, {net.images} images: loss {result.loss:.1e} in {result.seconds:.0f} s", flush=True)
+        if result.loss > min(task.losses):  # where it ended is a level, too
+            autoencoders.save(built, home / f"loss-{result.loss:.0e}.safetensors")
         (home / "done").touch()
     for path in sorted(home.glob("loss-*.safetensors"), key=lambda path: -float(path.stem.removeprefix("loss-"))):
         model = autoencoders.load(path)

@@ -72,7 +72,7 @@ class Linear:
 
     def reduce(self, rows: Rows, directions: Tensor) -> Reduced:
         """The equations for the coefficients of images in these directions (n, d): one read of V."""
-        rows.passes += 2
+        rows.passed(2)
         count = len(directions)
         squares = directions.new_zeros(count, count)
         onto = directions.new_zeros(rows.width, count)

@@ -68,7 +68,7 @@ class Linearised:
 
     def product(self, step: Tensor) -> Tensor:
         """JᵀJ·step, (d, n + 1): one read of V for all images."""
-        self.rows.passes += 2
+        self.rows.passed(2)
         found = torch.zeros_like(step)
         for where, block in self.rows.blocks():
             jacobian = _jacobian_factor(self.sides[where], self.at.signs)
@@ -102,7 +102,7 @@ class Linearised:
 
 def linearise(rows: Rows, at: Even) -> Linearised:
     """The model at a point: one read of V for all images."""
-    rows.passes += 2
+    rows.passed(2)
     unknowns = at.unknowns
     residual = torch.empty_like(rows.theta)
     sides = torch.empty(rows.count, len(at.signs), dtype=torch.int8)

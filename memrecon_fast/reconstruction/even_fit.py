@@ -53,38 +53,36 @@ class Fit:
         """With the best coefficients for these directions."""
         return linearise(self.rows, self.linear.reduce(self.rows, directions).solve())
 
-    def descend(self, here: Linearised, steps: int) -> tuple[Linearised, int]:
-        """At most so many Gauss–Newton steps; and how many there were."""
-        damping, taken = Damping(), 0
-        while taken < steps and not damping.is_hopeless and self.residual(here) > END:
+    def descend(self, here: Linearised, steps: int) -> Linearised:
+        """At most so many Gauss–Newton steps."""
+        damping = Damping()
+        for taken in range(1, steps + 1):
+            if damping.is_hopeless or self.residual(here) <= END:
+                break
             here = improve(here, functools.partial(linearise, self.rows), damping)
-            taken += 1
             if taken % _STEPS_BETWEEN_REFITS == 0 and self.residual(here) > _NO_MORE_REFITS:
                 here = self.refitted(here.at.directions)
-        return here, taken
+            self.rows.effort.step(len(here.at.signs), self.residual(here))
+        return here
 
 
-def fit_even(
-    fit: Fit, count: int, tolerance: float, generator: Generator, attempts: int = ATTEMPTS
-) -> tuple[Linearised, int]:
-    """The even model of so many images; and how many Gauss–Newton steps it took.
+def fit_even(fit: Fit, count: int, tolerance: float, generator: Generator, attempts: int = ATTEMPTS) -> Linearised:
+    """The even model of so many images.
 
     tolerance: of ‖r‖/‖θ‖: above it, there are at most so many attempts more.
     """
-    here, steps = _from_start(fit, count, generator)
+    here = _from_start(fit, count, generator)
     for attempt in range(attempts):
         if fit.residual(here) <= tolerance:
             break
         extra = min(_EXTRA_IMAGES[attempt % len(_EXTRA_IMAGES)], _room_for(fit.rows) - count)
-        there, more = _repaired(fit, here, extra, generator) if extra > 0 else _from_start(fit, count, generator)
-        steps += more
+        there = _repaired(fit, here, extra, generator) if extra > 0 else _from_start(fit, count, generator)
         here = min(here, there, key=lambda one: one.loss)
-    here, more = fit.descend(here, _STEPS)
-    return here, steps + more
+    return fit.descend(here, _STEPS)
 
 
-def without_superfluous(fit: Fit, here: Linearised, tolerance: float) -> tuple[Linearised, int]:
-    """The fewest images that explain θ to the tolerance, as these do; and how many steps it took."""
+def without_superfluous(fit: Fit, here: Linearised, tolerance: float) -> Linearised:
+    """The fewest images that explain θ to the tolerance, as these do."""
     reduced = fit.linear.reduce(fit.rows, merge(here.at))
     while len(reduced.directions) > 1 and float(reduced.gains().min()) <= (tolerance * fit.norm) ** 2:
         reduced = reduced.without_least(len(reduced.directions) - 1)
@@ -96,7 +94,7 @@ def _room_for(rows: Rows) -> int:
     return int(0.8 * rows.count / rows.width) - 1
 
 
-def _from_start(fit: Fit, count: int, generator: Generator) -> tuple[Linearised, int]:
+def _from_start(fit: Fit, count: int, generator: Generator) -> Linearised:
     if count == 1 and not fit.rows.theta.all():  # without noise
         start = _only_image(fit.rows)
     elif count < fit.rows.width:
@@ -123,27 +121,25 @@ def _reduced_start(fit: Fit, count: int, generator: Generator) -> Tensor:
     basis = span_of_images(fit.rows, fit.linear, count, generator)
     inside = Fit.of(fit.rows.of(basis))
     ends = [
-        inside.descend(inside.refitted(_random(inside.rows, count, generator)), _REDUCED_STEPS)[0]
+        inside.descend(inside.refitted(_random(inside.rows, count, generator)), _REDUCED_STEPS)
         for _ in range(_REDUCED_STARTS)
     ]
-    fit.rows.passes += inside.rows.passes * count / fit.rows.width
     best = min(ends, key=lambda one: one.loss)
     return best.at.directions @ basis.T
 
 
-def _repaired(fit: Fit, here: Linearised, extra: int, generator: Generator) -> tuple[Linearised, int]:
+def _repaired(fit: Fit, here: Linearised, extra: int, generator: Generator) -> Linearised:
     """With more images for a while, in the directions in which most of the residual lies; then the same number of them
     again, those that the model can least do without."""
     more = leading_directions(fit.rows, here.residual, min(extra, fit.rows.width), generator).T
     count = len(here.at.signs)
-    there, taken = fit.descend(fit.refitted(torch.cat([here.at.directions, more])), _EXTRA_STEPS)
+    there = fit.descend(fit.refitted(torch.cat([here.at.directions, more])), _EXTRA_STEPS)
     merged = merge(there.at)
     if (missing := count - len(merged)) > 0:
         residual = fit.refitted(merged).residual
         merged = torch.cat([merged, leading_directions(fit.rows, residual, missing, generator).T])
     reduced = fit.linear.reduce(fit.rows, merged).without_least(count)
-    there, again = fit.descend(linearise(fit.rows, reduced.solve()), _REDUCED_STEPS)
-    return there, taken + again
+    return fit.descend(linearise(fit.rows, reduced.solve()), _REDUCED_STEPS)
 
 
 def merge(at: Even) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction import projected_fit
+from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.head import Head
 from memrecon_fast.reconstruction.projected import Counted, OnSphere, Projected, onto_sphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
@@ -16,24 +17,23 @@ from memrecon_fast.results import Status
 
 
 def reconstruct_from_head(
-    model: Head, theta: Tensor, images: int | None, tolerance: float, generator: Generator
+    model: Head, theta: Tensor, images: int | None, tolerance: float, generator: Generator, effort: Effort
 ) -> Reconstruction:
     """See `reconstructing.reconstruct`; theta: float64 (p,) or (outputs, p)."""
     rows = theta if theta.dim() == 2 else theta[None]
     norm, most = float(rows.norm()), most_inputs(model.p, model.d)
-    counted, steps = Counted(model), 0
+    counted = Counted(model, effort)
     count = images or min(FEWEST, most)
     while True:
         start = onto_sphere(torch.randn(count, model.d, generator=generator, dtype=torch.float64))
-        here, taken = fit_projected(counted, rows, start, count, tolerance, generator)
-        steps += taken
+        here = fit_projected(counted, rows, start, count, tolerance, generator)
         if images is not None or count == most or math.sqrt(here.loss) <= tolerance * norm:
             break
         count = min(2 * count, most)
     residual = math.sqrt(here.loss) / norm
     if images is None and residual <= tolerance:  # there may be fewer
-        here, taken = projected_fit.without_superfluous(counted, rows, here, tolerance)
-        steps, residual = steps + taken, math.sqrt(here.loss) / norm
+        here = projected_fit.without_superfluous(counted, rows, here, tolerance)
+        residual = math.sqrt(here.loss) / norm
     known = _signs_known(counted, rows, here, tolerance * norm)
     gains = projected_fit.gains(here) / norm**2
     order = gains.argsort(descending=True)
@@ -43,8 +43,8 @@ def reconstruct_from_head(
         signs_known=known[order],
         gains=gains[order],
         residual=residual,
-        iterations=steps,
-        passes=counted.passes,
+        iterations=effort.steps,
+        passes=effort.passes,
         status=Status.CONVERGED if residual <= tolerance else Status.MAX_ITERATIONS,
     )
 

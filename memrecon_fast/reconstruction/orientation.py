@@ -26,7 +26,7 @@ def from_odd_part(rows: Rows, directions: Tensor, activation: str) -> Tensor:
     """ε = ±1 of each image, float64 (n,), for any σ: from the coefficients of |t|/2 and of the odd part of σ(t), which
     are the same but for that sign, t = g·u."""
     count = len(directions)
-    rows.passes += 1
+    rows.passed(1)
     gram = directions.new_zeros(2 * count, 2 * count)
     right = directions.new_zeros(2 * count)
     for where, block in rows.blocks():

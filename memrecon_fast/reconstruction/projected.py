@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from memrecon_fast.reconstruction.effort import Effort
+
 _RIDGE = 1e-13
 """Of the mean diagonal of ΦΦᵀ: inputs that are nearly the same would make it singular."""
 _LEAST_WEIGHT = 1e-9
@@ -37,21 +39,23 @@ class Counted:
     """Features that count passes: one for φ, two for a product with its derivative, which takes φ as well."""
 
     model: Features
-    passes: int = 0
+    effort: Effort = dataclasses.field(default_factory=Effort)
+    cost: float = 1.0
+    """Of a pass, in passes over all features."""
 
     def features(self, inputs: Tensor) -> Tensor:
         """See `Features`."""
-        self.passes += 1
+        self.effort.passes += self.cost
         return self.model.features(inputs)
 
     def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
         """See `Features`."""
-        self.passes += 2
+        self.effort.passes += 2 * self.cost
         return self.model.times(inputs, steps)
 
     def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
         """See `Features`."""
-        self.passes += 2
+        self.effort.passes += 2 * self.cost
         return self.model.transposed_times(inputs, values)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction.gauss_newton import Damping, improve
-from memrecon_fast.reconstruction.projected import Features, OnSphere, Projected, onto_sphere, project
+from memrecon_fast.reconstruction.projected import Counted, OnSphere, Projected, onto_sphere, project
 
 END = 1e-9
 """Of ‖r‖/‖θ‖: where steps end."""
@@ -22,36 +22,35 @@ _STEPS_WITH_EXTRA, _STEPS = 15, 15
 
 
 def fit_projected(
-    model: Features, theta: Tensor, start: Tensor, count: int, tolerance: float, generator: Generator
-) -> tuple[Projected, int]:
-    """So many inputs; and how many Gauss–Newton steps it took.
+    model: Counted, theta: Tensor, start: Tensor, count: int, tolerance: float, generator: Generator
+) -> Projected:
+    """So many inputs.
 
     theta: (outputs, p). start: (m, d), any number of inputs to begin with. tolerance: of ‖r‖/‖θ‖: above it, there are
     more rounds.
     """
-    norm, steps, best = float(theta.norm()), 0, None
+    norm, best = float(theta.norm()), None
     for extra in _EXTRA:
         more = onto_sphere(torch.randn(extra, start.shape[1], generator=generator, dtype=torch.float64))
-        wide, taken = descend(model, theta, torch.cat([start, more]), _STEPS_WITH_EXTRA)
-        here, again = descend(model, theta, without_least(wide, count), _STEPS)
-        steps += taken + again
+        wide = descend(model, theta, torch.cat([start, more]), _STEPS_WITH_EXTRA)
+        here = descend(model, theta, without_least(wide, count), _STEPS)
         best = here if best is None else min(best, here, key=lambda one: one.loss)
         if math.sqrt(best.loss) <= tolerance * norm:
             break
         start = best.at.inputs
     assert best is not None
-    best, taken = descend(model, theta, best.at.inputs, _STEPS)
-    return best, steps + taken
+    return descend(model, theta, best.at.inputs, _STEPS)
 
 
-def descend(model: Features, theta: Tensor, inputs: Tensor, steps: int) -> tuple[Projected, int]:
-    """At most so many Gauss–Newton steps from inputs (n, d); and how many there were."""
-    here, damping, taken = project(model, theta, OnSphere(inputs)), Damping(), 0
-    end = (END * float(theta.norm())) ** 2
-    while taken < steps and here.loss > end and not damping.is_hopeless:
+def descend(model: Counted, theta: Tensor, inputs: Tensor, steps: int) -> Projected:
+    """At most so many Gauss–Newton steps from inputs (n, d)."""
+    here, damping, norm = project(model, theta, OnSphere(inputs)), Damping(), float(theta.norm())
+    for _ in range(steps):
+        if math.sqrt(here.loss) <= END * norm or damping.is_hopeless:
+            break
         here = improve(here, functools.partial(project, model, theta), damping)
-        taken += 1
-    return here, taken
+        model.effort.step(len(inputs), math.sqrt(here.loss) / norm)
+    return here
 
 
 def gains(here: Projected) -> Tensor:
@@ -70,10 +69,8 @@ def without_least(here: Projected, count: int) -> Tensor:
     return here.at.inputs[kept]
 
 
-def without_superfluous(model: Features, theta: Tensor, here: Projected, tolerance: float) -> tuple[Projected, int]:
-    """The fewest inputs that explain θ to the tolerance, as these do; and how many steps it took."""
-    steps = 0
+def without_superfluous(model: Counted, theta: Tensor, here: Projected, tolerance: float) -> Projected:
+    """The fewest inputs that explain θ to the tolerance, as these do."""
     while len(here.coefficients) > 1 and float(gains(here).min()) <= (tolerance * float(theta.norm())) ** 2:
-        here, taken = descend(model, theta, without_least(here, len(here.coefficients) - 1), _STEPS)
-        steps += taken
-    return here, steps
+        here = descend(model, theta, without_least(here, len(here.coefficients) - 1), _STEPS)
+    return here

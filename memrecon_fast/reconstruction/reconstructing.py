@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from memrecon_fast.common.checks import check_integer, check_seed
 from memrecon_fast.common.text import counted
 from memrecon_fast.reconstruction import even_fit, orientation, projected_fit
+from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.even import linearise
 from memrecon_fast.reconstruction.even_fit import Fit, fit_even
 from memrecon_fast.reconstruction.head import Head
@@ -52,7 +53,6 @@ class _Found:
     """bool (n,)."""
     residual: float
     """‖r‖/‖θ‖ of these rows."""
-    steps: int
 
 
 _Solve = Callable[[Rows, int, bool], _Found]
@@ -65,12 +65,13 @@ def reconstruct(
     images: int | None = None,
     settings: ReconstructionSettings | None = None,
     seed: int = 42,
+    watch: Callable[[Effort], None] | None = None,
 ) -> Reconstruction:
     """The inputs x_i of θ = Σ a_i φ(x_i), each of length √d, from θ and the features φ alone.
 
     model: the features. theta: float32 or float64 (p,), what the last layer learned; where it did not begin at 0, less
     what it began with; for a `Head` maybe with several outputs, (outputs, p). images: n, how many inputs there are;
-    None: the fewest that explain θ. seed: of the starts.
+    None: the fewest that explain θ. seed: of the starts. watch: told of each Gauss–Newton step.
 
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
     nothing but the training inputs fulfils them. That takes about p ≥ 2.5·n·d.
@@ -81,9 +82,10 @@ def reconstruct(
     check_seed(seed)
     _check(model, theta, images)
     generator = Generator().manual_seed(seed)
+    effort = Effort(watch)
     if isinstance(model, Head):
-        return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator)
-    rows = Rows(model.weights, theta.double(), scale=1 / float(model.weights.square().mean().sqrt()))
+        return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator, effort)
+    rows = Rows(model.weights, theta.double(), 1 / float(model.weights.square().mean().sqrt()), effort)
 
     def solve(some: Rows, count: int, is_bound: bool) -> _Found:
         kind = _of_relu if model.activation == "relu" else _of_others
@@ -91,10 +93,10 @@ def reconstruct(
 
     per_unknown = settings.rows_per_unknown * (1 if model.activation == "relu" else _ROWS_OF_OTHERS)
     if images is None:
-        found, steps = _of_any_number(rows, per_unknown, settings.tolerance, solve)
+        found = _of_any_number(rows, per_unknown, settings.tolerance, solve)
     else:
-        found, steps = _with(rows, images, per_unknown, False, solve)
-    return _finished(model, rows, found, steps, settings)
+        found = _with(rows, images, per_unknown, False, solve)
+    return _finished(model, rows, found, settings)
 
 
 def _check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> None:
@@ -120,23 +122,20 @@ def _check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> N
         )
 
 
-def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _Solve) -> tuple[_Found, int]:
+def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _Solve) -> _Found:
     """With as many rows as are used for so many inputs."""
     some = rows.first(min(rows.count, math.ceil(per_unknown * count * rows.width)))
-    found = solve(some, count, is_bound)
-    rows.passes += some.passes * some.count / rows.count
-    return found, found.steps
+    return solve(some, count, is_bound)
 
 
-def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> tuple[_Found, int]:
+def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> _Found:
     """Twice as many inputs each time, until θ is explained."""
     most = most_inputs(rows.count, rows.width)
-    count, taken = min(FEWEST, most), 0
+    count = min(FEWEST, most)
     while True:
-        found, steps = _with(rows, count, per_unknown, True, solve)
-        taken += steps
+        found = _with(rows, count, per_unknown, True, solve)
         if found.residual <= tolerance or count == most:
-            return found, taken
+            return found
         count = min(2 * count, most)
 
 
@@ -144,36 +143,30 @@ def _of_relu(
     model: RandomFeatures, rows: Rows, count: int, is_bound: bool, tolerance: float, generator: Generator
 ) -> _Found:
     fit = Fit.of(rows)
-    here, steps = fit_even(fit, count, tolerance, generator, _ATTEMPTS_AT_A_NUMBER if is_bound else even_fit.ATTEMPTS)
+    here = fit_even(fit, count, tolerance, generator, _ATTEMPTS_AT_A_NUMBER if is_bound else even_fit.ATTEMPTS)
     if is_bound and fit.residual(here) <= tolerance:
-        here, more = even_fit.without_superfluous(fit, here, tolerance)
-        steps += more
+        here = even_fit.without_superfluous(fit, here, tolerance)
     signs, known = orientation.from_offset(here.at)
-    return _Found(math.sqrt(model.d) * signs[:, None] * here.at.directions, known, fit.residual(here), steps)
+    return _Found(math.sqrt(model.d) * signs[:, None] * here.at.directions, known, fit.residual(here))
 
 
 def _of_others(
     model: RandomFeatures, rows: Rows, count: int, is_bound: bool, tolerance: float, generator: Generator
 ) -> _Found:
-    here, steps = fit_even(Fit.of(rows), count + _MORE_IMAGES, tolerance, generator, attempts=0)
+    here = fit_even(Fit.of(rows), count + _MORE_IMAGES, tolerance, generator, attempts=0)
     directions = here.at.directions
     signs = orientation.from_odd_part(rows, directions, model.activation)
     start = math.sqrt(model.d) * signs[:, None] * directions
-    those = Counted(RandomFeatures(rows.weights.double(), model.activation))
-    there, more = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
+    those = Counted(RandomFeatures(rows.weights.double(), model.activation), rows.effort, rows.cost)
+    there = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
     norm = float(rows.theta.norm())
-    steps += more
     if is_bound and math.sqrt(there.loss) <= tolerance * norm:
-        there, more = projected_fit.without_superfluous(those, rows.theta[None], there, tolerance)
-        steps += more
-    rows.passes += those.passes
+        there = projected_fit.without_superfluous(those, rows.theta[None], there, tolerance)
     known = torch.ones(len(there.coefficients), dtype=torch.bool)
-    return _Found(there.at.inputs, known, math.sqrt(there.loss) / norm, steps)
+    return _Found(there.at.inputs, known, math.sqrt(there.loss) / norm)
 
 
-def _finished(
-    model: RandomFeatures, rows: Rows, found: _Found, steps: int, settings: ReconstructionSettings
-) -> Reconstruction:
+def _finished(model: RandomFeatures, rows: Rows, found: _Found, settings: ReconstructionSettings) -> Reconstruction:
     """Compared with all of θ; where that is not explained, as it is noisy, it is fitted to all of it."""
     finish = _relu_on_all_rows if model.activation == "relu" else _others_on_all_rows
     all_rows = finish(model, rows, found, settings.tolerance)
@@ -184,8 +177,8 @@ def _finished(
         signs_known=all_rows.signs_known[order],
         gains=all_rows.gains[order] / float(rows.theta @ rows.theta),
         residual=all_rows.residual,
-        iterations=steps + all_rows.steps,
-        passes=rows.passes,
+        iterations=rows.effort.steps,
+        passes=rows.effort.passes,
         status=Status.CONVERGED if all_rows.residual <= settings.tolerance else Status.MAX_ITERATIONS,
     )
 
@@ -198,10 +191,10 @@ class _OnAllRows(_Found):
 
 
 def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
-    fit, steps = Fit.of(rows), 0
+    fit = Fit.of(rows)
     here = fit.refitted(torch.nn.functional.normalize(found.inputs, dim=1))
     if fit.residual(here) > tolerance:
-        here, steps = fit.descend(here, _STEPS_ON_ALL_ROWS)
+        here = fit.descend(here, _STEPS_ON_ALL_ROWS)
     signs, known = orientation.from_offset(here.at)
     if len(signs) <= model.d:  # then b is no unknown any more; were the signs not ±1, the residual will say so
         offset = 0.5 * (here.at.signs * signs) @ here.at.images
@@ -210,17 +203,15 @@ def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, toleranc
         inputs=math.sqrt(model.d) * signs[:, None] * here.at.directions,
         signs_known=known,
         residual=fit.residual(here),
-        steps=steps,
         coefficients=here.at.signs * here.at.images.norm(dim=1) * rows.scale / math.sqrt(model.d),
         gains=fit.linear.reduce(rows, here.at.directions).gains(),
     )
 
 
 def _others_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
-    those, norm = Counted(RandomFeatures(model.weights.double(), model.activation)), float(rows.theta.norm())
-    here, steps = project(those, rows.theta[None], OnSphere(found.inputs)), 0
+    those = Counted(RandomFeatures(model.weights.double(), model.activation), rows.effort, rows.cost)
+    norm, here = float(rows.theta.norm()), project(those, rows.theta[None], OnSphere(found.inputs))
     if math.sqrt(here.loss) > tolerance * norm:
-        here, steps = projected_fit.descend(those, rows.theta[None], found.inputs, _STEPS_ON_ALL_ROWS)
-    rows.passes += those.passes
+        here = projected_fit.descend(those, rows.theta[None], found.inputs, _STEPS_ON_ALL_ROWS)
     residual, gains = math.sqrt(here.loss) / norm, projected_fit.gains(here)
-    return _OnAllRows(here.at.inputs, found.signs_known, residual, steps, here.coefficients[:, 0], gains)
+    return _OnAllRows(here.at.inputs, found.signs_known, residual, here.coefficients[:, 0], gains)

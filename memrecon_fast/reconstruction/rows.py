@@ -14,21 +14,28 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from memrecon_fast.reconstruction.effort import Effort
+
 _BLOCK_BYTES = 2**21
 """Of a block of V as float64: with what is made of it, it lies in the caches."""
 
 
 @dataclasses.dataclass
 class Rows:
-    """The rows of V with their entries of θ, and how often all were multiplied with something."""
+    """The rows of V with their entries of θ."""
 
     weights: Tensor
     """V, float32 or float64 (p, d)."""
     theta: Tensor
     """float64 (p,)."""
     scale: float = 1.0
-    passes: float = 0.0
-    """Products of V, or of its transpose, with all images at once."""
+    effort: Effort = dataclasses.field(default_factory=Effort)
+    cost: float = 1.0
+    """Of a pass over these, in passes over all of V."""
+
+    def passed(self, times: int) -> None:
+        """All were multiplied so often with all images."""
+        self.effort.passes += times * self.cost
 
     @property
     def count(self) -> int:
@@ -50,7 +57,7 @@ class Rows:
 
     def times(self, right: Tensor) -> Tensor:
         """G·right: right (d, m); (p, m)."""
-        self.passes += 1
+        self.passed(1)
         found = right.new_empty(self.count, right.shape[1])
         for where, block in self.blocks():
             torch.mm(block, right, out=found[where])
@@ -58,7 +65,7 @@ class Rows:
 
     def transposed_times(self, right: Tensor) -> Tensor:
         """Gᵀ·right: right (p, m); (d, m)."""
-        self.passes += 1
+        self.passed(1)
         found = right.new_zeros(self.width, right.shape[1])
         for where, block in self.blocks():
             found.addmm_(block.T, right[where])
@@ -66,7 +73,7 @@ class Rows:
 
     def gram(self) -> Tensor:
         """GᵀG (d, d)."""
-        self.passes += 1
+        self.passed(1)
         found = self.theta.new_zeros(self.width, self.width)
         for _, block in self.blocks():
             found.addmm_(block.T, block)
@@ -74,8 +81,10 @@ class Rows:
 
     def first(self, count: int) -> Rows:
         """The first so many rows alone."""
-        return Rows(self.weights[:count], self.theta[:count], self.scale)
+        cost = self.cost * count / self.count
+        return Rows(self.weights[:count], self.theta[:count], self.scale, self.effort, cost)
 
     def of(self, basis: Tensor) -> Rows:
-        """Rows of the products with the columns of a basis (d, m) in place of V; 1 of their passes costs m/d."""
-        return Rows(self.times(basis), self.theta)
+        """Rows of the products with the columns of a basis (d, m) in place of V."""
+        cost = self.cost * basis.shape[1] / self.width
+        return Rows(self.times(basis), self.theta, effort=self.effort, cost=cost)

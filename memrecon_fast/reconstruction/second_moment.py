@@ -43,7 +43,7 @@ def leading_directions(rows: Rows, values: Tensor, count: int, generator: Genera
 
 def _moment(rows: Rows, values: Tensor, basis: Tensor) -> Tensor:
     """Σ_k values_k (g_k g_kᵀ − I)·basis: one read of V."""
-    rows.passes += 2
+    rows.passed(2)
     found = -values.sum() * basis
     for where, block in rows.blocks():
         found.addmm_(block.T, (block @ basis).mul_(values[where][:, None]))

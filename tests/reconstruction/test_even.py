@@ -58,7 +58,7 @@ def test_products_with_rows() -> None:
     torch.testing.assert_close(rows.times(right), dense @ right)
     torch.testing.assert_close(rows.transposed_times(left), dense.T @ left)
     torch.testing.assert_close(rows.gram(), dense.T @ dense)
-    assert rows.passes == 3
+    assert rows.effort.passes == 3
     assert torch.equal(rows.first(5).weights, rows.weights[:5])
     torch.testing.assert_close(rows.of(right).weights, dense @ right)
 

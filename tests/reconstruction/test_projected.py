@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memrecon_fast.reconstruction import compare, reference
-from memrecon_fast.reconstruction.projected import OnSphere, onto_sphere, project
+from memrecon_fast.reconstruction.projected import Counted, OnSphere, onto_sphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected, gains, without_least, without_superfluous
 from tests.helpers.features import Fitted, fitted
 from tests.reconstruction.test_even import random
@@ -49,7 +49,7 @@ def test_superfluous_inputs_go_and_true_ones_stay() -> None:
     assert (gains(here)[4:] < 1e-20).all()
     assert (gains(here)[:4] > 1e-4 * float(one.theta.square().sum())).all()
     assert torch.equal(without_least(here, 4), one.inputs)
-    left, _ = without_superfluous(one.model, one.theta[None], here, 1e-6)
+    left = without_superfluous(Counted(one.model), one.theta[None], here, 1e-6)
     assert len(left.coefficients) == 4
     assert compare(one.inputs, left.at.inputs).error < 1e-9
 
@@ -58,6 +58,7 @@ def test_relu_features_alone_are_found_from_nothing() -> None:
     """What any other body of a net needs, too: no even part is used."""
     one = fitted(3, 16, 3 * 16 * 10)
     start = onto_sphere(random(3, 16, seed=9))
-    found, steps = fit_projected(one.model, one.theta[None], start, 3, 1e-6, torch.Generator().manual_seed(0))
+    model = Counted(one.model)
+    found = fit_projected(model, one.theta[None], start, 3, 1e-6, torch.Generator().manual_seed(0))
     assert compare(one.inputs, found.at.inputs).error < 1e-6
-    assert steps > 0
+    assert model.effort.steps > 0
