@@ -18,6 +18,7 @@ from memrecon_fast.cli.attractors import attractors
 from memrecon_fast.cli.audit import audit
 from memrecon_fast.cli.demo import demo
 from memrecon_fast.cli.lines import UsageError, say
+from memrecon_fast.cli.reconstruct import reconstruct
 from memrecon_fast.cli.report import report
 from memrecon_fast.cli.reproduce import reproduce
 from memrecon_fast.cli.train import train
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, audit, attractors, report, reproduce):
+for command in (demo, train, audit, attractors, reconstruct, report, reproduce):
     app.command()(command)
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from memrecon_fast.cli.lines import checking, keeping_records, say
-from memrecon_fast.cli.opening import ImageOptions, ModelOptions, open_splits, size_of
+from memrecon_fast.cli.opening import ImageOptions, ModelOptions, open_splits, shape_of, size_of
 from memrecon_fast.cli.options import (
     MEMBERS_HELP,
     Arguments,
@@ -136,11 +136,8 @@ def attractors(
 
 def _shape_of(text: str | None, stated: tuple[int, int, int] | None) -> tuple[int, int, int]:
     """Of "CxHxW", or what the model states."""
-    if text is None:
-        if stated is None:
-            raise ValueError("the model does not say which shape its images have: give --shape, for instance 3x64x64")
-        return stated
-    sides = text.split("x")
-    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ValueError(f"--shape must be CHANNELSxHEIGHTxWIDTH, for instance 3x64x64, not {text!r}")
-    return (int(sides[0]), int(sides[1]), int(sides[2]))
+    if text is not None:
+        return shape_of(text)
+    if stated is None:
+        raise ValueError("the model does not say which shape its images have: give --shape, for instance 3x64x64")
+    return stated

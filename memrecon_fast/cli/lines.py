@@ -91,8 +91,9 @@ def keeping_records(run: Path, model: str, resumable: bool = True) -> Iterator[N
 def _kept(run: Path, resumable: bool) -> str:
     from memrecon_fast.attractors.survey.manifest import DESCRIPTION as OF_SURVEY
     from memrecon_fast.audit.store.manifest import DESCRIPTION as OF_AUDIT
+    from memrecon_fast.reconstruction.kept.store import DESCRIPTION as OF_RECONSTRUCTION
 
-    if not any((run / description).exists() for description in (OF_AUDIT, OF_SURVEY)):
+    if not any((run / description).exists() for description in (OF_AUDIT, OF_SURVEY, OF_RECONSTRUCTION)):
         return "no image was done"
     goes_on = "the same command goes on from there, " if resumable else ""
     return f"what was done is in {run}: {goes_on}memrecon report {run} shows it"

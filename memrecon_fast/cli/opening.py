@@ -47,9 +47,9 @@ class ModelOptions:
                 self.device,
                 arguments=None if self.arguments is None else _json_object("--arguments", self.arguments),
                 adaptation=Adaptation(
-                    pixel_range=(0, 1) if self.pixel_range is None else _numbers("--pixel-range", self.pixel_range),
-                    mean=None if self.mean is None else _numbers("--mean", self.mean),
-                    std=None if self.std is None else _numbers("--std", self.std),
+                    pixel_range=(0, 1) if self.pixel_range is None else numbers("--pixel-range", self.pixel_range),
+                    mean=None if self.mean is None else numbers("--mean", self.mean),
+                    std=None if self.std is None else numbers("--std", self.std),
                     channels=self.channels,
                     output=self.output,
                 ),
@@ -123,7 +123,15 @@ def _show_count(status: Status, split: str, count: int) -> None:
         status.update(f"Reading the {split} … {count}")
 
 
-def _numbers(option: str, text: str) -> tuple[float, ...]:
+def shape_of(text: str) -> tuple[int, int, int]:
+    """Of "CxHxW". Raises ValueError for anything else."""
+    sides = text.split("x")
+    if len(sides) != 3 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"--shape must be CHANNELSxHEIGHTxWIDTH, for instance 3x64x64, not {text!r}")
+    return (int(sides[0]), int(sides[1]), int(sides[2]))
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
     """Of "0.485,0.456,0.406"."""
     try:
         return tuple(float(part) for part in text.split(","))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import kind_of_special
 
-MARKER, MARKER_OF_ATTRACTORS = "audit.json", "attractors.json"
+MARKER, MARKER_OF_ATTRACTORS, MARKER_OF_RECONSTRUCTION = "audit.json", "attractors.json", "reconstruction.json"
 """A folder that holds a file of such a name holds results, which may be pictures, and is passed over."""
 _MAX_KINDS = 12  # that are named in a line; a folder may hold any number
 
@@ -66,7 +66,7 @@ def list_files(folder: Path) -> Listing:
                 entries = list(scanned)
         except OSError as error:
             raise ValueError(f"the folder {path} cannot be listed: {reason(error)}") from error
-        if any(entry.name in (MARKER, MARKER_OF_ATTRACTORS) for entry in entries):
+        if any(entry.name in (MARKER, MARKER_OF_ATTRACTORS, MARKER_OF_RECONSTRUCTION) for entry in entries):
             left_out[RESULTS] += 1
             continue
         for entry in entries:

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.common.checks import check_integer, check_seed
+from memrecon_fast.common.seeding import keyed_bits
 from memrecon_fast.common.text import counted
 from memrecon_fast.reconstruction import even_fit, orientation, projected_fit
 from memrecon_fast.reconstruction.effort import Effort
@@ -80,8 +81,8 @@ def reconstruct(
     """
     settings = settings or ReconstructionSettings()
     check_seed(seed)
-    _check(model, theta, images)
-    generator = Generator().manual_seed(seed)
+    check(model, theta, images)
+    generator = Generator().manual_seed(_keyed(seed))
     effort = Effort(watch)
     if isinstance(model, Head):
         return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator, effort)
@@ -99,7 +100,13 @@ def reconstruct(
     return _finished(model, rows, found, settings)
 
 
-def _check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> None:
+def _keyed(seed: int) -> int:
+    """Another seed: inputs or weights that were drawn with the same one are not the start."""
+    return int(keyed_bits("starts of reconstruction", seed, 0).random_raw() >> 1)
+
+
+def check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> None:
+    """Raise TypeError or ValueError for what `reconstruct` does not take."""
     if not isinstance(model, (RandomFeatures, Head)):
         raise TypeError(f"model must be RandomFeatures or a Head, not {type(model).__name__}")
     if not isinstance(theta, Tensor) or theta.dtype not in (torch.float32, torch.float64):

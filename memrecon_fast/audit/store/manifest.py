@@ -74,6 +74,8 @@ _MEANING = {
     "images.members": "the members",
     "images.controls": "the controls",
     "parts": "--parts",
+    "targets": "the model, or what it learned",
+    "truth": "the images to compare with",
 }
 
 

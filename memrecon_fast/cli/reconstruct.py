@@ -1,0 +1,124 @@
+"""`memrecon reconstruct`: the training inputs of a model, from its parameters alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from memrecon_fast.cli.lines import checking, keeping_records, refuse, say
+from memrecon_fast.cli.opening import ImageOptions, numbers, open_splits, shape_of, size_of
+from memrecon_fast.cli.options import Mean, ResizeTo, Resume, Std
+from memrecon_fast.cli.texts import IMAGES_HELP
+from memrecon_fast.common.text import escaped
+from memrecon_fast.common.threads import one_thread
+
+if TYPE_CHECKING:
+    from memrecon_fast.reconstruction import Scaling, Search, Target, Truth
+
+MODEL_HELP = "a .safetensors file that mf.reconstruction.save wrote: random features and what was fitted to them"
+SCALING_HELP = (
+    "how pictures became inputs: standardised (each less its own mean, over its own standard deviation) or pixels "
+    "(less --mean, over --std, the same for all) [default: what the file says, or standardised]"
+)
+
+
+def reconstruct(
+    model: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the run")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="n, how many inputs there are [default: the fewest that explain it]")
+    ] = None,
+    truth: Annotated[
+        list[str] | None, typer.Option(help=f"the training images, to compare with: {IMAGES_HELP}")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="CHANNELSxHEIGHTxWIDTH of an input, to show it as a picture")
+    ] = None,
+    scaling: Annotated[str | None, typer.Option(help=SCALING_HELP)] = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: ResizeTo = None,
+    starts: Annotated[int, typer.Option(min=1, help="random starts: what all of them find is to be believed")] = 2,
+    seed: Annotated[int, typer.Option(help="of the first start; the others have those that follow")] = 42,
+    tolerance: Annotated[float, typer.Option(help="‖r‖/‖θ‖ up to which θ counts as explained")] = 1e-5,
+    demo: Annotated[bool, typer.Option("--demo", help="of photographs, at three numbers of parameters")] = False,
+    resume: Resume = False,
+) -> None:
+    """Find the inputs that MODEL was trained on, from its parameters alone; writes them, a summary and a report.
+
+    The same command continues a run that was interrupted: starts that were made are kept.
+    """
+    console = Console()
+    with checking():
+        from memrecon_fast.audit.progress import Output
+        from memrecon_fast.reconstruction.results import ReconstructionSettings
+        from memrecon_fast.reconstruction.search import Search
+        from memrecon_fast.reconstruction.session import check_run_folder, work
+
+        if out is None:
+            refuse("--out is missing: the folder for the run")
+        if demo == (model is not None):
+            refuse("give MODEL, or --demo" if model is None else "--demo makes its own models: give no MODEL")
+        check_run_folder(out / "run" if demo else out, resume)
+        if demo:
+            search: Search = _demo(out, starts, seed)
+            out = out / "run"
+        else:
+            assert model is not None
+            given = _scaling(scaling, mean, std)
+            compared = None if truth is None else _truth(truth, shape, resize, console)
+            target = _open(model, shape, given, compared)
+            settings = ReconstructionSettings(tolerance=tolerance)
+            search = Search([target], images, settings, starts, seed, compared)
+    with keeping_records(out, model or "of the demonstration"), one_thread():
+        path = work(search, out, resume, Output(console, say)).report
+    typer.echo(f"The report: {escaped(str(path))}")
+
+
+def _demo(out: Path, starts: int, seed: int) -> Search:
+    import dataclasses
+
+    from memrecon_fast.reconstruction.demo import make_demo
+
+    out.mkdir(parents=True, exist_ok=True)
+    return dataclasses.replace(make_demo(out), starts=starts, seed=seed)
+
+
+def _scaling(name: str | None, mean: str | None, std: str | None) -> Scaling | None:
+    """What was asked for; None: nothing was."""
+    from memrecon_fast.reconstruction.pictures import PIXELS, STANDARDISED, Scaling
+
+    if (mean is not None or std is not None) and name != PIXELS:
+        raise ValueError(f"--mean and --std are for --scaling {PIXELS}; {STANDARDISED} takes those of each picture")
+    if name is None:
+        return None
+    means = (0.0,) if mean is None else numbers("--mean", mean)
+    deviations = tuple(1.0 for _ in means) if std is None else numbers("--std", std)
+    return Scaling(name, means if len(means) == len(deviations) else means * len(deviations), deviations)
+
+
+def _truth(names: list[str], shape: str | None, resize: str | None, console: Console) -> Truth:
+    from memrecon_fast.reconstruction.search import Truth
+
+    options = ImageOptions(None if shape is None else shape_of(shape), size_of(resize), None)
+    images = open_splits({"images": names}, options, console)["images"]
+    return Truth(", ".join(names), images.stack(), images.names)
+
+
+def _open(name: str, shape: str | None, scaling: Scaling | None, truth: Truth | None) -> Target:
+    """The model; what is not said of its pictures is what the file says, or those to compare with are like."""
+    from memrecon_fast.reconstruction.files import load
+    from memrecon_fast.reconstruction.pictures import Scaling
+    from memrecon_fast.reconstruction.search import Target, digest_of_tensors
+
+    opened = load(name)
+    image_shape = opened.image_shape if shape is None else shape_of(shape)
+    if image_shape is None and truth is not None:
+        image_shape = (truth.pictures.shape[1], truth.pictures.shape[2], truth.pictures.shape[3])
+    if image_shape is not None and image_shape[0] * image_shape[1] * image_shape[2] != opened.model.d:
+        raise ValueError(f"the inputs of {name} are of {opened.model.d} numbers, no pictures of {image_shape}")
+    digest = digest_of_tensors(opened.model.weights, opened.theta)
+    return Target(name, opened.model, opened.theta, digest, image_shape, scaling or opened.scaling or Scaling())

@@ -1,0 +1,1 @@
+"""The folder of a reconstruction: its solutions, and what they say."""

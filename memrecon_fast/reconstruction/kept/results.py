@@ -1,0 +1,117 @@
+"""What a run has found so far, target by target, and how near it is to the truth where that is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memrecon_fast import metrics
+from memrecon_fast.reconstruction.compare import Comparison, compare
+from memrecon_fast.reconstruction.kept.store import Solution, Store, read_description
+from memrecon_fast.reconstruction.pictures import Scaling
+from memrecon_fast.reconstruction.projected import onto_sphere
+from memrecon_fast.reconstruction.results import Reconstruction
+from memrecon_fast.reconstruction.verdicts import Judged, judge
+
+PICTURES = "pictures"
+"""In the file of the truth: float32 (n, C, H, W). Beside it, "feature_residual-0", … of each target."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Against:
+    """n true images, and what came back of each."""
+
+    comparison: Comparison
+    """Signs count where they are known."""
+    pictures: Tensor
+    """float64 (n, C, H, W), not clipped: what was found for each, in its own brightness; NaN where there is nothing."""
+    mse: Tensor
+    """float64 (n,): of these, clipped to [0, 1]; NaN where there is nothing."""
+    feature_residual: NDArray[np.float64]
+    """(n,): the share of the features of the true image that lies outside the span of those of all inputs that were
+    found, ‖P⊥ φ(x)‖/‖φ(x)‖; NaN where it is not known yet."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OfTarget:
+    """What is known of one target, all of whose starts may not be done yet."""
+
+    described: Mapping[str, Any]
+    solutions: Sequence[Solution]
+    """At least one."""
+    judged: Judged
+    pictures: Tensor | None
+    """float64 (m, C, H, W) in [0, 1]: the inputs; None where they are no pictures."""
+    against: Against | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Results:
+    """All that reports are made of."""
+
+    run: Path
+    description: Mapping[str, Any]
+    targets: Sequence[OfTarget | None]
+    """None where nothing was done yet."""
+    truth: Tensor | None
+    """float32 (n, C, H, W)."""
+
+
+def read_results(run: Path) -> Results:
+    """Read a run. Raises ValueError where nothing was done, or a file is damaged."""
+    description, store = read_description(run), Store(run)
+    kept = store.read_truth()
+    truth = torch.from_numpy(kept[PICTURES]) if PICTURES in kept else None
+    plan = description["plan"]
+    targets: list[OfTarget | None] = []
+    for index, described in enumerate(description["targets"]):
+        read = (store.read(index, seed) for seed in range(plan["seed"], plan["seed"] + plan["starts"]))
+        solutions = [one for one in read if one is not None]
+        residual = kept.get(f"feature_residual-{index}")
+        targets.append(_of_target(described, solutions, truth, residual) if solutions else None)
+    if not any(targets):
+        raise ValueError(f"nothing was done yet in {run}: there is no solution")
+    return Results(run, description, targets, truth)
+
+
+def scaling_of(described: Mapping[str, Any]) -> Scaling:
+    """Of the inputs of a target."""
+    scaling = described["scaling"]
+    return Scaling(scaling["name"], tuple(scaling["mean"]), tuple(scaling["std"]))
+
+
+def _of_target(
+    described: Mapping[str, Any],
+    solutions: Sequence[Solution],
+    truth: Tensor | None,
+    residual: NDArray[np.float64] | None,
+) -> OfTarget:
+    judged, scaling = judge([solution.found for solution in solutions]), scaling_of(described)
+    shape, pictures = described["image_shape"], None
+    if shape is not None:
+        pictures = scaling.pictures_of(judged.best.inputs, tuple(shape))
+    against = None if truth is None else _against(judged.best, truth, scaling, residual)
+    return OfTarget(described, solutions, judged, pictures, against)
+
+
+def _against(found: Reconstruction, truth: Tensor, scaling: Scaling, residual: NDArray[np.float64] | None) -> Against:
+    inputs = onto_sphere(scaling.inputs_of(truth))
+    signed, unsigned = compare(inputs, found.inputs), compare(inputs, found.inputs, up_to_sign=True)
+    there = signed.index >= 0
+    known = found.signs_known[signed.index.clamp_min(0)] & there
+    comparison = Comparison(signed.index, torch.where(known, signed.distance, unsigned.distance), signed.flipped)
+    turned = torch.where(~known & signed.flipped, -1.0, 1.0).double()
+    matched = turned[:, None] * found.inputs[signed.index.clamp_min(0)]
+    matched[~there] = math.nan
+    pictures = scaling.pictures_like(matched, truth)
+    mse = torch.full((len(truth),), math.nan, dtype=torch.float64)
+    mse[there] = metrics.mse(pictures[there].clamp(0, 1), truth[there].double())
+    return Against(comparison, pictures, mse, np.full(len(truth), np.nan) if residual is None else residual)

@@ -1,0 +1,1 @@
+"""The report of a reconstruction: its summary, tables, charts and page."""

@@ -1,0 +1,67 @@
+"""What a reconstruction says in words: the headlines, and what must be said beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from memrecon_fast.common.text import counted
+
+
+def headlines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The sentences at the top, one for each target, in two parts, the first of which is emphasised."""
+    return [_headline(target, len(summary["targets"]) > 1) for target in summary["targets"]]
+
+
+def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
+    of = f"{target['name']}: " if several else ""
+    if not target["done"]:
+        return f"{of}not done yet.", ""
+    truth = target["truth"]
+    left = f"{target['residual']:.1e} of what the last layer learned is left"
+    if truth is not None:
+        rest = (
+            f"came back from {target['p']} parameters alone, to within 1 % of their length (mean error ρ "
+            f"{truth['error']:.1e}); {left}."
+        )
+        return f"{of}{truth['recovered']} of {counted(truth['images'], 'training image')}", rest
+    if target["explained"]:
+        found = f"{of}{counted(target['found'], 'input')} explain what the last layer learned"
+        return found, f"from {target['p']} parameters, but for {target['residual']:.1e} of it."
+    return (
+        f"{of}Nothing that is to be believed came back.",
+        f"No {counted(target['found'], 'input')} were found that explain what the last layer learned: {left}.",
+    )
+
+
+def remarks_of(summary: Mapping[str, Any]) -> list[str]:
+    """What must be said beside the results, one line each."""
+    found = []
+    for target in summary["targets"]:
+        of = f"{target['name']}: " if len(summary["targets"]) > 1 else ""
+        found += [f"{of}{remark}" for remark in (_of_target(target, summary["plan"]) if target["done"] else ())]
+    return found
+
+
+def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
+    if not target["explained"]:
+        yield (
+            f"{target['residual']:.1e} of what the last layer learned is not explained, where "
+            f"{plan['settings']['tolerance']:.0e} or less is expected. Either the search was not successful "
+            "(more starts help, and it takes about 2.5·n·d parameters), there are more inputs than were looked for, or "
+            "these are not the features that it was trained on: another V or seed, other initial weights, a body that "
+            "moved. It does not show that nothing can be got back."
+        )
+    if target["starts_made"] < target["starts"]:
+        yield f"{target['starts_made']} of {target['starts']} starts were made so far."
+    unknown = target["found"] - target["signs_known"]
+    if unknown and target["explained"]:
+        yield f"Of {counted(unknown, 'input')} the sign is not known: −x, a negative, explains as much as x."
+    if target["found"] * target["d"] * 2.5 > target["p"] and target["explained"]:
+        ratio = target["p"] / (target["found"] * target["d"])
+        yield f"There are only {ratio:.1f} parameters for each number that was unknown; it is safe from about 2.5 on."
+    truth = target["truth"]
+    if truth is not None and truth["missing"]:
+        yield f"For {counted(truth['missing'], 'training image')} there was nothing left to compare it with."
+    if truth is not None and target["found"] > truth["images"]:
+        yield f"{target['found'] - truth['images']} more came out than there are images to compare with."

@@ -1,0 +1,128 @@
+"""A session of work on a reconstruction: it is begun or continued, the starts that are missing are made, the report is
+written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from memrecon_fast.audit.progress import Output
+from memrecon_fast.audit.store.folder import check_folders, locked
+from memrecon_fast.audit.store.manifest import place
+from memrecon_fast.audit.store.opening import check_same, has_run, remark_on_versions
+from memrecon_fast.reconstruction.feature_residual import feature_residual
+from memrecon_fast.reconstruction.kept.results import PICTURES
+from memrecon_fast.reconstruction.kept.store import (
+    DESCRIPTION,
+    SOLUTIONS,
+    Solution,
+    Store,
+    read_description,
+    write_description,
+)
+from memrecon_fast.reconstruction.opened import Run
+from memrecon_fast.reconstruction.progress import Progress
+from memrecon_fast.reconstruction.projected import onto_sphere
+from memrecon_fast.reconstruction.reconstructing import check, reconstruct
+from memrecon_fast.reconstruction.search import Search, describe
+from memrecon_fast.reconstruction.verdicts import judge
+
+KIND = "reconstruction"
+"""What such a run is called in messages."""
+
+
+def run(search: Search, out: str | os.PathLike[str], *, resume: bool = False, progress: bool | Console = True) -> Run:
+    """Carry out a search in the folder `out`, from the beginning or from where an earlier call was ended: each start
+    that is done is kept.
+
+    resume: there must be a run to continue; otherwise one is begun where there is none. progress: whether to show it,
+    and the table of results, or a rich Console to show them on.
+
+    Raises TypeError or ValueError, before any work, for what is wrong with the search, and where the folder holds
+    something else.
+    """
+    console = progress if isinstance(progress, Console) else Console(quiet=not progress)
+    return work(search, Path(out), resume, Output(console))
+
+
+def check_run_folder(path: Path, resume: bool) -> None:
+    """Raise ValueError unless the folder holds a reconstruction, or is new or empty and `resume` False."""
+    if has_run(path, resume, DESCRIPTION, KIND):
+        check_folders(path, (SOLUTIONS,))
+
+
+def work(search: Search, path: Path, resume: bool, output: Output) -> Run:
+    """See `run`; output: where to write."""
+    check_run_folder(path, resume)
+    for target in search.targets:
+        check(target.model, target.theta, search.images)
+    path.mkdir(parents=True, exist_ok=True)
+    with locked(path, KIND):
+        description, store = _open(search, path, output), Store(path)
+        store.mend(output.remark)
+        with _noted(path, description) as session:
+            _solve(search, store, session, output)
+        _keep_truth(search, store)
+        opened = Run(path)
+        opened.write_report(None if output.console.quiet else output.console)
+    return opened
+
+
+def _open(search: Search, path: Path, output: Output) -> dict[str, Any]:
+    """The description of the run: this one, written, or what it was begun with, if that is the same."""
+    now = describe(search)
+    if not (path / DESCRIPTION).exists():
+        write_description(path, now)  # before all else: what is not empty must be a run's
+        return now
+    before = read_description(path)
+    check_same({}, before["plan"], now["plan"], path, KIND)
+    remark_on_versions(before["sessions"], output.remark)
+    return before
+
+
+@contextlib.contextmanager
+def _noted(path: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An entry in `reconstruction.json` on this session, once it has something to do."""
+    entry, began = {**place(None, None), "solutions": 0}, time.monotonic()
+    try:
+        yield entry
+    finally:
+        if entry["solutions"]:
+            entry["seconds"] = round(time.monotonic() - began, 3)
+            description["sessions"].append(entry)
+            write_description(path, description)
+
+
+def _solve(search: Search, store: Store, session: dict[str, Any], output: Output) -> None:
+    """Make the starts that are missing."""
+    order = [(index, seed) for index in range(len(search.targets)) for seed in search.seeds]
+    missing = [one for one in order if store.read(*one) is None]
+    with Progress(len(order), len(order) - len(missing), output.console) as progress:
+        for index, seed in missing:
+            target = search.targets[index]
+            began = time.monotonic()
+            progress.begin(target.name, seed)
+            found = reconstruct(target.model, target.theta, search.images, search.settings, seed, progress.show)
+            store.write(index, seed, Solution(found, round(time.monotonic() - began, 3)))
+            session["solutions"] += 1
+            progress.end(found)
+
+
+def _keep_truth(search: Search, store: Store) -> None:
+    """The pictures to compare with, and how much of their features is explained."""
+    if search.truth is None:
+        return
+    kept: dict[str, Any] = {PICTURES: search.truth.pictures.float().numpy()}
+    for index, target in enumerate(search.targets):
+        solutions = [one.found for seed in search.seeds if (one := store.read(index, seed)) is not None]
+        truth = onto_sphere(target.scaling.inputs_of(search.truth.pictures))
+        residual = feature_residual(target.model, truth, judge(solutions).best.inputs)
+        kept[f"feature_residual-{index}"] = residual.numpy().astype(np.float64)
+    store.write_truth(kept)
