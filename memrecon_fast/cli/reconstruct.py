@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,35 +54,35 @@ def reconstruct(
     The same command continues a run that was interrupted: starts that were made are kept.
     """
     console = Console()
-    with checking():
-        from memrecon_fast.audit.progress import Output
-        from memrecon_fast.reconstruction.results import ReconstructionSettings
-        from memrecon_fast.reconstruction.search import Search
-        from memrecon_fast.reconstruction.session import check_run_folder, work
+    with contextlib.ExitStack() as opened:
+        with checking():
+            from memrecon_fast.audit.progress import Output
+            from memrecon_fast.reconstruction.results import ReconstructionSettings
+            from memrecon_fast.reconstruction.search import Search
+            from memrecon_fast.reconstruction.session import begin, check_run_folder
 
-        if out is None:
-            refuse("--out is missing: the folder for the run")
-        if demo == (model is not None):
-            refuse("give MODEL, or --demo" if model is None else "--demo makes its own models: give no MODEL")
-        check_run_folder(out / "run" if demo else out, resume)
-        if demo:
-            search: Search = _demo(out, starts, seed)
-            out = out / "run"
-        else:
-            assert model is not None
-            given = _scaling(scaling, mean, std)
-            compared = None if truth is None else _truth(truth, shape, resize, console)
-            target = _open(model, shape, given, compared)
-            settings = ReconstructionSettings(tolerance=tolerance)
-            search = Search([target], images, settings, starts, seed, compared)
-    with keeping_records(out, model or "of the demonstration"), one_thread():
-        path = work(search, out, resume, Output(console, say)).report
+            if out is None:
+                refuse("--out is missing: the folder for the run")
+            if demo == (model is not None):
+                refuse("give MODEL, or --demo" if model is None else "--demo makes its own models: give no MODEL")
+            check_run_folder(out / "run" if demo else out, resume)
+            if demo:
+                search: Search = _demo(out, starts, seed)
+                out = out / "run"
+            else:
+                assert model is not None
+                given = _scaling(scaling, mean, std)
+                compared = None if truth is None else _truth(truth, shape, resize, console)
+                target = _open(model, shape, given, compared)
+                settings = ReconstructionSettings(tolerance=tolerance)
+                search = Search([target], images, settings, starts, seed, compared)
+            session = opened.enter_context(begin(search, out, resume, Output(console, say)))
+        with keeping_records(out, model or "of the demonstration"), one_thread():
+            path = session.work().report
     typer.echo(f"The report: {escaped(str(path))}")
 
 
 def _demo(out: Path, starts: int, seed: int) -> Search:
-    import dataclasses
-
     from memrecon_fast.reconstruction.demo import make_demo
 
     out.mkdir(parents=True, exist_ok=True)

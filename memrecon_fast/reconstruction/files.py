@@ -84,7 +84,8 @@ def load(path: str | os.PathLike[str]) -> Opened:
         _check_shape(described["image_shape"], model.d)
         shape = tuple(described["image_shape"])
     if "scaling" in described:
-        scaling = Scaling(*(described["scaling"][name] for name in ("name", "mean", "std")))
+        said = described["scaling"]
+        scaling = Scaling(said["name"], tuple(said["mean"]), tuple(said["std"]))
     return Opened(model, tensors["theta"], shape, scaling)
 
 

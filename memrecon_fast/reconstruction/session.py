@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Iterator
@@ -49,17 +50,70 @@ def run(search: Search, out: str | os.PathLike[str], *, resume: bool = False, pr
     something else.
     """
     console = progress if isinstance(progress, Console) else Console(quiet=not progress)
-    return work(search, Path(out), resume, Output(console))
+    with begin(search, Path(out), resume, Output(console)) as session:
+        return session.work()
 
 
-def check_run_folder(path: Path, resume: bool) -> None:
-    """Raise ValueError unless the folder holds a reconstruction, or is new or empty and `resume` False."""
-    if has_run(path, resume, DESCRIPTION, KIND):
-        check_folders(path, (SOLUTIONS,))
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A search that is open for work, with all that could be checked beforehand."""
+
+    search: Search
+    store: Store
+    description: dict[str, Any]
+    """The content of `reconstruction.json`."""
+    output: Output
+
+    def work(self) -> Run:
+        """Make the starts that are missing, then write the report."""
+        self._solve()
+        self._keep_truth()
+        opened, console = Run(self.store.run), self.output.console
+        opened.write_report(None if console.quiet else console)
+        return opened
+
+    def _solve(self) -> None:
+        search, store = self.search, self.store
+        order = [(index, seed) for index in range(len(search.targets)) for seed in search.seeds]
+        missing = [one for one in order if store.read(*one) is None]
+        with self._noted() as note, Progress(len(order), len(order) - len(missing), self.output.console) as progress:
+            for index, seed in missing:
+                target, began = search.targets[index], time.monotonic()
+                progress.begin(target.name, seed)
+                found = reconstruct(target.model, target.theta, search.images, search.settings, seed, progress.show)
+                store.write(index, seed, Solution(found, round(time.monotonic() - began, 3)))
+                note["solutions"] += 1
+                progress.end(found)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[dict[str, Any]]:
+        """An entry in `reconstruction.json` on this session, if anything comes of it."""
+        entry, began = {**place(None, None), "solutions": 0}, time.monotonic()
+        try:
+            yield entry
+        finally:
+            if entry["solutions"]:
+                entry["seconds"] = round(time.monotonic() - began, 3)
+                self.description["sessions"].append(entry)
+                write_description(self.store.run, self.description)
+
+    def _keep_truth(self) -> None:
+        """The pictures to compare with, and how much of their features is explained."""
+        search, store = self.search, self.store
+        if search.truth is None:
+            return
+        kept: dict[str, Any] = {PICTURES: search.truth.pictures.float().numpy()}
+        for index, target in enumerate(search.targets):
+            solutions = [one.found for seed in search.seeds if (one := store.read(index, seed)) is not None]
+            truth = onto_sphere(target.scaling.inputs_of(search.truth.pictures))
+            residual = feature_residual(target.model, truth, judge(solutions).best.inputs)
+            kept[f"feature_residual-{index}"] = residual.numpy().astype(np.float64)
+        store.write_truth(kept)
 
 
-def work(search: Search, path: Path, resume: bool, output: Output) -> Run:
-    """See `run`; output: where to write."""
+@contextlib.contextmanager
+def begin(search: Search, path: Path, resume: bool, output: Output) -> Iterator[Session]:
+    """All of `run` that comes before the work, and its errors; no other session may work in the folder meanwhile."""
     check_run_folder(path, resume)
     for target in search.targets:
         check(target.model, target.theta, search.images)
@@ -67,12 +121,13 @@ def work(search: Search, path: Path, resume: bool, output: Output) -> Run:
     with locked(path, KIND):
         description, store = _open(search, path, output), Store(path)
         store.mend(output.remark)
-        with _noted(path, description) as session:
-            _solve(search, store, session, output)
-        _keep_truth(search, store)
-        opened = Run(path)
-        opened.write_report(None if output.console.quiet else output.console)
-    return opened
+        yield Session(search, store, description, output)
+
+
+def check_run_folder(path: Path, resume: bool) -> None:
+    """Raise ValueError unless the folder holds a reconstruction, or is new or empty and `resume` False."""
+    if has_run(path, resume, DESCRIPTION, KIND):
+        check_folders(path, (SOLUTIONS,))
 
 
 def _open(search: Search, path: Path, output: Output) -> dict[str, Any]:
@@ -85,44 +140,3 @@ def _open(search: Search, path: Path, output: Output) -> dict[str, Any]:
     check_same({}, before["plan"], now["plan"], path, KIND)
     remark_on_versions(before["sessions"], output.remark)
     return before
-
-
-@contextlib.contextmanager
-def _noted(path: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """An entry in `reconstruction.json` on this session, once it has something to do."""
-    entry, began = {**place(None, None), "solutions": 0}, time.monotonic()
-    try:
-        yield entry
-    finally:
-        if entry["solutions"]:
-            entry["seconds"] = round(time.monotonic() - began, 3)
-            description["sessions"].append(entry)
-            write_description(path, description)
-
-
-def _solve(search: Search, store: Store, session: dict[str, Any], output: Output) -> None:
-    """Make the starts that are missing."""
-    order = [(index, seed) for index in range(len(search.targets)) for seed in search.seeds]
-    missing = [one for one in order if store.read(*one) is None]
-    with Progress(len(order), len(order) - len(missing), output.console) as progress:
-        for index, seed in missing:
-            target = search.targets[index]
-            began = time.monotonic()
-            progress.begin(target.name, seed)
-            found = reconstruct(target.model, target.theta, search.images, search.settings, seed, progress.show)
-            store.write(index, seed, Solution(found, round(time.monotonic() - began, 3)))
-            session["solutions"] += 1
-            progress.end(found)
-
-
-def _keep_truth(search: Search, store: Store) -> None:
-    """The pictures to compare with, and how much of their features is explained."""
-    if search.truth is None:
-        return
-    kept: dict[str, Any] = {PICTURES: search.truth.pictures.float().numpy()}
-    for index, target in enumerate(search.targets):
-        solutions = [one.found for seed in search.seeds if (one := store.read(index, seed)) is not None]
-        truth = onto_sphere(target.scaling.inputs_of(search.truth.pictures))
-        residual = feature_residual(target.model, truth, judge(solutions).best.inputs)
-        kept[f"feature_residual-{index}"] = residual.numpy().astype(np.float64)
-    store.write_truth(kept)

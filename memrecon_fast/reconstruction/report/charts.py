@@ -79,6 +79,8 @@ def draw_law(summary: Mapping[str, Any]) -> str:
 
 def _logarithmic(axes: Axes) -> None:
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, high / 1e3), high)  # or there might be no number on the axis
     axes.yaxis.set_major_formatter("{x:.0e}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

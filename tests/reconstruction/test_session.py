@@ -1,0 +1,160 @@
+"""Runs: what they write, that they go on, and what they refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from memrecon_fast import reconstruction
+from memrecon_fast.reconstruction import Law, Scaling, Search, Target, Truth
+from memrecon_fast.reconstruction.search import digest_of_tensors
+from tests.helpers.features import Fitted, fitted
+
+SHAPE = (3, 3, 4)
+
+
+def target(one: Fitted, name: str = "model") -> Target:
+    digest = digest_of_tensors(one.model.weights, one.theta)
+    return Target(name, one.model, one.theta, digest, SHAPE, Scaling())
+
+
+@pytest.fixture(scope="module")
+def search() -> Search:
+    """Three pictures of 3×3×4, at p = 6 d·n."""
+    pictures = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(5))
+    one = fitted(3, 36, 648)
+    theta = one.model.fit(Scaling().inputs_of(pictures), torch.tensor([1.0, -1.0, 1.0]))
+    return Search(
+        [target(dataclasses.replace(one, theta=theta))],
+        images=3,
+        truth=Truth("somewhere", pictures, ["a", "b", "c"]),
+    )
+
+
+def test_a_run_finds_the_pictures(search: Search, tmp_path: Path) -> None:
+    run = reconstruction.run(search, tmp_path / "run", progress=False)
+    (found,) = run.summary["targets"]
+    assert (found["found"], found["explained"], found["starts_explained"]) == (3, True, 2)
+    assert found["verdicts"] == {"found": 3, "likely": 0, "doubtful": 0}
+    assert (found["truth"]["recovered"], found["truth"]["accurate"]) == (3, 3)
+    assert max(found["truth"]["feature_residual"]) < 1e-8
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == run.summary
+    lines = (tmp_path / "run" / "inputs.csv").read_text().splitlines()
+    assert len(lines) == 4
+    inputs = np.load(tmp_path / "run" / "inputs-0.npy")
+    assert search.truth is not None
+    compared = reconstruction.compare(Scaling().inputs_of(search.truth.pictures), torch.from_numpy(inputs))
+    assert compared.recovered == 3
+    page = run.report.read_text()
+    assert "3 of 3 training images" in page
+    assert page.count('class="pixels"') == 6
+
+
+def test_an_interrupted_run_goes_on(search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reconstruction.run(search, tmp_path / "whole", progress=False)
+    session = importlib.import_module("memrecon_fast.reconstruction.session")
+    real = session.reconstruct
+    seeds = []
+
+    def interrupted(*arguments: Any) -> Any:
+        seeds.append(arguments[4])
+        if len(seeds) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(session, "reconstruct", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruction.run(search, tmp_path / "run", progress=False)
+    again = reconstruction.run(search, tmp_path / "run", resume=True, progress=False)
+    assert seeds == [42, 43, 43]
+    assert [one["solutions"] for one in again.description["sessions"]] == [1, 1]
+    for name in ("inputs-0.npy", "inputs.csv"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_damaged_solution_is_found_again(search: Search, tmp_path: Path) -> None:
+    reconstruction.run(search, tmp_path, progress=False)
+    whole, path = (tmp_path / "inputs.csv").read_bytes(), tmp_path / "solutions" / "0-43.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        _ = reconstruction.open(tmp_path).results
+    with pytest.warns(RuntimeWarning, match="is done again"):
+        reconstruction.run(search, tmp_path, progress=False)
+    assert (tmp_path / "inputs.csv").read_bytes() == whole
+
+
+def test_another_search_is_refused(search: Search, tmp_path: Path) -> None:
+    reconstruction.run(search, tmp_path, progress=False)
+    (one,) = search.targets
+    other = dataclasses.replace(one, digest="0" * 64)
+    for changed, message in (
+        (dataclasses.replace(search, starts=3), r"starts \(2 then, 3 now\)"),
+        (dataclasses.replace(search, images=None), r"images \(3 then, none now\)"),
+        (dataclasses.replace(search, targets=[other]), "the model, or what it learned"),
+        (dataclasses.replace(search, truth=None), "truth"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reconstruction.run(changed, tmp_path, progress=False)
+
+
+def test_what_is_wrong_is_told_before_work(search: Search, tmp_path: Path) -> None:
+    (one,) = search.targets
+    wrong = dataclasses.replace(one, theta=one.theta * math.nan)
+    with pytest.raises(ValueError, match="NaN"):
+        reconstruction.run(dataclasses.replace(search, targets=[wrong]), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="there is no run to continue"):
+        reconstruction.run(search, tmp_path / "run", resume=True, progress=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty, and holds no reconstruction"):
+        reconstruction.run(search, tmp_path, progress=False)
+
+
+def test_pictures_of_another_shape_are_refused(search: Search) -> None:
+    assert search.truth is not None
+    turned = dataclasses.replace(search.truth, pictures=search.truth.pictures.transpose(2, 3).contiguous())
+    with pytest.raises(ValueError, match="its inputs are pictures"):
+        dataclasses.replace(search, truth=turned)
+
+
+def test_what_is_not_explained_says_so(search: Search, tmp_path: Path) -> None:
+    """θ of other features than those that are given."""
+    (one,) = search.targets
+    wrong = dataclasses.replace(one, model=fitted(3, 36, 648, seed=9).model)
+    run = reconstruction.run(dataclasses.replace(search, targets=[wrong], starts=1), tmp_path, progress=False)
+    (found,) = run.summary["targets"]
+    assert not found["explained"]
+    assert found["verdicts"]["found"] == 0
+    page = run.report.read_text()
+    assert "is not explained" in page
+    assert "0 of 3 training images" in page
+
+
+def test_without_the_truth_and_without_pictures(tmp_path: Path) -> None:
+    one = fitted(2, 20, 400)
+    vectors = dataclasses.replace(target(one), image_shape=None)
+    run = reconstruction.run(Search([vectors]), tmp_path, progress=False)
+    (found,) = run.summary["targets"]
+    assert (found["found"], found["truth"]) == (2, None)
+    assert "2 inputs explain what the last layer learned" in run.report.read_text()
+    assert reconstruction.compare(one.inputs, run.results.targets[0].judged.best.inputs).recovered == 2  # type: ignore[union-attr]
+
+
+def test_pictures_without_the_truth_are_shown(search: Search, tmp_path: Path) -> None:
+    run = reconstruction.run(dataclasses.replace(search, truth=None, starts=1), tmp_path, progress=False)
+    assert run.report.read_text().count('class="pixels"') == 3
+
+
+def test_the_law_is_drawn(search: Search, tmp_path: Path) -> None:
+    with_law = dataclasses.replace(search, starts=1, law=Law(3, [(1, 0.6), (3, 0.0), (648, 0.0)]))
+    run = reconstruction.run(with_law, tmp_path, progress=False)
+    assert "From how many parameters on" in run.report.read_text()
+    assert run.summary["law"]["training_error"][0] == [1, 0.6]

@@ -1,0 +1,101 @@
+"""`memrecon reconstruct`: a model from a file, the demonstration, and what is wrong as one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from memrecon_fast.cli import app
+from memrecon_fast.reconstruction import Scaling, save
+from memrecon_fast.reconstruction.demo import make_demo
+from tests.helpers.features import fitted
+from tests.test_cli import one_line
+
+SHAPE = (3, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of three pictures, one of vectors, and pictures."""
+    folder = tmp_path_factory.mktemp("reconstruct")
+    pictures = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(5))
+    np.save(folder / "members.npy", pictures.numpy())
+    np.save(folder / "others.npy", torch.rand(3, 3, 8, 8).numpy())
+    model = fitted(3, 36, 648).model
+    theta = model.fit(Scaling().inputs_of(pictures), torch.tensor([1.0, -1.0, 1.0]))
+    save(model, theta, folder / "pictures.safetensors", SHAPE, Scaling())
+    vectors = fitted(2, 20, 400)
+    save(vectors.model, vectors.theta, folder / "vectors.safetensors")
+    save(vectors.model, vectors.theta * 0, folder / "zero.safetensors")
+    small = fitted(2, 20, 40)
+    save(small.model, small.theta, folder / "small.safetensors")
+    return folder
+
+
+def test_a_file_and_the_truth(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    command = ["reconstruct", "pictures.safetensors", "--truth", "members.npy", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "3 of 3 training images" in result.output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["targets"][0]["truth"]["recovered"] == 3
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    (tmp_path / "run" / "report.html").unlink()
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give MODEL, or --demo"),
+        (["pictures.safetensors", "--demo"], "give no MODEL"),
+        (["missing.safetensors"], "missing.safetensors"),
+        (["members.npy"], "members.npy"),
+        (["zero.safetensors"], "theta is 0"),
+        (["small.safetensors"], "takes at least 48 features: there are 40"),
+        (["pictures.safetensors", "--images", "40"], "takes at least"),
+        (["vectors.safetensors", "--shape", "3x4x4"], "of 20 numbers, no pictures of"),
+        (["vectors.safetensors", "--shape", "3x4"], "--shape must be"),
+        (["pictures.safetensors", "--truth", "others.npy"], "those to compare with are (3, 8, 8)"),
+        (["pictures.safetensors", "--mean", "0.5"], "--mean and --std are for --scaling pixels"),
+        (["pictures.safetensors", "--scaling", "pixels", "--std", "0"], "above 0"),
+        (["pictures.safetensors", "--scaling", "pixel"], "did you mean 'pixels'?"),
+        (["pictures.safetensors", "--scaling", "pixels", "--mean", "1,2"], "2 means, and pictures of 3 channels"),
+        (["pictures.safetensors", "--tolerance", "0"], "tolerance"),
+        (["pictures.safetensors", "--resume"], "there is no run to continue"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(app, ["reconstruct", *arguments, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert message in one_line(result.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_is_needed(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["reconstruct", str(folder / "pictures.safetensors")])
+    assert result.exit_code == 2
+    assert "--out is missing" in one_line(result.stderr)
+
+
+def test_the_demonstration_fits_and_looks_for_photographs(tmp_path: Path) -> None:
+    """Small; that all of it comes back is what `test_session` says of others."""
+    search = make_demo(tmp_path, images=2, size=4, ratios=(1.5, 4.0))
+    assert [target.model.p for target in search.targets] == [144, 384]
+    assert (tmp_path / "members.npy").exists()
+    assert (tmp_path / "model-1.5.safetensors").exists()
+    assert search.law is not None
+    errors = dict(search.law.training_error)
+    assert errors[1] > 0.1
+    assert errors[144] < 1e-20
