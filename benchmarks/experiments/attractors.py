@@ -78,7 +78,7 @@ class Task:
         Net("FC 10 512 prelu", 120, 6000, hard=True),
         Net("FC 20 384 leaky_relu", 30, 3000, hard=False),
         Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),
-        Net("U-Net 3 24-48-192 prelu", 100, 250000, hard=True, batch=4, rate=2e-3),
+        Net("U-Net 3 24-48-192 prelu", 100, 100000, hard=True, batch=4, rate=2e-3),
     )
     size: int = 16
     losses: tuple[float, ...] = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)

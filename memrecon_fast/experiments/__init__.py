@@ -24,6 +24,8 @@ MODULES = {
     "attractors-convolutional": "attractors.convolutional",
     "attractors-reconstruction": "attractors.reconstruction",
     "attractors-early-stopping": "attractors.early_stopping",
+    "reconstruction-law": "reconstruction.law",
+    "reconstruction-photographs": "reconstruction.photographs",
 }
 """The module of each experiment, in this package, by the experiment's name."""
 

@@ -1,0 +1,1 @@
+"""The experiments of Iurada et al.: training inputs from parameters."""
