@@ -26,6 +26,7 @@ MODULES = {
     "attractors-early-stopping": "attractors.early_stopping",
     "reconstruction-law": "reconstruction.law",
     "reconstruction-photographs": "reconstruction.photographs",
+    "reconstruction-noise": "reconstruction.noise",
 }
 """The module of each experiment, in this package, by the experiment's name."""
 

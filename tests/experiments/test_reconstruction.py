@@ -66,3 +66,18 @@ def test_below_the_threshold_other_inputs_explain_as_well() -> None:
     error, left = from_beside(fit(inputs, noisy_linear(inputs, 1), 18, seed=1), seed=1)
     assert left < 1e-6
     assert error > 0.05
+
+
+def test_noise_and_rounding(tmp_path: Path) -> None:
+    sizes = {"n": 2, "d": 12, "seeds": 2}
+    cells = {
+        "none": {"what": "noise", "level": 0.0, **sizes},
+        "some": {"what": "noise", "level": 0.01, **sizes},
+        "half": {"what": "float16", "level": 0.0, **sizes},
+    }
+    none, some, half = rows_of("reconstruction-noise", cells, tmp_path)
+    assert none["rho"] < 1e-8
+    assert some["noise"] == pytest.approx(0.01)
+    assert 1e-4 < some["rho"] < 0.05
+    assert 1e-5 < half["noise"] < 1e-3
+    assert (none["explained"], some["explained"], half["explained"]) == (2, 2, 2)
