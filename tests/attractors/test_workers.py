@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,35 +89,37 @@ class Deadly:
         return {"square": [index**2 for index in indices]}
 
 
+@pytest.fixture(scope="module")
+def on_cluster(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sessions.Session]:
+    """A session with one worker: to begin a cluster takes many seconds."""
+    run = tmp_path_factory.mktemp("cluster") / "run"
+    with sessions.begin(small_survey(memorised), memorised.autoencoder, run, sessions.Means(workers=1)) as session:
+        yield session
+
+
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_block_whose_worker_dies_is_done_again_but_not_for_ever(
-    times: int, memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    times: int, on_cluster: sessions.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "MAX_DEATHS", 1)  # to begin a worker takes seconds
     (tmp_path / "notes").mkdir()
     table = squares(32, 8)
     deadly = Table(table.name, table.schema, table.indices, table.size, Deadly(tmp_path / "notes", times))
-    monkeypatch.setattr(sessions, "tables_of", lambda *_: iter([deadly]))
-    means = sessions.Means(workers=1)
-    with sessions.begin(small_survey(memorised), memorised.autoencoder, tmp_path / "run", means) as session:
-        crew = session.make_workforce()
-        if times == 1:
-            found = sorted(computed.block for computed in crew.compute(deadly, [0, 1, 2, 3]))
-            assert found == [0, 1, 2, 3]
-        else:
-            with pytest.raises(ClusterError, match=f"a worker died {work.MAX_DEATHS + 1} times"):
-                list(crew.compute(deadly, [0, 1, 2, 3]))
+    crew = on_cluster.make_workforce()
+    if times == 1:
+        found = sorted(computed.block for computed in crew.compute(deadly, [0, 1, 2, 3]))
+        assert found == [0, 1, 2, 3]
+    else:
+        with pytest.raises(ClusterError, match=f"a worker died {work.MAX_DEATHS + 1} times"):
+            list(crew.compute(deadly, [0, 1, 2, 3]))
 
 
-def test_another_model_in_a_worker_is_noticed(memorised: Memorised, tmp_path: Path) -> None:
-    with sessions.begin(
-        small_survey(memorised), memorised.autoencoder, tmp_path / "run", sessions.Means(workers=1)
-    ) as session:
-        task = work.Task(lambda device: torch.nn.Identity().eval(), "0" * 64, (3, 8, 8), "cpu", 1, os.getcwd())
-        assert ray.is_initialized()
-        with pytest.raises(ValueError, match="the model that a worker loads is not the one"):
-            list(Crew(task, 1).compute(squares(8, 8), [0]))
-        assert session.workers == 1
+def test_another_model_in_a_worker_is_noticed(on_cluster: sessions.Session) -> None:
+    task = work.Task(lambda device: torch.nn.Identity().eval(), "0" * 64, (3, 8, 8), "cpu", 1, os.getcwd())
+    assert ray.is_initialized()
+    with pytest.raises(ValueError, match="the model that a worker loads is not the one"):
+        list(Crew(task, 1).compute(squares(8, 8), [0]))
+    assert on_cluster.workers == 1
 
 
 SLOW = """
