@@ -170,6 +170,7 @@ def _open(experiment: Experiment, members: Names | None, controls: Names | None)
         raise ValueError(f"{experiment.name} needs --controls, images of the same kind as --members")
     if members is None:
         chosen = dict(zip(("members", "controls"), _photographs(pictures), strict=True))
+        chosen = {split: images for split, images in chosen.items() if len(images)}
         said = dict.fromkeys(chosen, PHOTOGRAPHS)
     else:
         chosen, said = {}, {}

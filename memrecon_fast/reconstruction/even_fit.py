@@ -23,6 +23,8 @@ _NO_MORE_REFITS = 1e-6
 END = 1e-10
 """Of ‖r‖/‖θ‖: where steps end; what rounding leaves is less."""
 _SAME_DIRECTION = 0.97
+_SAME_SIDES = 0.8
+"""Of the rows: more agree than do not, by so much. Two images at an angle of 18°."""
 ATTEMPTS = 8
 _EXTRA_IMAGES = (2, 3, 4, 0)
 """Of each attempt; 0: from the beginning instead."""
@@ -81,12 +83,40 @@ def fit_even(fit: Fit, count: int, tolerance: float, generator: Generator, attem
     return fit.descend(here, _STEPS)
 
 
-def without_superfluous(fit: Fit, here: Linearised, tolerance: float) -> Linearised:
-    """The fewest images that explain θ to the tolerance, as these do."""
-    reduced = fit.linear.reduce(fit.rows, merge(here.at))
-    while len(reduced.directions) > 1 and float(reduced.gains().min()) <= (tolerance * fit.norm) ** 2:
-        reduced = reduced.without_least(len(reduced.directions) - 1)
-    return fit.descend(linearise(fit.rows, reduced.solve()), _STEPS)
+def without_superfluous(fit: Fit, here: Linearised, tolerance: float, least_gain: float) -> Linearised:
+    """The fewest images that explain θ to the tolerance, as these do. least_gain: of ‖r‖²/‖θ‖²: images with less are
+    superfluous, too, if θ is explained without them."""
+    while len(here.at.signs) > 1 and (fewer := _one_less(fit, here, least_gain)) is not None:
+        there = fit.descend(fit.refitted(fewer), _STEPS)
+        if fit.residual(there) > tolerance:
+            break
+        here = there
+    return here
+
+
+def _one_less(fit: Fit, here: Linearised, least_gain: float) -> Tensor | None:
+    """Directions (n − 1, d) that may do as well: without an image of too little gain; or with one for two, w₁ and w₂,
+    that are on the same side of nearly all rows, for where they are of all, |g·w₁| + |g·w₂| = |g·(w₁ + w₂)|. None
+    where there is neither."""
+    reduced = fit.linear.reduce(fit.rows, here.at.directions)
+    if float(reduced.gains().min()) <= least_gain * fit.norm**2:
+        return reduced.without_least(len(reduced.directions) - 1).directions
+    sides = here.sides.float()
+    agreement = ((sides.T @ sides) / fit.rows.count).fill_diagonal_(0)
+    first, second = divmod(int(agreement.abs().argmax()), len(agreement))
+    if abs(agreement[first, second]) < _SAME_SIDES:
+        return None
+    return _merged(here.at, first, second, float(torch.sign(agreement[first, second]))).directions
+
+
+def _merged(at: Even, first: int, second: int, turned: float) -> Even:
+    """With one image for two, the second, or its opposite, added to the first, weighted by their coefficients."""
+    image = at.signs[first] * at.images[first] + turned * at.signs[second] * at.images[second]
+    if image.norm() < 1e-3 * max(at.images[first].norm(), at.images[second].norm()):
+        image = at.images[first]  # they cancel: either direction will do
+    others = [index for index in range(len(at.signs)) if index not in (first, second)]
+    signs = torch.cat([at.signs.new_ones(1), at.signs[others]])
+    return Even(torch.cat([image[None], at.images[others]]), signs, at.offset)
 
 
 def _room_for(rows: Rows) -> int:
@@ -144,17 +174,10 @@ def _repaired(fit: Fit, here: Linearised, extra: int, generator: Generator) -> L
 
 def merge(at: Even) -> Tensor:
     """Directions (m, d), m ≤ n: those that are nearly the same or opposite are one, weighted by their coefficients."""
-    images, signs = list(at.images), at.signs.tolist()
-    while len(images) > 1:
-        directions = torch.stack([image / image.norm() for image in images])
-        cosines = (directions @ directions.T).fill_diagonal_(0)
-        first, second = divmod(int(cosines.abs().argmax()), len(images))
+    while len(at.signs) > 1:
+        cosines = (at.directions @ at.directions.T).fill_diagonal_(0)
+        first, second = divmod(int(cosines.abs().argmax()), len(cosines))
         if abs(cosines[first, second]) <= _SAME_DIRECTION:
             break
-        other = torch.sign(cosines[first, second]) * images[second]
-        together = signs[first] * images[first] + signs[second] * other
-        if together.norm() < 1e-3 * max(images[first].norm(), other.norm()):  # they cancel: either direction will do
-            together = images[first]
-        images[first] = together
-        del images[second], signs[second]
-    return torch.stack([image / image.norm() for image in images])
+        at = _merged(at, first, second, float(torch.sign(cosines[first, second])))
+    return at.directions

@@ -18,7 +18,6 @@ from memrecon_fast.common.seeding import keyed_bits
 from memrecon_fast.common.text import counted
 from memrecon_fast.reconstruction import even_fit, orientation, projected_fit
 from memrecon_fast.reconstruction.effort import Effort
-from memrecon_fast.reconstruction.even import linearise
 from memrecon_fast.reconstruction.even_fit import Fit, fit_even
 from memrecon_fast.reconstruction.head import Head
 from memrecon_fast.reconstruction.of_head import reconstruct_from_head
@@ -33,6 +32,7 @@ from memrecon_fast.reconstruction.results import (
     most_inputs,
 )
 from memrecon_fast.reconstruction.rows import Rows
+from memrecon_fast.reconstruction.signed import Signed, descend_signed
 from memrecon_fast.results import Status
 
 _ATTEMPTS_AT_A_NUMBER = 1
@@ -71,8 +71,9 @@ def reconstruct(
     """The inputs x_i of θ = Σ a_i φ(x_i), each of length √d, from θ and the features φ alone.
 
     model: the features. theta: float32 or float64 (p,), what the last layer learned; where it did not begin at 0, less
-    what it began with; for a `Head` maybe with several outputs, (outputs, p). images: n, how many inputs there are;
-    None: the fewest that explain θ. seed: of the starts. watch: told of each Gauss–Newton step.
+    what it began with; for a `Head` maybe with several outputs, (outputs, p). images: n, how many inputs there are
+    (for random features fewer come out where fewer explain θ, as when one was there twice); None: the fewest that
+    explain θ. seed: of the starts. watch: told of each Gauss–Newton step.
 
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
     nothing but the training inputs fulfils them. That takes about p ≥ 2.5·n·d.
@@ -151,8 +152,8 @@ def _of_relu(
 ) -> _Found:
     fit = Fit.of(rows)
     here = fit_even(fit, count, tolerance, generator, _ATTEMPTS_AT_A_NUMBER if is_bound else even_fit.ATTEMPTS)
-    if is_bound and fit.residual(here) <= tolerance:
-        here = even_fit.without_superfluous(fit, here, tolerance)
+    if fit.residual(here) <= tolerance:
+        here = even_fit.without_superfluous(fit, here, tolerance, least_gain=tolerance**2 if is_bound else 0.0)
     signs, known = orientation.from_offset(here.at)
     return _Found(math.sqrt(model.d) * signs[:, None] * here.at.directions, known, fit.residual(here))
 
@@ -203,15 +204,18 @@ def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, toleranc
     if fit.residual(here) > tolerance:
         here = fit.descend(here, _STEPS_ON_ALL_ROWS)
     signs, known = orientation.from_offset(here.at)
-    if len(signs) <= model.d:  # then b is no unknown any more; were the signs not ±1, the residual will say so
-        offset = 0.5 * (here.at.signs * signs) @ here.at.images
-        here = linearise(rows, dataclasses.replace(here.at, offset=offset))
+    images, coefficients = signs[:, None] * here.at.images, here.at.signs
+    residual = fit.residual(here)
+    if len(signs) <= model.d:  # then b is no unknown any more; were the signs not right, the residual will say so
+        there = descend_signed(rows, Signed(images, coefficients), _STEPS_ON_ALL_ROWS, even_fit.END)
+        images, residual = there.at.images, math.sqrt(there.loss) / fit.norm
+    directions, lengths = torch.nn.functional.normalize(images, dim=1), images.norm(dim=1)
     return _OnAllRows(
-        inputs=math.sqrt(model.d) * signs[:, None] * here.at.directions,
+        inputs=math.sqrt(model.d) * directions,
         signs_known=known,
-        residual=fit.residual(here),
-        coefficients=here.at.signs * here.at.images.norm(dim=1) * rows.scale / math.sqrt(model.d),
-        gains=fit.linear.reduce(rows, here.at.directions).gains(),
+        residual=residual,
+        coefficients=coefficients * lengths * rows.scale / math.sqrt(model.d),
+        gains=fit.linear.reduce(rows, directions).gains(),
     )
 
 

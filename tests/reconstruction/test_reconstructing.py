@@ -81,8 +81,8 @@ def test_noise_on_theta_leaves_a_residual_and_inputs_nearly_as_good() -> None:
     found = reconstruct(one.model, theta, 5)
     assert found.residual == pytest.approx(1e-2, rel=0.2)
     assert found.status == Status.MAX_ITERATIONS
-    assert compare(one.inputs, found.inputs).error < 2e-2
-    assert "does NOT explain θ: 1" in repr(found)
+    assert compare(one.inputs, found.inputs).error < 1e-2
+    assert "does NOT explain θ: 9" in repr(found)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -128,3 +128,21 @@ def test_what_is_wrong_is_said_before_any_work(changes: dict[str, Any], error: t
     arguments = {"model": RandomFeatures.from_seed(300, 10), "theta": torch.ones(300).double(), "images": 3, **changes}
     with pytest.raises(error, match=message):
         reconstruct(**arguments)
+
+
+@pytest.mark.parametrize("seed", range(42, 46))
+def test_two_inputs_that_do_for_one_are_one(seed: int) -> None:
+    """With more inputs than there are, two on the same side of every row explain as much as their sum: with these
+    seeds that came out, to a residual of 1e-11."""
+    one = fitted(2, 20, 400)
+    found = reconstruct(one.model, one.theta, seed=seed)
+    assert len(found.inputs) == 2
+    assert compare(one.inputs, found.inputs).error < 1e-8
+
+
+def test_an_input_that_was_there_twice_comes_out_once() -> None:
+    one = fitted(3, 20, 500)
+    theta = torch.tensor([1.0, -0.5, 2.0, 0.7]).double() @ one.model.features(torch.cat([one.inputs, one.inputs[:1]]))
+    found = reconstruct(one.model, theta, 4)
+    assert len(found.inputs) == 3
+    assert compare(one.inputs, found.inputs).error < 1e-8

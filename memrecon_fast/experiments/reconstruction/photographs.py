@@ -24,7 +24,8 @@ _COLUMNS = ("p", "p_over_dn", "seeds", "training_error", "whole", "recovered", "
 
 def _measure(given: Given, parameters: str, ratio: float, seeds: int, size: int = SIZE) -> Outcome:
     """parameters: whether `ratio` is p/n or p/(d·n)."""
-    pictures = reduced(given.images()[0], size)
+    assert given.members is not None
+    pictures = reduced(given.members, size)
     inputs = Scaling().inputs_of(pictures)
     n, d = inputs.shape
     p = max(1, round(ratio * n * (d if parameters == "dn" else 1)))

@@ -52,6 +52,9 @@ def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
             "these are not the features that it was trained on: another V or seed, other initial weights, a body that "
             "moved. It does not show that nothing can be got back."
         )
+    asked = plan["images"]
+    if asked is not None and target["found"] < asked and target["explained"]:
+        yield f"{target['found']} inputs explain it all, fewer than {asked}: some may have been there twice."
     if target["starts_made"] < target["starts"]:
         yield f"{target['starts_made']} of {target['starts']} starts were made so far."
     unknown = target["found"] - target["signs_known"]
