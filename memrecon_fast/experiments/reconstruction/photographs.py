@@ -17,7 +17,7 @@ from memrecon_fast.reconstruction import Scaling
 
 IMAGES, SIZE, LARGE, SEEDS = 20, 8, 16, 3
 _FITS = (0.25, 0.5, 1.0, 2.0, 10.0)
-_RATIOS = (1.25, 1.5, 2.0, 2.5, 4.0, 10.0)
+_RATIOS = (1.3, 1.5, 2.0, 2.5, 4.0, 10.0)
 _SHOWN = 10
 _COLUMNS = ("p", "p_over_dn", "seeds", "training_error", "whole", "recovered", "rho", "rho_std", "outside", "seconds")
 
@@ -92,7 +92,7 @@ def _pictures(found: list[Outcome]) -> Figure:
     """Training images, and below what came back at each number of parameters, with the signs that it came with."""
     rows = [found[0].arrays["true"], *(one.arrays["found"] for one in found)]
     names = ["training images", *(f"p = {one.rows[0]['p_over_dn']:g} d·n" for one in found)]
-    figure = new_figure(8.5, 0.8 * len(rows) + 0.2)
+    figure = new_figure(8.5, 0.74 * len(rows) + 0.1)
     show_tiles(figure.subplots(), np.stack(rows), names)
     return figure
 
