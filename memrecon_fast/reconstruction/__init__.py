@@ -27,6 +27,7 @@ from memrecon_fast.reconstruction.pictures import Scaling
 from memrecon_fast.reconstruction.random_features import RandomFeatures
 from memrecon_fast.reconstruction.reconstructing import reconstruct
 from memrecon_fast.reconstruction.results import Reconstruction, ReconstructionSettings
+from memrecon_fast.reconstruction.states import from_states, initial_state
 from memrecon_fast.reconstruction.verdicts import Judged, Verdict, judge
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ __all__ = [
     "Truth",
     "Verdict",
     "compare",
+    "from_states",
+    "initial_state",
     "judge",
     "load",
     "open",

@@ -3,7 +3,7 @@
     f(x) = head · φ(x) + …,   θ = head − head_init = Σ_i a_i φ(x_i)ᵀ
 
 as gradient descent on the head alone makes it, for any loss; where the body is trained as well, nearly, at the body's
-final weights.
+final weights: features moved while θ was learned.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from memrecon_fast.reconstruction.domain import Domain, Span
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Head:
@@ -23,12 +25,17 @@ class Head:
 
     body: (n, *input_shape) → (n, p), differentiable, each row a function of its own input alone; computed in float64,
     which an nn.Module must be in (`body.double()`), and in eval mode. input_shape: of one input; d is its product.
+    domain: where inputs can lie; None: at a length of √d. initial: the body before it was trained, where it was: it
+    tells how far features moved. span: what the first layer's change says. (`states.from_states` finds all of these.)
 
     Raises TypeError or ValueError for a body that does not fit.
     """
 
     body: Callable[[Tensor], Tensor]
     input_shape: tuple[int, ...]
+    domain: Domain | None = None
+    initial: Callable[[Tensor], Tensor] | None = None
+    span: Span | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.body, nn.Module):
@@ -55,6 +62,15 @@ class Head:
     def p(self) -> int:
         """How many features there are."""
         return self.features(torch.zeros(1, self.d, dtype=torch.float64)).shape[1]
+
+    @property
+    def where(self) -> Domain:
+        """Where inputs can lie."""
+        return self.domain or Domain(self.d, on_sphere=True)
+
+    def unknowns(self, inputs: int, outputs: int = 1) -> int:
+        """Numbers to be found with so many inputs: where each is in the domain, and its coefficients."""
+        return inputs * (self.where.unknowns + outputs)
 
     def features(self, inputs: Tensor) -> Tensor:
         """φ(x) of each of the inputs (n, d): (n, p)."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction import projected_fit
+from memrecon_fast.reconstruction.domain import Inside
 from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.head import Head
-from memrecon_fast.reconstruction.projected import Counted, OnSphere, Projected, onto_sphere, project
+from memrecon_fast.reconstruction.projected import Anywhere, Counted, Features, OnSphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
-from memrecon_fast.reconstruction.results import FEWEST, Reconstruction, most_inputs
+from memrecon_fast.reconstruction.results import FEWEST, Reconstruction, independent, most_inputs
 from memrecon_fast.results import Status
 
 
@@ -21,24 +23,27 @@ def reconstruct_from_head(
 ) -> Reconstruction:
     """See `reconstructing.reconstruct`; theta: float64 (p,) or (outputs, p)."""
     rows = theta if theta.dim() == 2 else theta[None]
-    norm, most = float(rows.norm()), most_inputs(model.p, model.d)
-    counted = Counted(model, effort)
-    count = images or min(FEWEST, most)
+    domain, place = model.where, OnSphere if model.where.on_sphere else Anywhere
+    outputs = independent(rows)
+    norm, most = float(rows.norm()), most_inputs(model.p, functools.partial(model.unknowns, outputs=outputs), outputs)
+    counted = Counted(Inside(model, domain), effort)
+    told = images or (model.span.count if model.span else None)
+    count = told or min(FEWEST, most)
     while True:
-        start = onto_sphere(torch.randn(count, model.d, generator=generator, dtype=torch.float64))
-        here = fit_projected(counted, rows, start, count, tolerance, generator)
-        if images is not None or count == most or math.sqrt(here.loss) <= tolerance * norm:
+        start = place.random(count, domain.width, generator)
+        here = fit_projected(counted, rows, start, count, tolerance, generator, place)
+        if told or count == most or math.sqrt(here.loss) <= tolerance * norm:
             break
         count = min(2 * count, most)
     residual = math.sqrt(here.loss) / norm
     if images is None and residual <= tolerance:  # there may be fewer
         here = projected_fit.without_superfluous(counted, rows, here, tolerance)
         residual = math.sqrt(here.loss) / norm
-    known = _signs_known(counted, rows, here, tolerance * norm)
+    known = _signs_known(model, rows, domain.inputs(here.at.inputs), residual, tolerance)
     gains = projected_fit.gains(here) / norm**2
     order = gains.argsort(descending=True)
     return Reconstruction(
-        inputs=here.at.inputs[order],
+        inputs=domain.inputs(here.at.inputs)[order],
         coefficients=(here.coefficients if theta.dim() == 2 else here.coefficients[:, 0])[order],
         signs_known=known[order],
         gains=gains[order],
@@ -49,13 +54,13 @@ def reconstruct_from_head(
     )
 
 
-def _signs_known(model: Counted, theta: Tensor, here: Projected, explained: float) -> Tensor:
+def _signs_known(model: Features, theta: Tensor, inputs: Tensor, residual: float, tolerance: float) -> Tensor:
     """bool (n,): −x_i would not explain θ as well; for odd or even features it does."""
-    known = torch.zeros(len(here.coefficients), dtype=torch.bool)
-    if math.sqrt(here.loss) > explained:
+    known = torch.zeros(len(inputs), dtype=torch.bool)
+    if residual > tolerance:
         return known
     for row in range(len(known)):
-        flipped = here.at.inputs.clone()
+        flipped = inputs.clone()
         flipped[row] *= -1
-        known[row] = math.sqrt(project(model, theta, OnSphere(flipped)).loss) > explained
+        known[row] = math.sqrt(project(model, theta, Anywhere(flipped)).loss) > tolerance * float(theta.norm())
     return known

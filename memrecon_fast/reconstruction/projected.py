@@ -1,7 +1,8 @@
 """Variable projection: the loss of the paper, ‖P⊥ θ‖², by Gauss–Newton steps, for any features.
 
 With the best coefficients α for the inputs x, r = θ − Φᵀα is P⊥ θ; Kaufman's Jacobian of it is −P⊥ Σ α_i Dφ(x_i). A
-head with several outputs has a row of θ, and a column of α, for each. Inputs stay on the sphere ‖x‖ = √d.
+head with several outputs has a row of θ, and a column of α, for each. Inputs stay on the sphere ‖x‖ = √d (`OnSphere`),
+or may have any length (`Anywhere`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from memrecon_fast.reconstruction.effort import Effort
 
@@ -69,6 +70,38 @@ class OnSphere:
         """By a step (n, d), and back to the sphere."""
         return OnSphere(onto_sphere(self.inputs + step))
 
+    def along(self, steps: Tensor) -> Tensor:
+        """Without the part that leaves the sphere."""
+        return steps - (steps * self.inputs).sum(dim=1, keepdim=True) / self.inputs.shape[1] * self.inputs
+
+    @classmethod
+    def random(cls, count: int, d: int, generator: Generator) -> Tensor:
+        """Inputs (count, d) to begin with."""
+        return onto_sphere(torch.randn(count, d, generator=generator, dtype=torch.float64))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Anywhere:
+    """Inputs (n, d) of any length."""
+
+    inputs: Tensor
+
+    def moved(self, step: Tensor) -> Anywhere:
+        """By a step (n, d)."""
+        return Anywhere(self.inputs + step)
+
+    def along(self, steps: Tensor) -> Tensor:
+        """All of them."""
+        return steps
+
+    @classmethod
+    def random(cls, count: int, d: int, generator: Generator) -> Tensor:
+        """Inputs (count, d) to begin with, of lengths of about √d."""
+        return torch.randn(count, d, generator=generator, dtype=torch.float64)
+
+
+Place = OnSphere | Anywhere
+
 
 def onto_sphere(inputs: Tensor) -> Tensor:
     """In the same directions, of length √d."""
@@ -80,7 +113,7 @@ class Projected:
     """The loss at a point, with what Gauss–Newton steps need; see `gauss_newton.Linear`."""
 
     model: Features
-    at: OnSphere
+    at: Place
     features: Tensor
     """Φ (n, p)."""
     factor: Tensor
@@ -90,7 +123,7 @@ class Projected:
     residual: Tensor
     """r (outputs, p)."""
     gradient: Tensor
-    """Jᵀr (n, d), along the sphere: the direction of steepest descent."""
+    """Jᵀr (n, d), along what `at` allows: the direction of steepest descent."""
 
     @property
     def loss(self) -> float:
@@ -99,9 +132,9 @@ class Projected:
 
     def product(self, step: Tensor) -> Tensor:
         """JᵀJ·step."""
-        moved = self.coefficients.T @ self.model.times(self.at.inputs, _along(self.at.inputs, step))
+        moved = self.coefficients.T @ self.model.times(self.at.inputs, self.at.along(step))
         explained = torch.cholesky_solve(self.features @ moved.T, self.factor).T @ self.features
-        return _transposed(self.model, self.at.inputs, self.coefficients, moved - explained)
+        return _transposed(self.model, self.at, self.coefficients, moved - explained)
 
     def metric(self, step: Tensor) -> Tensor:
         """What JᵀJ would be if inputs and directions were independent, times a step."""
@@ -121,7 +154,7 @@ class Projected:
         return weights.clamp_min(_LEAST_WEIGHT * float(weights.max()))[:, None]
 
 
-def project(model: Features, theta: Tensor, at: OnSphere) -> Projected:
+def project(model: Features, theta: Tensor, at: Place) -> Projected:
     """The loss at a point. theta: (outputs, p)."""
     features = model.features(at.inputs)
     gram = features @ features.T
@@ -129,15 +162,10 @@ def project(model: Features, theta: Tensor, at: OnSphere) -> Projected:
     factor = torch.linalg.cholesky(gram)
     coefficients = torch.cholesky_solve(features @ theta.T, factor)
     residual = theta - coefficients.T @ features
-    gradient = _transposed(model, at.inputs, coefficients, residual)
+    gradient = _transposed(model, at, coefficients, residual)
     return Projected(model, at, features, factor, coefficients, residual, gradient)
 
 
-def _transposed(model: Features, inputs: Tensor, coefficients: Tensor, values: Tensor) -> Tensor:
-    """Σ over outputs of α_i Dφ(x_i)ᵀ·values, along the sphere."""
-    return _along(inputs, model.transposed_times(inputs, coefficients @ values))
-
-
-def _along(inputs: Tensor, steps: Tensor) -> Tensor:
-    """Without the part that leaves the sphere."""
-    return steps - (steps * inputs).sum(dim=1, keepdim=True) / inputs.shape[1] * inputs
+def _transposed(model: Features, at: Place, coefficients: Tensor, values: Tensor) -> Tensor:
+    """Σ over outputs of α_i Dφ(x_i)ᵀ·values, along what `at` allows."""
+    return at.along(model.transposed_times(at.inputs, coefficients @ values))

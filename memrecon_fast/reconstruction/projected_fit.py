@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction.gauss_newton import Damping, improve
-from memrecon_fast.reconstruction.projected import Counted, OnSphere, Projected, onto_sphere, project
+from memrecon_fast.reconstruction.projected import Counted, OnSphere, Place, Projected, project
 
 END = 1e-9
 """Of ‖r‖/‖θ‖: where steps end."""
@@ -22,29 +22,35 @@ _STEPS_WITH_EXTRA, _STEPS = 15, 15
 
 
 def fit_projected(
-    model: Counted, theta: Tensor, start: Tensor, count: int, tolerance: float, generator: Generator
+    model: Counted,
+    theta: Tensor,
+    start: Tensor,
+    count: int,
+    tolerance: float,
+    generator: Generator,
+    place: type[Place] = OnSphere,
 ) -> Projected:
     """So many inputs.
 
     theta: (outputs, p). start: (m, d), any number of inputs to begin with. tolerance: of ‖r‖/‖θ‖: above it, there are
-    more rounds.
+    more rounds. place: where inputs may lie.
     """
     norm, best = float(theta.norm()), None
     for extra in _EXTRA:
-        more = onto_sphere(torch.randn(extra, start.shape[1], generator=generator, dtype=torch.float64))
-        wide = descend(model, theta, torch.cat([start, more]), _STEPS_WITH_EXTRA)
-        here = descend(model, theta, without_least(wide, count), _STEPS)
+        more = place.random(extra, start.shape[1], generator)
+        wide = descend(model, theta, torch.cat([start, more]), _STEPS_WITH_EXTRA, place)
+        here = descend(model, theta, without_least(wide, count), _STEPS, place)
         best = here if best is None else min(best, here, key=lambda one: one.loss)
         if math.sqrt(best.loss) <= tolerance * norm:
             break
         start = best.at.inputs
     assert best is not None
-    return descend(model, theta, best.at.inputs, _STEPS)
+    return descend(model, theta, best.at.inputs, _STEPS, place)
 
 
-def descend(model: Counted, theta: Tensor, inputs: Tensor, steps: int) -> Projected:
+def descend(model: Counted, theta: Tensor, inputs: Tensor, steps: int, place: type[Place] = OnSphere) -> Projected:
     """At most so many Gauss–Newton steps from inputs (n, d)."""
-    here, damping, norm = project(model, theta, OnSphere(inputs)), Damping(), float(theta.norm())
+    here, damping, norm = project(model, theta, place(inputs)), Damping(), float(theta.norm())
     for _ in range(steps):
         if math.sqrt(here.loss) <= END * norm or damping.is_hopeless:
             break
@@ -72,5 +78,5 @@ def without_least(here: Projected, count: int) -> Tensor:
 def without_superfluous(model: Counted, theta: Tensor, here: Projected, tolerance: float) -> Projected:
     """The fewest inputs that explain θ to the tolerance, as these do."""
     while len(here.coefficients) > 1 and float(gains(here).min()) <= (tolerance * float(theta.norm())) ** 2:
-        here = descend(model, theta, without_least(here, len(here.coefficients) - 1), _STEPS)
+        here = descend(model, theta, without_least(here, len(here.coefficients) - 1), _STEPS, type(here.at))
     return here

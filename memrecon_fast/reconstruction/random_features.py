@@ -87,6 +87,10 @@ class RandomFeatures:
         """Of how many numbers an input is made."""
         return self.weights.shape[1]
 
+    def unknowns(self, inputs: int, outputs: int = 1) -> int:
+        """Numbers to be found with so many inputs: themselves, and the offset of the even model (see `even`)."""
+        return (inputs + 1) * self.d
+
     def features(self, inputs: Tensor) -> Tensor:
         """φ(x) of each of the inputs (n, d): (n, p)."""
         return ACTIVATIONS[self.activation].value(inputs.to(self.weights.dtype) @ self.weights.T)

@@ -28,6 +28,7 @@ from memrecon_fast.reconstruction.results import (
     FEWEST,
     Reconstruction,
     ReconstructionSettings,
+    independent,
     least_features,
     most_inputs,
 )
@@ -121,7 +122,8 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> No
         raise ValueError("theta is 0: nothing was learned")
     if images is not None:
         check_integer("images", images, low=1)
-    least = least_features(images or 1, model.d)
+    outputs = independent(theta)
+    least = least_features(model.unknowns(images or 1, outputs), outputs)
     if model.p < least:
         inputs = counted(images, "input") if images else "even one input"
         raise ValueError(
@@ -138,7 +140,7 @@ def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _So
 
 def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> _Found:
     """Twice as many inputs each time, until θ is explained."""
-    most = most_inputs(rows.count, rows.width)
+    most = most_inputs(rows.count, lambda count: (count + 1) * rows.width)
     count = min(FEWEST, most)
     while True:
         found = _with(rows, count, per_unknown, True, solve)

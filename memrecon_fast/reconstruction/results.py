@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from memrecon_fast.common.checks import check_number
@@ -14,17 +16,27 @@ from memrecon_fast.results import Status
 FEWEST = 4
 """So many inputs are tried first where their number is unknown."""
 _PER_UNKNOWN = 1.2
+_DEPENDENT = 1e-5
+"""Of singular values, to the largest: what the rounding of training in float32 leaves."""
 
 
-def least_features(inputs: int, d: int) -> int:
-    """So many features it takes at least: with fewer, other inputs explain θ as well. Unknown are the inputs, and the
-    offset of the even model, (n + 1)·d numbers."""
-    return math.ceil(_PER_UNKNOWN * (inputs + 1) * d)
+def least_features(unknowns: int, outputs: int = 1) -> int:
+    """So many features it takes at least, each an equation for every independent output: with fewer, other inputs
+    explain θ as well."""
+    return math.ceil(_PER_UNKNOWN * unknowns / outputs)
 
 
-def most_inputs(p: int, d: int) -> int:
-    """For how many inputs p features are enough."""
-    return int(p / (_PER_UNKNOWN * d)) - 1
+def most_inputs(p: int, unknowns: Callable[[int], int], outputs: int = 1) -> int:
+    """For how many inputs p features are enough. unknowns: numbers to be found, of so many inputs."""
+    most = 0
+    while least_features(unknowns(most + 1), outputs) <= p:
+        most += 1
+    return most
+
+
+def independent(theta: Tensor) -> int:
+    """How many outputs of θ, (p,) or (outputs, p), are independent: those of a softmax add up to nothing."""
+    return 1 if theta.dim() == 1 else int(torch.linalg.matrix_rank(theta.double(), rtol=_DEPENDENT))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Solved:
 def solve(problem: Problem, seed: int) -> Solved | None:
     """By `mf.reconstruct`, which is told n; None where it refuses, as there are fewer parameters than unknowns."""
     n, d = problem.inputs.shape
-    if problem.model.p < least_features(n, d):
+    if problem.model.p < least_features(problem.model.unknowns(n)):
         return None
     began = time.thread_time()
     found = mf.reconstruct(problem.model, problem.theta, n, seed=seed)

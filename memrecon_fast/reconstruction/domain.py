@@ -1,0 +1,146 @@
+"""Where the inputs of a net can lie: on the sphere or anywhere, in all dimensions or in a few that are known.
+
+The first layer, where it is linear, is moved by gradient descent along the inputs alone,
+
+    W − W_init = D X,   b − b_init = D 1,   D of n columns, one for each of the inputs, the rows of X,
+
+so the leading n right singular vectors of the change of (W, b) span the (x_i, 1). After n of them the singular values
+fall to what rounding leaves; where they do not, as after Adam or weight decay, nothing is known from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from memrecon_fast.reconstruction.projected import Features
+
+LEAST_GAP = 30.0
+"""Of s_n/s_(n+1). Rounding moves by a few times less from one singular value to the next, and so do those of Adam."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Domain:
+    """x = offset + basis·z: inputs are looked for by their coordinates z, of which there are `width`.
+
+    on_sphere: their lengths are not looked for, but ‖z‖ = √width; there the offset is 0, and basis is such that
+    ‖x‖ = √d.
+    """
+
+    d: int
+    on_sphere: bool
+    basis: Tensor | None = None
+    """float64 (d, width); None: z is x."""
+    offset: Tensor | None = None
+    """float64 (d,); None: 0."""
+
+    @property
+    def width(self) -> int:
+        """In how many dimensions the inputs are looked for."""
+        return self.d if self.basis is None else self.basis.shape[1]
+
+    @property
+    def unknowns(self) -> int:
+        """Numbers that are unknown of each input."""
+        return self.width - self.on_sphere
+
+    def inputs(self, z: Tensor) -> Tensor:
+        """x (n, d) of coordinates (n, width)."""
+        x = z if self.basis is None else z @ self.basis.T
+        return x if self.offset is None else x + self.offset
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inside:
+    """Features of coordinates in a domain; see `projected.Features`."""
+
+    model: Features
+    domain: Domain
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """φ(x(z_i)) (n, p)."""
+        return self.model.features(self.domain.inputs(inputs))
+
+    def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
+        """Dφ(x(z_i))·Dx·step_i (n, p)."""
+        basis = self.domain.basis
+        return self.model.times(self.domain.inputs(inputs), steps if basis is None else steps @ basis.T)
+
+    def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
+        """Its transpose times values_i (n, width)."""
+        found, basis = self.model.transposed_times(self.domain.inputs(inputs), values), self.domain.basis
+        return found if basis is None else found @ basis
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """A linear first layer, before and after training."""
+
+    weight: Tensor
+    """float64 (units, d)."""
+    initial_weight: Tensor
+    bias: Tensor | None
+    """float64 (units,)."""
+    initial_bias: Tensor | None
+    rounding: float
+    """Of the dtype it was trained in: the distance from 1 to the next number."""
+
+    @property
+    def change(self) -> Tensor:
+        """Of (W, b), (units, d + 1), or of W alone, (units, d)."""
+        change = self.weight - self.initial_weight
+        if self.bias is None or self.initial_bias is None:
+            return change
+        return torch.cat([change, (self.bias - self.initial_bias)[:, None]], dim=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Span:
+    """What the change of the first layer says of the inputs."""
+
+    vectors: Tensor
+    """The leading right singular vectors (d or d + 1, n)."""
+    gap: float
+    """s_n/s_(n+1), of the singular values of the change."""
+
+    @property
+    def count(self) -> int:
+        """n: how many inputs there are, where none depends on the others."""
+        return self.vectors.shape[1]
+
+
+def span_of(layer: FirstLayer) -> Span | None:
+    """The widest gap of the singular values, where it is one."""
+    change = layer.change
+    _, values, vectors = torch.linalg.svd(change, full_matrices=False)
+    noise = layer.rounding * float(layer.weight.square().mean().sqrt()) * (sum(math.sqrt(n) for n in change.shape))
+    ratios = values[:-1] / values[1:].clamp_min(max(noise, layer.rounding**2))
+    ratios = ratios[: len(values) // 2 + 1]  # with more of them, nothing is gained
+    if not len(ratios) or float(ratios.max()) < LEAST_GAP:
+        return None
+    count = int(ratios.argmax()) + 1
+    return Span(vectors[:count].T, float(ratios.max()))
+
+
+def domain_in(span: Span | None, layer: FirstLayer | None, d: int, homogeneous: bool) -> Domain:
+    """Where inputs are looked for. homogeneous: the net does not know their lengths."""
+    if span is None or layer is None:
+        return Domain(d, homogeneous)
+    if layer.bias is None or layer.initial_bias is None:
+        return Domain(d, homogeneous, math.sqrt(d / span.count) * span.vectors)
+    return _affine(span, layer.change)
+
+
+def _affine(span: Span, change: Tensor) -> Domain:
+    """Of (x, 1) in the span. Every unit's change of W, over that of b, is a mean of inputs, with weights of any sign:
+    about where they are, and how far apart."""
+    coordinates = change @ span.vectors
+    bias = coordinates @ span.vectors[-1]
+    weights = coordinates @ span.vectors[:-1].T
+    offset = bias @ weights / bias.square().sum()
+    _, values, directions = torch.linalg.svd(weights - bias[:, None] * offset, full_matrices=False)
+    spread = float(values.norm() / bias.norm()) / math.sqrt(max(span.count - 1, 1))
+    return Domain(offset.numel(), False, spread * directions[: span.count - 1].T, offset)
