@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from memrecon_fast.cli import app
@@ -17,6 +19,30 @@ from tests.helpers.features import fitted
 from tests.test_cli import one_line
 
 SHAPE = (3, 3, 4)
+NET = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, units=300):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, units), torch.nn.Tanh())
+        self.body[1].weight.data *= 8  # or it would be nearly linear, and its head a mean of the images
+        self.head = torch.nn.Linear(units, 1, bias=False)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+    @classmethod
+    def normed(cls):
+        net = cls()
+        net.body.append(torch.nn.BatchNorm1d(300))
+        return net
+
+def number(): return lambda images: images
+"""
+
+
+NET_FILES = ["nets.py:Net", "--weights", "trained.safetensors", "--initial"]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +58,49 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vectors = fitted(2, 20, 400)
     save(vectors.model, vectors.theta, folder / "vectors.safetensors")
     save(vectors.model, vectors.theta * 0, folder / "zero.safetensors")
+    (folder / "nets.py").write_text(NET)
+    train_head(folder, pictures)
     small = fitted(2, 20, 40)
     save(small.model, small.theta, folder / "small.safetensors")
     return folder
+
+
+def train_head(folder: Path, pictures: torch.Tensor) -> None:
+    """Of the net in nets.py, made after torch.manual_seed(7): the least change of its head that fits the labels."""
+    names: dict[str, Any] = {}
+    exec(NET, names)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = names["Net"]()
+    save_file(net.state_dict(), folder / "initial.safetensors")
+    with torch.no_grad():
+        features = net.body(pictures).double()
+        labels = torch.tensor([[1.0], [-1.0], [1.0]]).double()
+        change = torch.linalg.lstsq(features, labels - net.head(net.body(pictures)), driver="gelsd").solution
+        net.head.weight += change.T
+    save_file(net.state_dict(), folder / "trained.safetensors")
+
+
+def test_a_net_before_and_after_training(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    given = [
+        "reconstruct",
+        "nets.py:Net",
+        "--weights",
+        "trained.safetensors",
+        "--truth",
+        "members.npy",
+        "--images",
+        "3",
+    ]
+    for name, initial in (("file", ["--initial", "initial.safetensors"]), ("seed", ["--initial-seed", "7"])):
+        command = [*given, *initial, "--starts", "1", "--tolerance", "1e-3", "--out", str(tmp_path / name)]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        (target,) = json.loads((tmp_path / name / "summary.json").read_text())["targets"]
+        assert target["truth"]["recovered"] == 3
+        assert target["lengths_known"]
+        assert target["truth"]["approximate"] == 3
 
 
 def test_a_file_and_the_truth(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +136,16 @@ def test_a_file_and_the_truth(folder: Path, tmp_path: Path, monkeypatch: pytest.
         (["pictures.safetensors", "--scaling", "pixel"], "did you mean 'pixels'?"),
         (["pictures.safetensors", "--scaling", "pixels", "--mean", "1,2"], "2 means, and pictures of 3 channels"),
         (["pictures.safetensors", "--tolerance", "0"], "tolerance"),
+        (["pictures.safetensors", "--initial", "initial.safetensors"], "are for nets"),
+        (["nets.py:Net", "--shape", "3x3x4"], "give --weights"),
+        (["nets.py:Net", "--weights", "trained.safetensors", "--shape", "3x3x4"], "give --initial"),
+        ([*NET_FILES, "initial.safetensors"], "give --shape"),
+        ([*NET_FILES, "trained.safetensors", "--shape", "3x3x4"], "the same"),
+        ([*NET_FILES, "initial.safetensors", "--shape", "3x4x4"], "cannot be applied to inputs of shape (3, 4, 4)"),
+        ([*NET_FILES, "initial.safetensors", "--shape", "3x3x4", "--head", "haed"], "did you mean 'head'?"),
+        ([*NET_FILES, "initial.safetensors", "--shape", "3x3x4", "--arguments", "7"], "must be a JSON object"),
+        ([*NET_FILES, "missing.safetensors", "--shape", "3x3x4"], "missing.safetensors"),
+        (["nets.py:number", *NET_FILES[1:], "initial.safetensors", "--shape", "3x3x4"], "must make a torch.nn.Module"),
         (["pictures.safetensors", "--resume"], "there is no run to continue"),
     ],
 )

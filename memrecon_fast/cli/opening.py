@@ -45,7 +45,7 @@ class ModelOptions:
                 name,
                 self.weights,
                 self.device,
-                arguments=None if self.arguments is None else _json_object("--arguments", self.arguments),
+                arguments=None if self.arguments is None else json_object("--arguments", self.arguments),
                 adaptation=Adaptation(
                     pixel_range=(0, 1) if self.pixel_range is None else numbers("--pixel-range", self.pixel_range),
                     mean=None if self.mean is None else numbers("--mean", self.mean),
@@ -139,7 +139,8 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
         raise ValueError(f"{option} must be numbers with commas between, such as 0.5,0.5,0.5, not {text!r}") from error
 
 
-def _json_object(option: str, text: str) -> dict[str, object]:
+def json_object(option: str, text: str) -> dict[str, object]:
+    """Of a JSON object. Raises ValueError for anything else."""
     wanted = f"""{option} must be a JSON object, such as '{{"width": 64}}', not {text[:60]!r}"""
     try:
         content = json.loads(text)

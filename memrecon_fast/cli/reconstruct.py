@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from memrecon_fast.cli.lines import checking, keeping_records, refuse, say
-from memrecon_fast.cli.opening import ImageOptions, numbers, open_splits, shape_of, size_of
-from memrecon_fast.cli.options import Mean, ResizeTo, Resume, Std
+from memrecon_fast.cli.lines import checking, keeping_records, refuse, say, saying_warnings
+from memrecon_fast.cli.opening import ImageOptions, json_object, numbers, open_splits, shape_of, size_of
+from memrecon_fast.cli.options import Arguments, Mean, ResizeTo, Resume, Std, Weights
 from memrecon_fast.cli.texts import IMAGES_HELP
 from memrecon_fast.common.text import escaped
 from memrecon_fast.common.threads import one_thread
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from memrecon_fast.reconstruction import Scaling, Search, Target, Truth
 
-MODEL_HELP = "a .safetensors file that mf.reconstruction.save wrote: random features and what was fitted to them"
+MODEL_HELP = (
+    "a .safetensors file that mf.reconstruction.save wrote: random features and what was fitted to them; or "
+    "package.module:factory or file.py:factory, a net with a linear head, with --weights and --initial"
+)
 SCALING_HELP = (
     "how pictures became inputs: standardised (each less its own mean, over its own standard deviation) or pixels "
-    "(less --mean, over --std, the same for all) [default: what the file says, or standardised]"
+    "(less --mean, over --std, the same for all) [default: what the file says, or standardised; pixels for nets]"
 )
 
 
 def reconstruct(
     model: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the run")] = None,
+    weights: Weights = None,
+    initial: Annotated[str | None, typer.Option(help="for a net: its weights before training, likewise")] = None,
+    initial_seed: Annotated[
+        int | None, typer.Option(help="instead: the seed of torch.manual_seed, after which the factory made the net")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="of a net: its last linear layer, where it cannot be told")] = None,
+    arguments: Arguments = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="n, how many inputs there are [default: the fewest that explain it]")
     ] = None,
@@ -73,7 +87,8 @@ def reconstruct(
                 assert model is not None
                 given = _scaling(scaling, mean, std)
                 compared = None if truth is None else _truth(truth, shape, resize, console)
-                target = _open(model, shape, given, compared)
+                files = NetFiles(weights, initial, initial_seed, head, arguments)
+                target = _open(model, files, shape, given, compared)
                 settings = ReconstructionSettings(tolerance=tolerance)
                 search = Search([target], images, settings, starts, seed, compared)
             session = opened.enter_context(begin(search, out, resume, Output(console, say)))
@@ -110,17 +125,79 @@ def _truth(names: list[str], shape: str | None, resize: str | None, console: Con
     return Truth(", ".join(names), images.stack(), images.names)
 
 
-def _open(name: str, shape: str | None, scaling: Scaling | None, truth: Truth | None) -> Target:
+@dataclasses.dataclass(frozen=True)
+class NetFiles:
+    """The options about a net, as they were written."""
+
+    weights: str | None
+    initial: str | None
+    initial_seed: int | None
+    head: str | None
+    arguments: str | None
+
+
+def _open(name: str, files: NetFiles, shape: str | None, scaling: Scaling | None, truth: Truth | None) -> Target:
     """The model; what is not said of its pictures is what the file says, or those to compare with are like."""
+    from memrecon_fast.autoencoders.factories import is_factory
     from memrecon_fast.reconstruction.files import load
     from memrecon_fast.reconstruction.pictures import Scaling
     from memrecon_fast.reconstruction.search import Target, digest_of_tensors
 
-    opened = load(name)
-    image_shape = opened.image_shape if shape is None else shape_of(shape)
+    image_shape = None if shape is None else shape_of(shape)
     if image_shape is None and truth is not None:
         image_shape = (truth.pictures.shape[1], truth.pictures.shape[2], truth.pictures.shape[3])
-    if image_shape is not None and image_shape[0] * image_shape[1] * image_shape[2] != opened.model.d:
+    if is_factory(name):
+        return _open_net(name, files, image_shape, scaling)
+    if files != NetFiles(None, None, None, None, None):
+        raise ValueError(f"--weights, --initial, --initial-seed, --head and --arguments are for nets; {name} is a file")
+    opened = load(name)
+    image_shape = opened.image_shape if shape is None and opened.image_shape else image_shape
+    if image_shape is not None and math.prod(image_shape) != opened.model.d:
         raise ValueError(f"the inputs of {name} are of {opened.model.d} numbers, no pictures of {image_shape}")
     digest = digest_of_tensors(opened.model.weights, opened.theta)
     return Target(name, opened.model, opened.theta, digest, image_shape, scaling or opened.scaling or Scaling())
+
+
+def _open_net(name: str, files: NetFiles, image_shape: tuple[int, int, int] | None, scaling: Scaling | None) -> Target:
+    """A net of the user's own, before and after training."""
+    from torch import nn
+
+    from memrecon_fast.autoencoders.factories import call_factory
+    from memrecon_fast.reconstruction import from_states, initial_state
+    from memrecon_fast.reconstruction.pictures import PIXELS, Scaling
+    from memrecon_fast.reconstruction.search import Target, digest_of_tensors
+
+    if files.weights is None:
+        raise ValueError(f"{name} is a net: give --weights, what it was after training")
+    if (files.initial is None) == (files.initial_seed is None):
+        raise ValueError(f"{name} is a net: give --initial, its weights before training, or --initial-seed")
+    if image_shape is None:
+        raise ValueError(f"{name} does not say which shape its inputs have: give --shape, for instance 3x64x64")
+    given = {} if files.arguments is None else json_object("--arguments", files.arguments)
+
+    def make() -> nn.Module:
+        made = call_factory(name, given)
+        if not isinstance(made, nn.Module):
+            raise TypeError(f"{name} must make a torch.nn.Module, not {type(made).__name__}")
+        return made
+
+    net = make()
+    trained = _state(net, files.weights, name)
+    if files.initial is not None:
+        initial = _state(net, files.initial, name)
+    else:
+        assert files.initial_seed is not None
+        initial = initial_state(make, files.initial_seed)
+    model, theta = from_states(net, trained, initial, image_shape, files.head)
+    digest = digest_of_tensors(theta, *trained.values(), *initial.values())
+    return Target(name, model, theta, digest, image_shape, scaling or Scaling(PIXELS))
+
+
+def _state(net: nn.Module, file: str, name: str) -> dict[str, Tensor]:
+    """The weights in a file, by the names of the net."""
+    from memrecon_fast.autoencoders.weights import load_weights
+
+    filled = copy.deepcopy(net)
+    with saying_warnings():
+        load_weights(filled, file, name)
+    return filled.state_dict()

@@ -19,7 +19,8 @@ class Comparison:
     index: Tensor
     """int64 (n,): which of those that were found; −1 where there were too few."""
     distance: Tensor
-    """float64 (n,): ‖x_i − x̂‖/√d, signs as they were found; √2 where there is none, as of an unrelated one."""
+    """float64 (n,): ‖x_i − x̂‖ over the length of the true inputs, √d or its root mean square; signs as they were
+    found; √2 where there is none, as of an unrelated one."""
     flipped: Tensor
     """bool (n,): −x̂ would be nearer."""
 
@@ -35,14 +36,15 @@ class Comparison:
 
 
 def compare(truth: Tensor, found: Tensor, up_to_sign: bool = False) -> Comparison:
-    """ρ = 1/(n√d)·Σ‖x_i − x̂_π(i)‖, π by the Hungarian method. truth: (n, d). found: (m, d).
+    """ρ = 1/(n√d)·Σ‖x_i − x̂_π(i)‖, π by the Hungarian method. truth: (n, d), each of length √d; of other lengths, their
+    root mean square takes the place of √d. found: (m, d).
 
     Inputs are matched up to their signs, which are then compared. up_to_sign: signs do not count.
     """
     from scipy.optimize import linear_sum_assignment
 
     truth, found = truth.double(), found.double()
-    scale = math.sqrt(truth.shape[1])
+    scale = float(truth.square().sum(dim=1).mean().sqrt())
     same, opposite = torch.cdist(truth, found) / scale, torch.cdist(truth, -found) / scale
     rows, columns = map(torch.from_numpy, linear_sum_assignment(torch.minimum(same, opposite).numpy()))
     index = torch.full((len(truth),), -1, dtype=torch.int64)

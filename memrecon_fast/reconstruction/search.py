@@ -131,6 +131,7 @@ def _describe(target: Target) -> dict[str, Any]:
     return {
         "name": target.name,
         "features": kind,
+        "lengths_known": isinstance(model, Head) and not model.where.on_sphere,
         "p": model.p,
         "d": model.d,
         "outputs": 1 if target.theta.dim() == 1 else len(target.theta),

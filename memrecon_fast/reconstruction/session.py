@@ -19,7 +19,7 @@ from memrecon_fast.audit.store.folder import check_folders, locked
 from memrecon_fast.audit.store.manifest import place
 from memrecon_fast.audit.store.opening import check_same, has_run, remark_on_versions
 from memrecon_fast.reconstruction.feature_residual import feature_residual
-from memrecon_fast.reconstruction.kept.results import PICTURES
+from memrecon_fast.reconstruction.kept.results import PICTURES, true_inputs
 from memrecon_fast.reconstruction.kept.store import (
     DESCRIPTION,
     SOLUTIONS,
@@ -30,7 +30,6 @@ from memrecon_fast.reconstruction.kept.store import (
 )
 from memrecon_fast.reconstruction.opened import Run
 from memrecon_fast.reconstruction.progress import Progress
-from memrecon_fast.reconstruction.projected import onto_sphere
 from memrecon_fast.reconstruction.reconstructing import check, reconstruct
 from memrecon_fast.reconstruction.search import Search, describe
 from memrecon_fast.reconstruction.verdicts import judge
@@ -105,7 +104,7 @@ class Session:
         kept: dict[str, Any] = {PICTURES: search.truth.pictures.float().numpy()}
         for index, target in enumerate(search.targets):
             solutions = [one.found for seed in search.seeds if (one := store.read(index, seed)) is not None]
-            truth = onto_sphere(target.scaling.inputs_of(search.truth.pictures))
+            truth = true_inputs(search.truth.pictures, self.description["targets"][index])
             residual = feature_residual(target.model, truth, judge(solutions).best.inputs)
             kept[f"feature_residual-{index}"] = residual.numpy().astype(np.float64)
         store.write_truth(kept)

@@ -82,6 +82,12 @@ def read_results(run: Path) -> Results:
     return Results(run, description, targets, truth)
 
 
+def true_inputs(truth: Tensor, described: Mapping[str, Any]) -> Tensor:
+    """float64 (n, d): the pictures as inputs, of length √d where the model does not know their lengths."""
+    inputs = scaling_of(described).inputs_of(truth)
+    return inputs if described["lengths_known"] else onto_sphere(inputs)
+
+
 def scaling_of(described: Mapping[str, Any]) -> Scaling:
     """Of the inputs of a target."""
     scaling = described["scaling"]
@@ -98,12 +104,14 @@ def _of_target(
     shape, pictures = described["image_shape"], None
     if shape is not None:
         pictures = scaling.pictures_of(judged.best.inputs, tuple(shape))
-    against = None if truth is None else _against(judged.best, truth, scaling, residual)
+    against = None if truth is None else _against(judged.best, truth, described, residual)
     return OfTarget(described, solutions, judged, pictures, against)
 
 
-def _against(found: Reconstruction, truth: Tensor, scaling: Scaling, residual: NDArray[np.float64] | None) -> Against:
-    inputs = onto_sphere(scaling.inputs_of(truth))
+def _against(
+    found: Reconstruction, truth: Tensor, described: Mapping[str, Any], residual: NDArray[np.float64] | None
+) -> Against:
+    inputs = true_inputs(truth, described)
     signed, unsigned = compare(inputs, found.inputs), compare(inputs, found.inputs, up_to_sign=True)
     there = signed.index >= 0
     known = found.signs_known[signed.index.clamp_min(0)] & there
@@ -111,7 +119,7 @@ def _against(found: Reconstruction, truth: Tensor, scaling: Scaling, residual: N
     turned = torch.where(~known & signed.flipped, -1.0, 1.0).double()
     matched = turned[:, None] * found.inputs[signed.index.clamp_min(0)]
     matched[~there] = math.nan
-    pictures = scaling.pictures_like(matched, truth)
+    pictures = scaling_of(described).pictures_like(matched, truth)
     mse = torch.full((len(truth),), math.nan, dtype=torch.float64)
     mse[there] = metrics.mse(pictures[there].clamp(0, 1), truth[there].double())
     return Against(comparison, pictures, mse, np.full(len(truth), np.nan) if residual is None else residual)

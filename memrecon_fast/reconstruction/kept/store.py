@@ -29,6 +29,7 @@ _TARGET = Fields(
     {
         "name": Of(str),
         "features": Of(str),
+        "lengths_known": Of(bool),
         "p": Of(int),
         "d": Of(int),
         "outputs": Of(int),
