@@ -23,20 +23,13 @@ NET = """
 import torch
 
 class Net(torch.nn.Module):
-    def __init__(self, units=300):
+    def __init__(self, units=600):
         super().__init__()
-        self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, units), torch.nn.Tanh())
-        self.body[1].weight.data *= 8  # or it would be nearly linear, and its head a mean of the images
+        self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, units, bias=False), torch.nn.ReLU())
         self.head = torch.nn.Linear(units, 1, bias=False)
 
     def forward(self, images):
         return self.head(self.body(images))
-
-    @classmethod
-    def normed(cls):
-        net = cls()
-        net.body.append(torch.nn.BatchNorm1d(300))
-        return net
 
 def number(): return lambda images: images
 """
@@ -99,7 +92,7 @@ def test_a_net_before_and_after_training(folder: Path, tmp_path: Path, monkeypat
         assert result.exit_code == 0, result.output
         (target,) = json.loads((tmp_path / name / "summary.json").read_text())["targets"]
         assert target["truth"]["recovered"] == 3
-        assert target["lengths_known"]
+        assert not target["lengths_known"]  # without biases a brighter picture does as well
         assert target["truth"]["approximate"] == 3
 
 
