@@ -28,6 +28,7 @@ import memrecon_fast as mf
 from benchmarks.measuring import results_path, where, write_results
 from benchmarks.registry import make_parser
 from memrecon_fast.reconstruction import Comparison, RandomFeatures, Reconstruction, compare
+from memrecon_fast.reconstruction.projected import OnSphere, onto_sphere
 from memrecon_fast.reconstruction.sgd import PASSES_A_STEP, sgd
 
 GOOD = 0.1
@@ -100,7 +101,7 @@ def descent(activation: str, n: int, d: int, ratio: float, seed: int) -> dict[st
     start = torch.randn(n, d, generator=Generator().manual_seed(2_000_000 + seed), dtype=torch.float64)
     began = time.thread_time()
     passes, error = 0, math.inf
-    for step, here in enumerate(sgd(model, theta[None], start)):
+    for step, here in enumerate(sgd(model, theta[None], OnSphere(onto_sphere(start)))):
         passes = PASSES_A_STEP * step
         if step % 10 == 0:
             error = compare(inputs, here.at.inputs).error

@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 import math
 
-import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction import projected_fit
+from memrecon_fast.reconstruction.answer import answer
 from memrecon_fast.reconstruction.domain import Inside
 from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.head import Head
-from memrecon_fast.reconstruction.projected import Anywhere, Counted, Features, OnSphere, project
+from memrecon_fast.reconstruction.projected import Anywhere, Counted, OnSphere
 from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.results import FEWEST, Reconstruction, independent, most_inputs
-from memrecon_fast.results import Status
 
 
 def reconstruct_from_head(
@@ -35,32 +34,6 @@ def reconstruct_from_head(
         if told or count == most or math.sqrt(here.loss) <= tolerance * norm:
             break
         count = min(2 * count, most)
-    residual = math.sqrt(here.loss) / norm
-    if images is None and residual <= tolerance:  # there may be fewer
+    if images is None and math.sqrt(here.loss) <= tolerance * norm:  # there may be fewer
         here = projected_fit.without_superfluous(counted, rows, here, tolerance)
-        residual = math.sqrt(here.loss) / norm
-    known = _signs_known(model, rows, domain.inputs(here.at.inputs), residual, tolerance)
-    gains = projected_fit.gains(here) / norm**2
-    order = gains.argsort(descending=True)
-    return Reconstruction(
-        inputs=domain.inputs(here.at.inputs)[order],
-        coefficients=(here.coefficients if theta.dim() == 2 else here.coefficients[:, 0])[order],
-        signs_known=known[order],
-        gains=gains[order],
-        residual=residual,
-        iterations=effort.steps,
-        passes=effort.passes,
-        status=Status.CONVERGED if residual <= tolerance else Status.MAX_ITERATIONS,
-    )
-
-
-def _signs_known(model: Features, theta: Tensor, inputs: Tensor, residual: float, tolerance: float) -> Tensor:
-    """bool (n,): −x_i would not explain θ as well; for odd or even features it does."""
-    known = torch.zeros(len(inputs), dtype=torch.bool)
-    if residual > tolerance:
-        return known
-    for row in range(len(known)):
-        flipped = inputs.clone()
-        flipped[row] *= -1
-        known[row] = math.sqrt(project(model, theta, Anywhere(flipped)).loss) > tolerance * float(theta.norm())
-    return known
+    return answer(model, theta, here, domain, effort, tolerance)

@@ -26,6 +26,7 @@ from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.random_features import RandomFeatures
 from memrecon_fast.reconstruction.results import (
     FEWEST,
+    SGD,
     Reconstruction,
     ReconstructionSettings,
     independent,
@@ -33,6 +34,7 @@ from memrecon_fast.reconstruction.results import (
     most_inputs,
 )
 from memrecon_fast.reconstruction.rows import Rows
+from memrecon_fast.reconstruction.sgd import reconstruct_by_sgd
 from memrecon_fast.reconstruction.signed import Signed, descend_signed
 from memrecon_fast.results import Status
 
@@ -74,7 +76,7 @@ def reconstruct(
     model: the features. theta: float32 or float64 (p,), what the last layer learned; where it did not begin at 0, less
     what it began with; for a `Head` maybe with several outputs, (outputs, p). images: n, how many inputs there are
     (for random features fewer come out where fewer explain θ, as when one was there twice); None: the fewest that
-    explain θ. seed: of the starts. watch: told of each Gauss–Newton step.
+    explain θ. seed: of the starts. watch: told of each step.
 
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
     nothing but the training inputs fulfils them. That takes about p ≥ 2.5·n·d.
@@ -83,9 +85,12 @@ def reconstruct(
     """
     settings = settings or ReconstructionSettings()
     check_seed(seed)
-    check(model, theta, images)
+    check(model, theta, images, settings)
     generator = Generator().manual_seed(_keyed(seed))
     effort = Effort(watch)
+    if settings.method == SGD:
+        assert images is not None
+        return reconstruct_by_sgd(model, theta.double(), images, settings, generator, effort)
     if isinstance(model, Head):
         return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator, effort)
     rows = Rows(model.weights, theta.double(), 1 / float(model.weights.square().mean().sqrt()), effort)
@@ -107,7 +112,7 @@ def _keyed(seed: int) -> int:
     return int(keyed_bits("starts of reconstruction", seed, 0).random_raw() >> 1)
 
 
-def check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> None:
+def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, settings: ReconstructionSettings) -> None:
     """Raise TypeError or ValueError for what `reconstruct` does not take."""
     if not isinstance(model, (RandomFeatures, Head)):
         raise TypeError(f"model must be RandomFeatures or a Head, not {type(model).__name__}")
@@ -122,6 +127,8 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None) -> No
         raise ValueError("theta is 0: nothing was learned")
     if images is not None:
         check_integer("images", images, low=1)
+    elif settings.method == SGD:
+        raise ValueError("the method 'sgd' must be told how many inputs there are: images=n")
     outputs = independent(theta)
     least = least_features(model.unknowns(images or 1, outputs), outputs)
     if model.p < least:

@@ -9,12 +9,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memrecon_fast.common.checks import check_number
+from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.common.text import counted
 from memrecon_fast.results import Status
 
 FEWEST = 4
 """So many inputs are tried first where their number is unknown."""
+GAUSS_NEWTON, SGD = "gauss-newton", "sgd"
+LEARNING_RATE = 20.0
+"""Of the paper, for synthetic inputs (2000 for CIFAR-10)."""
 _PER_UNKNOWN = 1.2
 _DEPENDENT = 1e-5
 """Of singular values, to the largest: what the rounding of training in float32 leaves."""
@@ -46,16 +49,29 @@ class ReconstructionSettings:
     tolerance: θ counts as explained where ‖r‖/‖θ‖ is not above it, r being what is left of it; otherwise more is tried.
     rows_per_unknown: the solver uses so many entries of θ for each number that is unknown, n·d of them, if there are
         as many; all of θ is compared in the end. More help where θ is noisy.
+    method: "gauss-newton"; or "sgd", the paper's gradient descent with momentum 0.9 on all of θ, from one random start:
+        a baseline, which takes thousands of times as long, and needs to be told n.
+    learning_rate, steps: of "sgd" alone, and how many steps it takes at most.
 
-    Raises TypeError or ValueError for what is out of range.
+    Raises TypeError or ValueError for what is out of range, and for what is set and not read by the method.
     """
 
     tolerance: float = 1e-5
     rows_per_unknown: float = 3.0
+    method: str = GAUSS_NEWTON
+    learning_rate: float = LEARNING_RATE
+    steps: int = 100_000
 
     def __post_init__(self) -> None:
         check_number("tolerance", self.tolerance, low=0, low_is_allowed=False, high=1)
         check_number("rows_per_unknown", self.rows_per_unknown, low=1)
+        check_choice("method", self.method, (GAUSS_NEWTON, SGD))
+        check_number("learning_rate", self.learning_rate, low=0, low_is_allowed=False)
+        check_integer("steps", self.steps, low=1)
+        unread = ("rows_per_unknown",) if self.method == SGD else ("learning_rate", "steps")
+        for field in dataclasses.fields(self):
+            if field.name in unread and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} is not read by the method {self.method!r}")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -75,11 +91,12 @@ class Reconstruction:
     residual: float
     """‖r‖/‖θ‖ over all entries of θ: what the inputs do not explain. Where it is not small, they are wrong."""
     iterations: int
-    """Gauss–Newton steps."""
+    """Gauss–Newton steps; of "sgd", its own."""
     passes: float
     """Products of V, or of its transpose, with all inputs at once; of the body of a net forward or backward passes."""
     status: Status
-    """CONVERGED where θ is explained to the tolerance, else MAX_ITERATIONS."""
+    """CONVERGED where θ is explained to the tolerance; DIVERGED where "sgd" came to numbers that are not finite: these
+    are the inputs before; else MAX_ITERATIONS."""
 
     def __repr__(self) -> str:
         count, known = len(self.inputs), int(self.signs_known.sum())

@@ -115,7 +115,7 @@ def begin(search: Search, path: Path, resume: bool, output: Output) -> Iterator[
     """All of `run` that comes before the work, and its errors; no other session may work in the folder meanwhile."""
     check_run_folder(path, resume)
     for target in search.targets:
-        check(target.model, target.theta, search.images)
+        check(target.model, target.theta, search.images, search.settings)
     path.mkdir(parents=True, exist_ok=True)
     with locked(path, KIND):
         description, store = _open(search, path, output), Store(path)
