@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.common.checks import check_choice, check_integer, check_seed
+from memrecon_fast.common.memory import available_memory, in_units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,11 @@ class RandomFeatures:
         check_integer("p", p, low=1)
         check_integer("d", d, low=1)
         check_seed(seed)
+        free = available_memory()
+        if free is not None and 2 * 8 * p * d > free:
+            raise ValueError(
+                f"{p} features of {d} numbers take {in_units(2 * 8 * p * d)} of memory; {in_units(free)} are free"
+            )
         generator = torch.Generator().manual_seed(seed)
         weights = torch.randn(p, d, generator=generator, dtype=torch.float64)
         return cls(weights / math.sqrt(d), activation)

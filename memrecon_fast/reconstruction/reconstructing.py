@@ -20,6 +20,7 @@ from memrecon_fast.reconstruction import even_fit, orientation, projected_fit
 from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.even_fit import Fit, fit_even
 from memrecon_fast.reconstruction.head import Head
+from memrecon_fast.reconstruction.memory import check_memory
 from memrecon_fast.reconstruction.of_head import reconstruct_from_head
 from memrecon_fast.reconstruction.projected import Counted, OnSphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
@@ -137,6 +138,7 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
             f"to find {inputs} of {model.d} numbers takes at least {least} features: there are {model.p}, and other "
             "inputs would explain theta as well"
         )
+    check_memory(model, images or FEWEST, settings)
 
 
 def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _Solve) -> _Found:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from memrecon_fast.reconstruction import RandomFeatures, compare, reconstruct, reference, results
+from memrecon_fast.reconstruction import RandomFeatures, compare, memory, reconstruct, reference, results
 from memrecon_fast.results import Status
 from tests.helpers.features import fitted
 
@@ -146,3 +146,12 @@ def test_an_input_that_was_there_twice_comes_out_once() -> None:
     found = reconstruct(one.model, theta, 4)
     assert len(found.inputs) == 3
     assert compare(one.inputs, found.inputs).error < 1e-8
+
+
+def test_too_little_memory_is_told_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = fitted(2, 20, 400)
+    monkeypatch.setattr(memory, "available_memory", lambda: 20_000)
+    with pytest.raises(ValueError, match=r"2 inputs of 20 numbers from 400 features takes about .* kB of memory"):
+        reconstruct(one.model, one.theta, 2)
+    with pytest.raises(ValueError, match=r"1\.6e\+04 GB|16000 GB of memory; .* are free"):
+        RandomFeatures.from_seed(10**8, 10**4)
