@@ -110,9 +110,9 @@ BENCHMARKS = (
     ),
     Benchmark(
         "reconstruction",
-        "From how many parameters on do training inputs come back, and in how many passes, against gradient descent?",
+        "In how many passes do training inputs come back from parameters, against gradient descent, Adam and L-BFGS?",
         "extra `audit`",
-        "20",
+        "30",
         "`reconstruction.json`, `.md`",
         "benchmarks.experiments.reconstruction",
     ),
