@@ -75,13 +75,14 @@ class Linear:
         rows.passed(2)
         count = len(directions)
         squares = directions.new_zeros(count, count)
-        onto = directions.new_zeros(rows.width, count)
+        across = directions.new_zeros(count, rows.width)
         right = directions.new_zeros(count)
-        for where, block in rows.blocks():
-            even = (block @ directions.T).abs_().mul_(0.5)
-            squares.addmm_(even.T, even)
-            onto.addmm_(block.T, even)
-            right.addmv_(even.T, rows.theta[where])
+        for block in rows.blocks():
+            even = block.times(directions).abs_().mul_(0.5)
+            squares.addmm_(even, even.T)
+            block.add_to(across, even)
+            right.addmv_(even, rows.theta[block.where])
+        onto = across.T
         overlap = torch.cholesky_solve(onto, self.factor)
         linear = torch.cholesky_solve(self.of_theta[:, None], self.factor)[:, 0]
         matrix = squares - onto.T @ overlap

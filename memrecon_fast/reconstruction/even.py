@@ -57,7 +57,7 @@ class Linearised:
     residual: Tensor
     """r = θ − model, float64 (p,)."""
     sides: Tensor
-    """sign of g_k·w_i, int8 (p, n): all that the Jacobian needs of it."""
+    """sign of g_k·w_i, int8 (n, p): all that the Jacobian needs of it."""
     gradient: Tensor
     """Jᵀr (d, n + 1): the direction of steepest descent."""
 
@@ -69,12 +69,13 @@ class Linearised:
     def product(self, step: Tensor) -> Tensor:
         """JᵀJ·step, (d, n + 1): one read of V for all images."""
         self.rows.passed(2)
-        found = torch.zeros_like(step)
-        for where, block in self.rows.blocks():
-            jacobian = _jacobian_factor(self.sides[where], self.at.signs)
-            along = (block @ step).mul_(jacobian).sum(dim=1)
-            found.addmm_(block.T, jacobian.mul_(along[:, None]))
-        return found
+        left = step.T.contiguous()
+        found = torch.zeros_like(left)
+        for block in self.rows.blocks():
+            jacobian = _jacobian_factor(self.sides[:, block.where], self.at.signs)
+            along = block.times(left).mul_(jacobian).sum(dim=0)
+            block.add_to(found, jacobian.mul_(along))
+        return found.T
 
     def metric(self, step: Tensor) -> Tensor:
         """What JᵀJ is on average over Gaussian rows, times a step."""
@@ -103,21 +104,22 @@ class Linearised:
 def linearise(rows: Rows, at: Even) -> Linearised:
     """The model at a point: one read of V for all images."""
     rows.passed(2)
-    unknowns = at.unknowns
+    unknowns = at.unknowns.T.contiguous()
     residual = torch.empty_like(rows.theta)
-    sides = torch.empty(rows.count, len(at.signs), dtype=torch.int8)
+    sides = torch.empty(len(at.signs), rows.count, dtype=torch.int8)
     gradient = torch.zeros_like(unknowns)
-    for where, block in rows.blocks():
-        products = block @ unknowns
-        sides[where] = torch.sign(products[:, :-1])
-        residual[where] = rows.theta[where] - 0.5 * (products[:, :-1].abs() @ at.signs) - products[:, -1]
-        jacobian = _jacobian_factor(sides[where], at.signs)
-        gradient.addmm_(block.T, jacobian.mul_(residual[where][:, None]))
-    return Linearised(rows, at, residual, sides, gradient)
+    for block in rows.blocks():
+        products, here = block.times(unknowns), sides[:, block.where]
+        here.copy_(torch.sign(products[:-1]))
+        left = rows.theta[block.where] - 0.5 * (at.signs @ products[:-1].abs_()) - products[-1]
+        residual[block.where] = left
+        block.add_to(gradient, _jacobian_factor(here, at.signs).mul_(left))
+    return Linearised(rows, at, residual, sides, gradient.T)
 
 
 def _jacobian_factor(sides: Tensor, signs: Tensor) -> Tensor:
-    """∂model_k/∂(w_i, b) = factor_ki·g_k: ½ s_i sgn(g_k·w_i), and 1 for b; (p, n + 1)."""
-    factor = torch.ones(len(sides), len(signs) + 1, dtype=torch.float64)
-    torch.mul(sides, 0.5 * signs, out=factor[:, :-1])
+    """∂model_k/∂(w_i, b) = factor_ki·g_k: ½ s_i sgn(g_k·w_i), and 1 for b; (n + 1, p)."""
+    factor = torch.empty(len(signs) + 1, sides.shape[1], dtype=torch.float64)
+    torch.mul(sides, 0.5 * signs[:, None], out=factor[:-1])
+    factor[-1] = 1
     return factor

@@ -102,7 +102,7 @@ def _one_less(fit: Fit, here: Linearised, least_gain: float) -> Tensor | None:
     if float(reduced.gains().min()) <= least_gain * fit.norm**2:
         return reduced.without_least(len(reduced.directions) - 1).directions
     sides = here.sides.float()
-    agreement = ((sides.T @ sides) / fit.rows.count).fill_diagonal_(0)
+    agreement = ((sides @ sides.T) / fit.rows.count).fill_diagonal_(0)
     first, second = divmod(int(agreement.abs().argmax()), len(agreement))
     if abs(agreement[first, second]) < _SAME_SIDES:
         return None
@@ -137,8 +137,12 @@ def _from_start(fit: Fit, count: int, generator: Generator) -> Linearised:
 def _only_image(rows: Rows) -> Tensor:
     """Its direction (1, d): where its feature is not 0, θ is linear in g."""
     on = rows.theta != 0
-    found = torch.linalg.lstsq(rows.scale * rows.weights[on].double(), rows.theta[on][:, None]).solution.T
+    found = torch.linalg.lstsq(_rows_at(rows, on), rows.theta[on][:, None]).solution.T
     return nn.functional.normalize(found, dim=1)
+
+
+def _rows_at(rows: Rows, on: Tensor) -> Tensor:
+    return torch.cat([block.scale * block.weights[on[block.where]] for block in rows.blocks()])
 
 
 def _random(rows: Rows, count: int, generator: Generator) -> Tensor:

@@ -29,11 +29,11 @@ def from_odd_part(rows: Rows, directions: Tensor, activation: str) -> Tensor:
     rows.passed(1)
     gram = directions.new_zeros(2 * count, 2 * count)
     right = directions.new_zeros(2 * count)
-    for where, block in rows.blocks():
-        products = block @ directions.T
-        parts = torch.cat([0.5 * products.abs(), ACTIVATIONS[activation].odd(products)], dim=1)
-        gram.addmm_(parts.T, parts)
-        right.addmv_(parts.T, rows.theta[where])
+    for block in rows.blocks():
+        products = block.times(directions)
+        parts = torch.cat([0.5 * products.abs(), ACTIVATIONS[activation].odd(products)])
+        gram.addmm_(parts, parts.T)
+        right.addmv_(parts, rows.theta[block.where])
     gram.diagonal().add_(1e-12 * gram.diagonal().mean())
     even, odd = torch.linalg.solve(gram, right).split(count)
     return torch.where(even * odd < 0, -1.0, 1.0).double()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from memrecon_fast.common.checks import check_choice, check_integer, check_seed
 from memrecon_fast.common.memory import available_memory, in_units
+from memrecon_fast.reconstruction.weights import blocks, is_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RandomFeatures:
             raise TypeError(f"weights must be a tensor of float32 or float64, not {found}")
         if self.weights.dim() != 2 or not self.weights.numel():
             raise ValueError(f"weights must be a matrix (p, d), not of shape {tuple(self.weights.shape)}")
-        if not self.weights.isfinite().all():
+        if not is_finite(self.weights):
             raise ValueError("weights have entries that are NaN or infinite")
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
 
@@ -98,19 +99,28 @@ class RandomFeatures:
         return (inputs + 1) * self.d
 
     def features(self, inputs: Tensor) -> Tensor:
-        """φ(x) of each of the inputs (n, d): (n, p)."""
-        return ACTIVATIONS[self.activation].value(inputs.to(self.weights.dtype) @ self.weights.T)
+        """φ(x) of each of the inputs (n, d): (n, p). Like all that follows float64, whatever V is stored as."""
+        inputs, value = inputs.double(), ACTIVATIONS[self.activation].value
+        found = inputs.new_empty(len(inputs), self.p)
+        for where, block in blocks(self.weights):
+            found[:, where] = value(inputs @ block.T)
+        return found
 
     def times(self, inputs: Tensor, steps: Tensor) -> Tensor:
         """Dφ(x_i)·step_i (n, p): steps (n, d)."""
-        return self._derivative(inputs) * (steps.to(self.weights.dtype) @ self.weights.T)
+        inputs, steps, derivative = inputs.double(), steps.double(), ACTIVATIONS[self.activation].derivative
+        found = inputs.new_empty(len(inputs), self.p)
+        for where, block in blocks(self.weights):
+            torch.mul(derivative(inputs @ block.T), steps @ block.T, out=found[:, where])
+        return found
 
     def transposed_times(self, inputs: Tensor, values: Tensor) -> Tensor:
         """Dφ(x_i)ᵀ·values_i (n, d): values (n, p)."""
-        return (self._derivative(inputs) * values.to(self.weights.dtype)) @ self.weights
-
-    def _derivative(self, inputs: Tensor) -> Tensor:
-        return ACTIVATIONS[self.activation].derivative(inputs.to(self.weights.dtype) @ self.weights.T)
+        inputs, values, derivative = inputs.double(), values.double(), ACTIVATIONS[self.activation].derivative
+        found = torch.zeros_like(inputs)
+        for where, block in blocks(self.weights):
+            found.addmm_(derivative(inputs @ block.T) * values[:, where], block)
+        return found
 
     def fit(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """θ (p,), float64: the least solution of φ(x_i)·θ = y_i for inputs (n, d) and labels (n,).
@@ -121,7 +131,7 @@ class RandomFeatures:
             raise ValueError(
                 f"inputs must be (n, {self.d}) and labels (n,), not {tuple(inputs.shape)} and {tuple(labels.shape)}"
             )
-        features = self.features(inputs).double()
+        features = self.features(inputs)
         factor, failed = torch.linalg.cholesky_ex(features @ features.T)
         if failed or factor.diagonal().min() < 1e-7 * factor.diagonal().max():
             raise ValueError(

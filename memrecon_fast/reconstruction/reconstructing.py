@@ -37,6 +37,7 @@ from memrecon_fast.reconstruction.results import (
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.sgd import reconstruct_by_sgd
 from memrecon_fast.reconstruction.signed import Signed, descend_signed
+from memrecon_fast.reconstruction.weights import root_mean_square
 from memrecon_fast.results import Status
 
 _ATTEMPTS_AT_A_NUMBER = 1
@@ -94,7 +95,7 @@ def reconstruct(
         return reconstruct_by_sgd(model, theta.double(), images, settings, generator, effort)
     if isinstance(model, Head):
         return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator, effort)
-    rows = Rows(model.weights, theta.double(), 1 / float(model.weights.square().mean().sqrt()), effort)
+    rows = Rows(model.weights, theta.double(), 1 / root_mean_square(model.weights), effort)
 
     def solve(some: Rows, count: int, is_bound: bool) -> _Found:
         kind = _of_relu if model.activation == "relu" else _of_others
@@ -176,7 +177,7 @@ def _of_others(
     directions = here.at.directions
     signs = orientation.from_odd_part(rows, directions, model.activation)
     start = math.sqrt(model.d) * signs[:, None] * directions
-    those = Counted(RandomFeatures(rows.weights.double(), model.activation), rows.effort, rows.cost)
+    those = Counted(RandomFeatures(rows.weights[: rows.count], model.activation), rows.effort, rows.cost)
     there = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
     norm = float(rows.theta.norm())
     if is_bound and math.sqrt(there.loss) <= tolerance * norm:
@@ -231,7 +232,7 @@ def _relu_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, toleranc
 
 
 def _others_on_all_rows(model: RandomFeatures, rows: Rows, found: _Found, tolerance: float) -> _OnAllRows:
-    those = Counted(RandomFeatures(model.weights.double(), model.activation), rows.effort, rows.cost)
+    those = Counted(model, rows.effort, rows.cost)
     norm, here = float(rows.theta.norm()), project(those, rows.theta[None], OnSphere(found.inputs))
     if math.sqrt(here.loss) > tolerance * norm:
         here = projected_fit.descend(those, rows.theta[None], found.inputs, _STEPS_ON_ALL_ROWS)

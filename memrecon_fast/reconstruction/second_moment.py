@@ -44,10 +44,11 @@ def leading_directions(rows: Rows, values: Tensor, count: int, generator: Genera
 def _moment(rows: Rows, values: Tensor, basis: Tensor) -> Tensor:
     """Σ_k values_k (g_k g_kᵀ − I)·basis: one read of V."""
     rows.passed(2)
-    found = -values.sum() * basis
-    for where, block in rows.blocks():
-        found.addmm_(block.T, (block @ basis).mul_(values[where][:, None]))
-    return found
+    left = basis.T.contiguous()
+    found = -values.sum() * left
+    for block in rows.blocks():
+        block.add_to(found, block.times(left).mul_(values[block.where]))
+    return found.T
 
 
 def _power(rows: Rows, values: Tensor, count: int, steps: int, generator: Generator) -> Tensor:

@@ -41,7 +41,7 @@ def reconstruct_by_sgd(
         features: Features = model
         domain = model.where
     else:
-        features, domain = RandomFeatures(model.weights.double(), model.activation), Domain(model.d, on_sphere=True)
+        features, domain = model, Domain(model.d, on_sphere=True)
     place: type[Place] = OnSphere if domain.on_sphere else Anywhere
     rows = theta if theta.dim() == 2 else theta[None]
     norm, counted = float(rows.norm()), Counted(Inside(features, domain), effort)

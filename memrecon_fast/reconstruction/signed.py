@@ -44,19 +44,20 @@ class LinearisedSigned:
     loss: float
     """‖r‖²."""
     on: Tensor
-    """bool (p, n): where g_k·v_i > 0."""
+    """bool (n, p): where g_k·v_i > 0."""
     gradient: Tensor
     """Jᵀr (d, n): the direction of steepest descent."""
 
     def product(self, step: Tensor) -> Tensor:
         """JᵀJ·step, (d, n): one read of V for all images."""
         self.rows.passed(2)
-        found = torch.zeros_like(step)
-        for where, block in self.rows.blocks():
-            jacobian = self.on[where] * self.at.signs
-            along = (block @ step).mul_(jacobian).sum(dim=1)
-            found.addmm_(block.T, jacobian.mul_(along[:, None]))
-        return found
+        left = step.T.contiguous()
+        found = torch.zeros_like(left)
+        for block in self.rows.blocks():
+            jacobian = self.on[:, block.where] * self.at.signs[:, None]
+            along = block.times(left).mul_(jacobian).sum(dim=0)
+            block.add_to(found, jacobian.mul_(along))
+        return found.T
 
     def metric(self, step: Tensor) -> Tensor:
         """What JᵀJ is on average over Gaussian rows, roughly, times a step."""
@@ -86,15 +87,15 @@ def linearise_signed(rows: Rows, at: Signed) -> LinearisedSigned:
     """The model at a point: one read of V for all images."""
     rows.passed(2)
     loss = 0.0
-    on = torch.empty(rows.count, len(at.signs), dtype=torch.bool)
-    gradient = torch.zeros_like(at.images.T)
-    for where, block in rows.blocks():
-        products = block @ at.images.T
-        on[where] = products > 0
-        residual = rows.theta[where] - products.clamp_min_(0) @ at.signs
+    on = torch.empty(len(at.signs), rows.count, dtype=torch.bool)
+    gradient = torch.zeros_like(at.images)
+    for block in rows.blocks():
+        products, here = block.times(at.images), on[:, block.where]
+        here.copy_(products > 0)
+        residual = rows.theta[block.where] - at.signs @ products.clamp_min_(0)
         loss += float(residual @ residual)
-        gradient.addmm_(block.T, (on[where] * at.signs).mul_(residual[:, None]))
-    return LinearisedSigned(rows, at, loss, on, gradient)
+        block.add_to(gradient, (here * at.signs[:, None]).mul_(residual))
+    return LinearisedSigned(rows, at, loss, on, gradient.T)
 
 
 def descend_signed(rows: Rows, at: Signed, steps: int, end: float) -> LinearisedSigned:
