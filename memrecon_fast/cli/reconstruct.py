@@ -154,7 +154,7 @@ def _open(name: str, files: NetFiles, shape: str | None, scaling: Scaling | None
     image_shape = opened.image_shape if shape is None and opened.image_shape else image_shape
     if image_shape is not None and math.prod(image_shape) != opened.model.d:
         raise ValueError(f"the inputs of {name} are of {opened.model.d} numbers, no pictures of {image_shape}")
-    digest = digest_of_tensors(opened.model.weights, opened.theta)
+    digest = digest_of_tensors(opened.model.weights[:], opened.theta)
     return Target(name, opened.model, opened.theta, digest, image_shape, scaling or opened.scaling or Scaling())
 
 

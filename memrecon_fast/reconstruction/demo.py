@@ -40,7 +40,7 @@ def make_demo(folder: Path, images: int = IMAGES, size: int = SIZE, ratios: Sequ
         theta = model.fit(inputs, labels)
         save(model, theta, folder / f"model-{ratio:g}.safetensors", shape, scaling)
         errors.append((model.p, float((model.features(inputs) @ theta - labels).square().mean())))
-        digest = digest_of_tensors(model.weights, theta)
+        digest = digest_of_tensors(model.weights[:], theta)
         targets.append(Target(f"p = {ratio:g} d·n", model, theta, digest, shape, scaling))
     names = [f"photograph {index}" for index in range(n)]
     return Search(

@@ -16,6 +16,7 @@ from memrecon_fast.autoencoders.tensors import read_tensors, write_tensors
 from memrecon_fast.common.shapes import Fields, Listed, Of
 from memrecon_fast.reconstruction.pictures import Scaling
 from memrecon_fast.reconstruction.random_features import RandomFeatures
+from memrecon_fast.reconstruction.weights import Drawn
 
 KEY = "memrecon_random_features"
 """Of the file's metadata: a JSON object."""
@@ -52,7 +53,8 @@ def save(
 
     image_shape: (C, H, W) of an input, where inputs are pictures; scaling: how they were made of them.
 
-    Raises ValueError where θ or the shape does not fit the model, and where the path does not end in .safetensors.
+    Raises ValueError where θ or the shape does not fit the model, and where the path does not end in .safetensors, or V
+    is not stored.
     """
     if theta.shape != (model.p,):
         raise ValueError(f"theta must have an entry for each of the {model.p} features, not {tuple(theta.shape)}")
@@ -65,6 +67,8 @@ def save(
         described["image_shape"] = image_shape
     if scaling is not None:
         described["scaling"] = dataclasses.asdict(scaling)
+    if isinstance(model.weights, Drawn):
+        raise ValueError("V is not stored, but drawn from a seed: RandomFeatures(model.weights[:]) is the same, stored")
     write_tensors(Path(path), {"weights": model.weights, "theta": theta}, {KEY: json.dumps(described)})
 
 

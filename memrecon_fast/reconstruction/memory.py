@@ -28,5 +28,4 @@ def needed_memory(model: RandomFeatures | Head, images: int, settings: Reconstru
         rows = min(p, int(settings.rows_per_unknown * images * d))
         reduced = 3 * _NUMBER * rows * images  # their products with a basis, and what is made of these
         return reduced + 2 * p * images + 3 * _NUMBER * p + 4 * _NUMBER * d * d
-    features = 5 * _NUMBER * p * images  # and their changes, at a point and beside it
-    return features + (_NUMBER * p * d if isinstance(model, RandomFeatures) else 0)
+    return 5 * _NUMBER * p * images  # features and their changes, at a point and beside it

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from memrecon_fast.common.checks import check_choice, check_integer, check_seed
 from memrecon_fast.common.memory import available_memory, in_units
-from memrecon_fast.reconstruction.weights import blocks, is_finite
+from memrecon_fast.reconstruction.weights import Drawn, Weights, blocks, is_finite
+
+TORCH, PHILOX = "torch", "philox"
+"""What draws V from a seed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,37 +54,45 @@ ACTIVATIONS = {
 class RandomFeatures:
     """A model of p random features of inputs in d dimensions.
 
-    weights: V, float32 or float64 (p, d), finite. activation: a name of `ACTIVATIONS`.
+    weights: V, float32 or float64 (p, d), finite; or `Drawn`, which is made again wherever it is needed, in memory that
+    does not grow with it. activation: a name of `ACTIVATIONS`.
 
     Raises TypeError or ValueError for anything else.
     """
 
-    weights: Tensor
+    weights: Weights
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.weights, Tensor) or self.weights.dtype not in (torch.float32, torch.float64):
+        stored = not isinstance(self.weights, Drawn)
+        if stored and getattr(self.weights, "dtype", None) not in (torch.float32, torch.float64):
             found = self.weights.dtype if isinstance(self.weights, Tensor) else type(self.weights).__name__
             raise TypeError(f"weights must be a tensor of float32 or float64, not {found}")
-        if self.weights.dim() != 2 or not self.weights.numel():
+        if len(self.weights.shape) != 2 or not math.prod(self.weights.shape):
             raise ValueError(f"weights must be a matrix (p, d), not of shape {tuple(self.weights.shape)}")
         if not is_finite(self.weights):
             raise ValueError("weights have entries that are NaN or infinite")
         check_choice("activation", self.activation, tuple(ACTIVATIONS))
 
     @classmethod
-    def from_seed(cls, p: int, d: int, seed: int = 42, activation: str = "relu") -> RandomFeatures:
-        """With weights `torch.randn(p, d, dtype=torch.float64) / √d` after `torch.manual_seed(seed)`."""
+    def from_seed(
+        cls, p: int, d: int, seed: int = 42, activation: str = "relu", generator: str = TORCH
+    ) -> RandomFeatures:
+        """With weights `torch.randn(p, d, dtype=torch.float64) / √d` after `torch.manual_seed(seed)`; or, with the
+        generator "philox", `Drawn(p, d, seed)`: never stored, which takes more time and hardly any memory."""
         check_integer("p", p, low=1)
         check_integer("d", d, low=1)
         check_seed(seed)
+        check_choice("generator", generator, (TORCH, PHILOX))
+        if generator == PHILOX:
+            return cls(Drawn(p, d, seed), activation)
         free = available_memory()
         if free is not None and 2 * 8 * p * d > free:
             raise ValueError(
                 f"{p} features of {d} numbers take {in_units(2 * 8 * p * d)} of memory; {in_units(free)} are free"
             )
-        generator = torch.Generator().manual_seed(seed)
-        weights = torch.randn(p, d, generator=generator, dtype=torch.float64)
+        random = torch.Generator().manual_seed(seed)
+        weights = torch.randn(p, d, generator=random, dtype=torch.float64)
         return cls(weights / math.sqrt(d), activation)
 
     @property

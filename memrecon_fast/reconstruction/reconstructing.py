@@ -37,7 +37,7 @@ from memrecon_fast.reconstruction.results import (
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.sgd import reconstruct_by_sgd
 from memrecon_fast.reconstruction.signed import Signed, descend_signed
-from memrecon_fast.reconstruction.weights import root_mean_square
+from memrecon_fast.reconstruction.weights import first, root_mean_square
 from memrecon_fast.results import Status
 
 _ATTEMPTS_AT_A_NUMBER = 1
@@ -177,7 +177,7 @@ def _of_others(
     directions = here.at.directions
     signs = orientation.from_odd_part(rows, directions, model.activation)
     start = math.sqrt(model.d) * signs[:, None] * directions
-    those = Counted(RandomFeatures(rows.weights[: rows.count], model.activation), rows.effort, rows.cost)
+    those = Counted(RandomFeatures(first(rows.weights, rows.count), model.activation), rows.effort, rows.cost)
     there = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
     norm = float(rows.theta.norm())
     if is_bound and math.sqrt(there.loss) <= tolerance * norm:

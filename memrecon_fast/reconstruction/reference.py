@@ -25,5 +25,5 @@ def gradient(model: RandomFeatures, inputs: Tensor, theta: Tensor) -> Tensor:
     """∂L/∂x_i = −(2 α_i/‖θ‖²) Vᵀ(σ'(V x_i) ∘ r), (n, d), with r = P⊥ θ."""
     alpha = coefficients(model, inputs, theta)
     residual = theta - model.features(inputs).T @ alpha
-    derivative = ACTIVATIONS[model.activation].derivative(inputs @ model.weights.T)
-    return -2 / theta.square().sum() * alpha[:, None] * ((derivative * residual) @ model.weights)
+    derivative = ACTIVATIONS[model.activation].derivative(inputs @ model.weights[:].T)
+    return -2 / theta.square().sum() * alpha[:, None] * ((derivative * residual) @ model.weights[:])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.reconstruction.effort import Effort
-from memrecon_fast.reconstruction.weights import blocks
+from memrecon_fast.reconstruction.weights import Weights, blocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Block:
 class Rows:
     """The rows of V with their entries of θ."""
 
-    weights: Tensor
-    """V, float32 or float64, of at least p rows of d numbers."""
+    weights: Weights
+    """V, stored or `Drawn`, of at least p rows of d numbers."""
     theta: Tensor
     """float64 (p,): of the first p of them."""
     scale: float = 1.0

@@ -23,7 +23,7 @@ def example(p: int = 97, d: int = 5, n: int = 3) -> tuple[Rows, Even]:
 
 
 def model(rows: Rows, unknowns: Tensor, signs: Tensor) -> Tensor:
-    products = rows.scale * rows.weights.double() @ unknowns
+    products = rows.scale * rows.weights[:].double() @ unknowns
     found: Tensor = 0.5 * products[:, :-1].abs() @ signs + products[:, -1]
     return found
 
@@ -53,7 +53,7 @@ def test_residual_gradient_and_product_are_those_of_the_jacobian(p: int, d: int,
 @pytest.mark.usefixtures("by_blocks")
 def test_products_with_rows() -> None:
     rows = Rows(random(130, 6, seed=7).float(), random(130, seed=8), scale=3.0)
-    dense = 3 * rows.weights.double()
+    dense = 3 * rows.weights[:].double()
     right, left = random(6, 4, seed=9), random(130, 4, seed=10)
     torch.testing.assert_close(rows.times(right), dense @ right)
     torch.testing.assert_close(rows.transposed_times(left), dense.T @ left)

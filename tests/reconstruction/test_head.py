@@ -30,7 +30,7 @@ def test_products_are_those_of_the_jacobian() -> None:
 
 def test_a_body_of_random_features_is_the_model_of_random_features() -> None:
     model = RandomFeatures.from_seed(60, 7, activation="relu+tanh")
-    head = Head(lambda x: model.features(x) if not x.requires_grad else _relu_tanh(x @ model.weights.T), (7,))
+    head = Head(lambda x: model.features(x) if not x.requires_grad else _relu_tanh(x @ model.weights[:].T), (7,))
     inputs, steps, values = random(3, 7), random(3, 7, seed=1), random(3, 60, seed=2)
     torch.testing.assert_close(head.features(inputs), model.features(inputs))
     torch.testing.assert_close(head.times(inputs, steps), model.times(inputs, steps))

@@ -70,7 +70,7 @@ def test_the_span_of_the_images_is_found_from_second_moments() -> None:
 def test_leading_directions_are_eigenvectors_of_the_second_moment() -> None:
     rows, _, _ = rows_of(2, 12, 3000)
     values = without_linear(rows, linear_part(rows))
-    dense = rows.scale * rows.weights
+    dense = rows.scale * rows.weights[:]
     moment = (dense.T * values) @ dense - values.sum() * torch.eye(12, dtype=torch.float64)
     eigenvalues, vectors = torch.linalg.eigh(moment)
     expected = vectors[:, eigenvalues.abs().argsort(descending=True)[:2]]

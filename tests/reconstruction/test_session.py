@@ -22,7 +22,7 @@ SHAPE = (3, 3, 4)
 
 
 def target(one: Fitted, name: str = "model") -> Target:
-    digest = digest_of_tensors(one.model.weights, one.theta)
+    digest = digest_of_tensors(one.model.weights[:], one.theta)
     return Target(name, one.model, one.theta, digest, SHAPE, Scaling())
 
 

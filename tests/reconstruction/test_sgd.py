@@ -29,7 +29,7 @@ def test_a_head_of_the_same_features_takes_the_same_way() -> None:
     one = fitted(2, 10, 400)
     settings = ReconstructionSettings(tolerance=1e-3, method="sgd", steps=20)
     found = reconstruct(one.model, one.theta, 2, settings)
-    same = reconstruct(Head(lambda x: torch.relu(x @ one.model.weights.T), (10,)), one.theta, 2, settings)
+    same = reconstruct(Head(lambda x: torch.relu(x @ one.model.weights[:].T), (10,)), one.theta, 2, settings)
     assert found.status == same.status == Status.MAX_ITERATIONS
     assert found.iterations == same.iterations == 20
     assert not found.signs_known.any()  # nothing is known of what does not explain theta
