@@ -117,6 +117,14 @@ BENCHMARKS = (
         "benchmarks.experiments.reconstruction",
     ),
     Benchmark(
+        "reconstruction-memory",
+        "How much memory does a reconstruction take, with V stored, and with V drawn again wherever it is needed?",
+        "4 GB of memory",
+        "10",
+        "`reconstruction-memory.json`, `.md`",
+        "benchmarks.speed.reconstruction_memory",
+    ),
+    Benchmark(
         "precision",
         "What does the number format of the forward passes do to the verdicts?",
         "extra `audit`",

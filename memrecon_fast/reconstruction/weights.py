@@ -16,6 +16,10 @@ _BLOCK_BYTES = 2**20
 """Of a block of V as float64: with what is made of it, it lies in the caches."""
 
 
+_NUMBERS_AT_ONCE = 2**15
+"""That are drawn: what they are made of takes ten times their memory, and should lie in the caches."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Drawn:
     """V (p, d) that is nowhere stored: entries N(0, 1/d), float32, the same wherever they are made; see
@@ -32,8 +36,13 @@ class Drawn:
 
     def __getitem__(self, where: slice) -> Tensor:
         """Some rows, float32."""
-        first, end, _ = where.indices(self.p)
-        return torch.from_numpy(normal_rows(first, end, self.d, self.seed)).mul_(self.root_mean_square)
+        begin, end, _ = where.indices(self.p)
+        found = torch.empty(max(end - begin, 0), self.d)
+        size = max(1, _NUMBERS_AT_ONCE // self.d)
+        for place, part in enumerate(found.split(size)):
+            first = begin + place * size
+            part.copy_(torch.from_numpy(normal_rows(first, first + len(part), self.d, self.seed)))
+        return found.mul_(self.root_mean_square)
 
     @property
     def root_mean_square(self) -> float:
