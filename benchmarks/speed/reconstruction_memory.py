@@ -40,7 +40,8 @@ PAGE = resource.getpagesize()
 def inputs_of(n: int, d: int) -> Tensor:
     """On the sphere."""
     found = torch.randn(n, d, generator=Generator().manual_seed(1_000_000), dtype=torch.float64)
-    return found * (math.sqrt(d) / found.norm(dim=1, keepdim=True))
+    on_sphere: Tensor = found * (math.sqrt(d) / found.norm(dim=1, keepdim=True))
+    return on_sphere
 
 
 def fit(n: int, d: int, p: int, path: Path) -> None:

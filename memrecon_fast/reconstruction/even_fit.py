@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +13,7 @@ from torch import Generator, Tensor, nn
 from memrecon_fast.reconstruction.amplitudes import Linear, linear_part
 from memrecon_fast.reconstruction.even import Even, Linearised, linearise
 from memrecon_fast.reconstruction.gauss_newton import Damping, improve
+from memrecon_fast.reconstruction.results import FEWEST
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.second_moment import leading_directions, span_of_images
 
@@ -26,6 +28,10 @@ _SAME_DIRECTION = 0.97
 _SAME_SIDES = 0.8
 """Of the rows: more agree than do not, by so much. Two images at an angle of 18°."""
 ATTEMPTS = 8
+_GROWTHS, _GROWTH = 2, 1.25
+"""So often a number that is not known grows, and by how much each time; by 1.5 less is found."""
+_NEARLY = 1e-2
+"""Of ‖r‖/‖θ‖: below it, more steps end the search."""
 _EXTRA_IMAGES = (2, 3, 4, 0)
 """Of each attempt; 0: from the beginning instead."""
 
@@ -83,6 +89,36 @@ def fit_even(fit: Fit, count: int, tolerance: float, generator: Generator, attem
     return fit.descend(here, _STEPS)
 
 
+def grow(rows: Callable[[int], Rows], most: int, tolerance: float, generator: Generator) -> tuple[Fit, Linearised]:
+    """The even model of a number of images that is not known, at most so many: a few first, then those in addition in
+    whose directions most of the residual lies, until θ is explained; there may be superfluous ones.
+
+    rows: those that are used for so many images.
+    """
+    best: tuple[Fit, Linearised] | None = None
+    for _ in range(_GROWTHS):
+        count, directions = min(FEWEST, most), None
+        while True:
+            fit = Fit.of(rows(count))
+            if directions is None:
+                directions = _start(fit, count, generator)
+            else:
+                left, more = fit.refitted(directions).residual, min(count - len(directions), fit.rows.width)
+                directions = torch.cat([directions, leading_directions(fit.rows, left, more, generator).T])
+            here = fit.descend(fit.refitted(directions), _REDUCED_STEPS)
+            if tolerance < fit.residual(here) < _NEARLY:
+                here = fit.descend(here, _STEPS)
+            if best is None or fit.residual(here) < best[0].residual(best[1]):
+                best = fit, here
+            if fit.residual(here) <= tolerance:
+                return fit, here
+            if count >= most:
+                break
+            directions, count = merge(here.at), min(most, max(count + 1, int(_GROWTH * count)))
+    assert best is not None
+    return best
+
+
 def without_superfluous(fit: Fit, here: Linearised, tolerance: float, least_gain: float) -> Linearised:
     """The fewest images that explain θ to the tolerance, as these do. least_gain: of ‖r‖²/‖θ‖²: images with less are
     superfluous, too, if θ is explained without them."""
@@ -125,13 +161,16 @@ def _room_for(rows: Rows) -> int:
 
 
 def _from_start(fit: Fit, count: int, generator: Generator) -> Linearised:
+    return fit.descend(fit.refitted(_start(fit, count, generator)), _STEPS)
+
+
+def _start(fit: Fit, count: int, generator: Generator) -> Tensor:
+    """Directions (count, d) to begin with."""
     if count == 1 and not fit.rows.theta.all():  # without noise
-        start = _only_image(fit.rows)
-    elif count < fit.rows.width:
-        start = _reduced_start(fit, count, generator)
-    else:
-        start = _random(fit.rows, count, generator)
-    return fit.descend(fit.refitted(start), _STEPS)
+        return _only_image(fit.rows)
+    if count < fit.rows.width:
+        return _reduced_start(fit, count, generator)
+    return _random(fit.rows, count, generator)
 
 
 def _only_image(rows: Rows) -> Tensor:

@@ -40,8 +40,6 @@ from memrecon_fast.reconstruction.signed import Signed, descend_signed
 from memrecon_fast.reconstruction.weights import first, root_mean_square
 from memrecon_fast.results import Status
 
-_ATTEMPTS_AT_A_NUMBER = 1
-"""Where the number of inputs is unknown: with more of them, a fit finds its way more easily."""
 _STEPS_ON_ALL_ROWS = 10
 _MORE_IMAGES = 3
 """Than there are, in the even model of other σ than ReLU, whose odd part it cannot explain."""
@@ -61,8 +59,8 @@ class _Found:
     """‖r‖/‖θ‖ of these rows."""
 
 
-_Solve = Callable[[Rows, int, bool], _Found]
-"""Fits rows with so many inputs; or, where that is only a bound, with the fewest that explain them."""
+_Used = Callable[[int], Rows]
+"""The rows that are used for so many inputs."""
 
 
 def reconstruct(
@@ -97,16 +95,14 @@ def reconstruct(
         return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator, effort)
     rows = Rows(model.weights, theta.double(), 1 / root_mean_square(model.weights), effort)
 
-    def solve(some: Rows, count: int, is_bound: bool) -> _Found:
-        kind = _of_relu if model.activation == "relu" else _of_others
-        return kind(model, some, count, is_bound, settings.tolerance, generator)
-
     per_unknown = settings.rows_per_unknown * (1 if model.activation == "relu" else _ROWS_OF_OTHERS)
-    if images is None:
-        found = _of_any_number(rows, per_unknown, settings.tolerance, solve)
-    else:
-        found = _with(rows, images, per_unknown, False, solve)
-    return _finished(model, rows, found, settings)
+
+    def used(count: int) -> Rows:
+        """Rows for so many inputs."""
+        return rows.first(min(rows.count, math.ceil(per_unknown * count * rows.width)))
+
+    find = _of_relu if model.activation == "relu" else _of_others
+    return _finished(model, rows, find(model, used, images, settings.tolerance, generator), settings)
 
 
 def _keyed(seed: int) -> int:
@@ -142,48 +138,42 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
     check_memory(model, images or FEWEST, settings)
 
 
-def _with(rows: Rows, count: int, per_unknown: float, is_bound: bool, solve: _Solve) -> _Found:
-    """With as many rows as are used for so many inputs."""
-    some = rows.first(min(rows.count, math.ceil(per_unknown * count * rows.width)))
-    return solve(some, count, is_bound)
-
-
-def _of_any_number(rows: Rows, per_unknown: float, tolerance: float, solve: _Solve) -> _Found:
-    """Twice as many inputs each time, until θ is explained."""
-    most = most_inputs(rows.count, lambda count: (count + 1) * rows.width)
-    count = min(FEWEST, most)
-    while True:
-        found = _with(rows, count, per_unknown, True, solve)
-        if found.residual <= tolerance or count == most:
-            return found
-        count = min(2 * count, most)
-
-
-def _of_relu(
-    model: RandomFeatures, rows: Rows, count: int, is_bound: bool, tolerance: float, generator: Generator
-) -> _Found:
-    fit = Fit.of(rows)
-    here = fit_even(fit, count, tolerance, generator, _ATTEMPTS_AT_A_NUMBER if is_bound else even_fit.ATTEMPTS)
+def _of_relu(model: RandomFeatures, used: _Used, images: int | None, tolerance: float, generator: Generator) -> _Found:
+    if images is None:
+        fit, here = even_fit.grow(used, most_inputs(model.p, model.unknowns), tolerance, generator)
+    else:
+        fit = Fit.of(used(images))
+        here = fit_even(fit, images, tolerance, generator)
     if fit.residual(here) <= tolerance:
-        here = even_fit.without_superfluous(fit, here, tolerance, least_gain=tolerance**2 if is_bound else 0.0)
+        here = even_fit.without_superfluous(fit, here, tolerance, least_gain=0.0 if images else tolerance**2)
     signs, known = orientation.from_offset(here.at)
     return _Found(math.sqrt(model.d) * signs[:, None] * here.at.directions, known, fit.residual(here))
 
 
 def _of_others(
-    model: RandomFeatures, rows: Rows, count: int, is_bound: bool, tolerance: float, generator: Generator
+    model: RandomFeatures, used: _Used, images: int | None, tolerance: float, generator: Generator
 ) -> _Found:
-    here = fit_even(Fit.of(rows), count + _MORE_IMAGES, tolerance, generator, attempts=0)
-    directions = here.at.directions
-    signs = orientation.from_odd_part(rows, directions, model.activation)
-    start = math.sqrt(model.d) * signs[:, None] * directions
-    those = Counted(RandomFeatures(first(rows.weights, rows.count), model.activation), rows.effort, rows.cost)
-    there = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
-    norm = float(rows.theta.norm())
-    if is_bound and math.sqrt(there.loss) <= tolerance * norm:
+    """Where n is not known, twice as many inputs each time, until θ is explained."""
+    most = most_inputs(model.p, model.unknowns)
+    count = images or min(FEWEST, most)
+    while True:
+        rows = used(count)
+        norm = float(rows.theta.norm())
+        here = fit_even(Fit.of(rows), count + _MORE_IMAGES, tolerance, generator, attempts=0)
+        directions = here.at.directions
+        signs = orientation.from_odd_part(rows, directions, model.activation)
+        start = math.sqrt(model.d) * signs[:, None] * directions
+        those = Counted(RandomFeatures(first(rows.weights, rows.count), model.activation), rows.effort, rows.cost)
+        there = fit_projected(those, rows.theta[None], start, count, tolerance, generator)
+        residual = math.sqrt(there.loss) / norm
+        if images or count == most or residual <= tolerance:
+            break
+        count = min(2 * count, most)
+    if images is None and residual <= tolerance:
         there = projected_fit.without_superfluous(those, rows.theta[None], there, tolerance)
+        residual = math.sqrt(there.loss) / norm
     known = torch.ones(len(there.coefficients), dtype=torch.bool)
-    return _Found(there.at.inputs, known, math.sqrt(there.loss) / norm)
+    return _Found(there.at.inputs, known, residual)
 
 
 def _finished(model: RandomFeatures, rows: Rows, found: _Found, settings: ReconstructionSettings) -> Reconstruction:

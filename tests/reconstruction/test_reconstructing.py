@@ -155,3 +155,11 @@ def test_too_little_memory_is_told_before_work(monkeypatch: pytest.MonkeyPatch) 
         reconstruct(one.model, one.theta, 2)
     with pytest.raises(ValueError, match=r"1\.6e\+04 GB|16000 GB of memory; .* are free"):
         RandomFeatures.from_seed(10**8, 10**4)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_number_that_is_not_known_is_found_from_few_parameters(seed: int) -> None:
+    one = fitted(10, 50, 1250, seed)
+    found = reconstruct(one.model, one.theta)
+    assert len(found.inputs) == 10
+    assert compare(one.inputs, found.inputs).error < 1e-7
