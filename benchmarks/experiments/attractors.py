@@ -1,6 +1,7 @@
 """Do eigenvalues tell which images can be recovered? And do verdicts and harvests agree with iteration?
 
     OMP_NUM_THREADS=1 python -m benchmarks attractors        about half an hour on one core
+    OMP_NUM_THREADS=1 python -m benchmarks attractors --unets        hours
     python -m benchmarks attractors --quick                  tiny, to see that it works
 
 Trains nets on photographs of 16×16×3 and looks at each as its loss falls. Per net and loss:
@@ -12,7 +13,7 @@ Trains nets on photographs of 16×16×3 and looks at each as its loss falls. Per
   how well ρ, the residual, the distance to the fixed point and the basin tell beforehand which members come back
   (approximately): the area under the ROC curve, with a bootstrap interval of 95 % over the images. 0.5 tells nothing.
 
-Writes benchmarks/results/attractors.json and .md.
+Writes benchmarks/results/attractors.json and .md, or attractors-unets.json and .md.
 """
 
 from __future__ import annotations
@@ -77,15 +78,30 @@ class Task:
         Net("FC 10 384 leaky_relu", 120, 6000, hard=True),
         Net("FC 10 512 prelu", 120, 6000, hard=True),
         Net("FC 20 384 leaky_relu", 30, 3000, hard=False),
-        Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),
-        Net("U-Net 3 24-48-192 prelu", 100, 100000, hard=True, batch=4, rate=2e-3),
     )
     size: int = 16
     losses: tuple[float, ...] = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
     masks: tuple[str, ...] = ("half", "random-80", "corner")
     starts: int = 1000
+    sigmas: tuple[float, ...] | None = None
+    """Of basins; None: all."""
+    draws: int = 8
+    """Of basins, at most."""
+    iterations: int = 1000
+    """Of basins, at most; of `returns` three times as many."""
 
 
+UNETS = Task(
+    nets=(
+        Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),
+        Net("U-Net 3 24-48-192 prelu", 100, 100000, hard=True, batch=4, rate=2e-3),
+    ),
+    starts=300,
+    sigmas=(0.1, 0.2, 0.4, 0.8, 1.6),
+    draws=3,
+    iterations=300,
+)
+"""An application of a U-Net takes twenty times as long as one of a fully connected net: less is looked at."""
 QUICK = Task(nets=(Net("FC 3 64 leaky_relu", 4, 300, hard=True),), size=8, losses=(3e-2,), masks=("half",), starts=20)
 
 
@@ -114,12 +130,12 @@ def trained(task: Task, net: Net, members: Tensor, folder: Path) -> Iterator[tup
         yield autoencoders.evaluate(model, members), model
 
 
-def returns(model: nn.Module, images: Tensor) -> Tensor:
+def returns(task: Task, model: nn.Module, images: Tensor) -> Tensor:
     """bool (B,): noise of 1e-3 about the image iterates back to it, in each draw."""
     found = torch.ones(len(images), dtype=torch.bool)
     for draw in range(DRAWS):
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(draw))
-        ends = mf.iterate(model, images + 1e-3 * noise, max_iterations=3000, tolerance=1e-13)
+        ends = mf.iterate(model, images + 1e-3 * noise, max_iterations=3 * task.iterations, tolerance=1e-13)
         found &= metrics.mse(ends.images, images) < metrics.APPROXIMATE_MSE
     return found
 
@@ -147,7 +163,7 @@ def look(task: Task, net: Net, loss: float, model: nn.Module, members: Tensor, c
     began = time.perf_counter()
     found = mf.attractors.stability(model, members)
     others = mf.attractors.stability(model, controls)
-    back = returns(model, members)
+    back = returns(task, model, members)
     attractors = found.verdict == int(Verdict.ATTRACTOR)
     told = found.verdict != int(Verdict.MARGINAL)
     harvest = mf.attractors.harvest(model, members.shape[1:], starts=task.starts, members=members, controls=controls)
@@ -183,7 +199,7 @@ def look(task: Task, net: Net, loss: float, model: nn.Module, members: Tensor, c
 
 def predict(task: Task, model: nn.Module, members: Tensor, found: mf.attractors.Stability) -> dict[str, Any]:
     """What comes back, and how well it is told beforehand."""
-    basins = mf.attractors.basins(model, members)
+    basins = mf.attractors.basins(model, members, task.sigmas, draws=task.draws, max_iterations=task.iterations)
     tells = {
         "ρ": -found.spectra.radius.nan_to_num(torch.inf).double().numpy(),
         "residual": -found.residual_mse.double().numpy(),
@@ -214,7 +230,8 @@ def render(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Attractors: verdicts, harvests, and whether they tell what can be recovered",
         "",
-        "Written by `OMP_NUM_THREADS=1 python -m benchmarks attractors`, which says what is measured.",
+        "Written by `OMP_NUM_THREADS=1 python -m benchmarks attractors`, for U-Nets with `--unets`, which says what is "
+        "measured.",
         f"{about['processor']}, torch {about['torch']}, {about['date']}, commit {about['commit']}. One training each.",
         "",
         "## Verdicts and harvests",
@@ -276,13 +293,16 @@ def main(arguments: Sequence[str]) -> None:
     """Measure and write."""
     parser = make_parser("attractors", __doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, results to a temporary folder")
-    parser.add_argument("--out", type=Path, help="results, without suffix; benchmarks/results/attractors without it")
+    parser.add_argument("--unets", action="store_true", help="U-Nets, which take hours, instead of the others")
+    parser.add_argument(
+        "--out", type=Path, help="results, without suffix [default: benchmarks/results/attractors, or attractors-unets]"
+    )
     parser.add_argument("--nets", type=Path, help="a folder that keeps the trained nets, for a second run")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     about = where()
-    task = QUICK if options.quick else Task()
-    path = results_path("attractors", options.out, options.quick)
+    task = QUICK if options.quick else UNETS if options.unets else Task()
+    path = results_path("attractors-unets" if options.unets else "attractors", options.out, options.quick)
     rows = []
     with tempfile.TemporaryDirectory(prefix="bench-attractors-") as temporary:
         for net in task.nets:
