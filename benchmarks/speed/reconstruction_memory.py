@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import resource
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import memrecon_fast as mf
 from benchmarks.measuring import results_path, where, write_results
 from benchmarks.registry import ROOT, make_parser
 from memrecon_fast.reconstruction import RandomFeatures, compare
+from memrecon_fast.reconstruction.projected import onto_sphere
 
 SEED = 7
 PAGE = resource.getpagesize()
@@ -40,8 +40,7 @@ PAGE = resource.getpagesize()
 def inputs_of(n: int, d: int) -> Tensor:
     """On the sphere."""
     found = torch.randn(n, d, generator=Generator().manual_seed(1_000_000), dtype=torch.float64)
-    on_sphere: Tensor = found * (math.sqrt(d) / found.norm(dim=1, keepdim=True))
-    return on_sphere
+    return onto_sphere(found)
 
 
 def fit(n: int, d: int, p: int, path: Path) -> None:

@@ -70,6 +70,8 @@ class RandomFeatures:
             raise TypeError(f"weights must be a tensor of float32 or float64, not {found}")
         if len(self.weights.shape) != 2 or not math.prod(self.weights.shape):
             raise ValueError(f"weights must be a matrix (p, d), not of shape {tuple(self.weights.shape)}")
+        if isinstance(self.weights, Tensor) and self.weights.device.type != "cpu":
+            raise ValueError(f"weights must be on the CPU, not on {self.weights.device}: weights.cpu()")
         if not is_finite(self.weights):
             raise ValueError("weights have entries that are NaN or infinite")
         check_choice("activation", self.activation, tuple(ACTIVATIONS))

@@ -68,5 +68,7 @@ def test_what_cannot_be_fitted_is_said() -> None:
         RandomFeatures(torch.tensor([[1.0, torch.nan]]))
     with pytest.raises(TypeError, match=r"float32 or float64, not torch\.float16"):
         RandomFeatures(torch.ones(2, 2, dtype=torch.float16))
+    with pytest.raises(ValueError, match=r"on the CPU, not on meta"):
+        RandomFeatures(torch.ones(2, 2, device="meta"))
     with pytest.raises(ValueError, match="relu"):
         RandomFeatures(torch.ones(2, 2), activation="rellu")
