@@ -61,27 +61,36 @@ OCTAVES = np.array(
 """(33, 6): for m of so many bits, coefficients of −Φ⁻¹((m + ½)/2³²) in powers of t, m = 2^(bits − 1)·(1 + t). The
 last is for those m that float32 rounds to 2³¹: 0."""
 
+_POWERS = np.ascontiguousarray(OCTAVES.T)
+
 
 def philox(counters: tuple[Words, Words, Words, Words], seed: int) -> tuple[Words, Words, Words, Words]:
     """Four words of each counter, arrays of one shape. seed: the key, 64 bits, the lower ones first."""
-    a, b, c, d = (one.astype(np.uint64) for one in counters)
+    a, b, c, d = (one.astype(np.uint64, order="C") for one in counters)
     for turn in range(ROUNDS):
         key = [np.uint64(((seed >> (32 * half)) + turn * _WEYL[half]) & 0xFFFFFFFF) for half in range(2)]
-        first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a, c = (second >> np.uint64(32)) ^ b ^ key[0], (first >> np.uint64(32)) ^ d ^ key[1]
-        b, d = second & _LOW, first & _LOW
+        a *= _MULTIPLIERS[0]
+        c *= _MULTIPLIERS[1]
+        b ^= key[0]
+        b ^= c >> np.uint64(32)
+        d ^= key[1]
+        d ^= a >> np.uint64(32)
+        c &= _LOW
+        a &= _LOW
+        a, b, c, d = b, c, d, a
     return a.astype(np.uint32), b.astype(np.uint32), c.astype(np.uint32), d.astype(np.uint32)
 
 
 def normal(words: Words) -> NDArray[np.float32]:
     """One number of each word, of mean 0 and variance 1, at most 6.34 from 0."""
     bits = (words & np.uint32(0x7FFFFFFF)).astype(np.float32).view(np.int32)
-    octave = np.maximum((bits >> 23) - 126, 0)
+    octave = np.maximum((bits >> 23) - 126, 0).astype(np.intp)
     t = (bits & 0x7FFFFF).astype(np.float32) * np.float32(2**-23)
-    found = OCTAVES[octave, -1]
-    for power in range(OCTAVES.shape[1] - 2, -1, -1):
-        found = found * t + OCTAVES[octave, power]
-    signed: NDArray[np.float32] = np.where(words >> np.uint32(31), -found, found)
+    found = _POWERS[-1].take(octave)
+    for coefficients in _POWERS[-2::-1]:
+        found *= t
+        found += coefficients.take(octave)
+    signed: NDArray[np.float32] = (found.view(np.uint32) ^ (words & np.uint32(0x80000000))).view(np.float32)
     return signed
 
 
@@ -93,5 +102,7 @@ def normal_rows(first: int, end: int, d: int, seed: int) -> NDArray[np.float32]:
     shape = (len(rows), len(columns))
     parts = (columns, rows & _LOW, rows >> np.uint64(32), np.uint64(0))
     counters = [np.broadcast_to(part.astype(np.uint32), shape) for part in parts]
-    words = philox((counters[0], counters[1], counters[2], counters[3]), seed)
-    return normal(np.stack(words, axis=-1).reshape(shape[0], -1)[:, :d])
+    found = np.empty((shape[0], 4 * shape[1]), dtype=np.float32)
+    for part, words in enumerate(philox((counters[0], counters[1], counters[2], counters[3]), seed)):
+        found[:, part::4] = normal(words)
+    return found[:, :d]
