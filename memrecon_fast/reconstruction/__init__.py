@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from memrecon_fast.reconstruction import reference
 from memrecon_fast.reconstruction.compare import Comparison, compare
 from memrecon_fast.reconstruction.head import Head
+from memrecon_fast.reconstruction.nets import ResidualNet, Trained, TwoLayer, fit
 from memrecon_fast.reconstruction.pictures import Scaling
 from memrecon_fast.reconstruction.random_features import RandomFeatures
 from memrecon_fast.reconstruction.reconstructing import reconstruct
@@ -62,13 +63,17 @@ __all__ = [
     "RandomFeatures",
     "Reconstruction",
     "ReconstructionSettings",
+    "ResidualNet",
     "Run",
     "Scaling",
     "Search",
     "Target",
+    "Trained",
     "Truth",
+    "TwoLayer",
     "Verdict",
     "compare",
+    "fit",
     "from_states",
     "initial_state",
     "judge",

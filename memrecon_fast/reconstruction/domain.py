@@ -11,6 +11,7 @@ fall to what rounding leaves; where they do not, as after Adam or weight decay, 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import torch
@@ -76,28 +77,6 @@ class Inside:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FirstLayer:
-    """A linear first layer, before and after training."""
-
-    weight: Tensor
-    """float64 (units, d)."""
-    initial_weight: Tensor
-    bias: Tensor | None
-    """float64 (units,)."""
-    initial_bias: Tensor | None
-    rounding: float
-    """Of the dtype it was trained in: the distance from 1 to the next number."""
-
-    @property
-    def change(self) -> Tensor:
-        """Of (W, b), (units, d + 1), or of W alone, (units, d)."""
-        change = self.weight - self.initial_weight
-        if self.bias is None or self.initial_bias is None:
-            return change
-        return torch.cat([change, (self.bias - self.initial_bias)[:, None]], dim=1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Span:
     """What the change of the first layer says of the inputs."""
 
@@ -112,26 +91,49 @@ class Span:
         return self.vectors.shape[1]
 
 
-def span_of(layer: FirstLayer) -> Span | None:
-    """The widest gap of the singular values, where it is one."""
-    change = layer.change
-    _, values, vectors = torch.linalg.svd(change, full_matrices=False)
-    noise = layer.rounding * float(layer.weight.square().mean().sqrt()) * (sum(math.sqrt(n) for n in change.shape))
-    ratios = values[:-1] / values[1:].clamp_min(max(noise, layer.rounding**2))
-    ratios = ratios[: len(values) // 2 + 1]  # with more of them, nothing is gained
-    if not len(ratios) or float(ratios.max()) < LEAST_GAP:
-        return None
-    count = int(ratios.argmax()) + 1
-    return Span(vectors[:count].T, float(ratios.max()))
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """A linear first layer, before and after training."""
+
+    weight: Tensor
+    """float64 (units, d)."""
+    initial_weight: Tensor
+    bias: Tensor | None
+    """float64 (units,)."""
+    initial_bias: Tensor | None
+    rounding: float
+    """Of the dtype it was trained in: the distance from 1 to the next number."""
+    cuts_off: bool
+    """Whether what it makes counts only where it is above 0, as ReLU has it."""
+
+    @property
+    def change(self) -> Tensor:
+        """Of (W, b), (units, d + 1), or of W alone, (units, d)."""
+        change = self.weight - self.initial_weight
+        if self.bias is None or self.initial_bias is None:
+            return change
+        return torch.cat([change, (self.bias - self.initial_bias)[:, None]], dim=1)
+
+    @functools.cached_property
+    def span(self) -> Span | None:
+        """At the widest gap of the singular values, where there is one."""
+        change = self.change
+        _, values, vectors = torch.linalg.svd(change, full_matrices=False)
+        size = float(self.weight.square().mean().sqrt())
+        least = self.rounding * size * sum(math.sqrt(side) for side in change.shape)
+        ratios = (values[:-1] / values[1:].clamp_min(least))[: len(values) // 2 + 1]  # with more, nothing is gained
+        if not len(ratios) or float(ratios.max()) < LEAST_GAP:
+            return None
+        return Span(vectors[: int(ratios.argmax()) + 1].T, float(ratios.max()))
 
 
-def domain_in(span: Span | None, layer: FirstLayer | None, d: int, homogeneous: bool) -> Domain:
+def domain_of(layer: FirstLayer | None, d: int, homogeneous: bool) -> Domain:
     """Where inputs are looked for. homogeneous: the net does not know their lengths."""
-    if span is None or layer is None:
+    if layer is None or layer.span is None:
         return Domain(d, homogeneous)
     if layer.bias is None or layer.initial_bias is None:
-        return Domain(d, homogeneous, math.sqrt(d / span.count) * span.vectors)
-    return _affine(span, layer.change)
+        return Domain(d, homogeneous, math.sqrt(d / layer.span.count) * layer.span.vectors)
+    return _affine(layer.span, layer.change)
 
 
 def _affine(span: Span, change: Tensor) -> Domain:

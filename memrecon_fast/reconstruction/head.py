@@ -2,8 +2,8 @@
 
     f(x) = head · φ(x) + …,   θ = head − head_init = Σ_i a_i φ(x_i)ᵀ
 
-as gradient descent on the head alone makes it, for any loss; where the body is trained as well, nearly, at the body's
-final weights: features moved while θ was learned.
+as gradient descent on the head alone makes it, for any loss. Where the body is trained as well, features moved while θ
+was learned, and θ is in the span of none of them: most nearly in that of the means of those before and after.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.reconstruction.domain import Domain, Span
+from memrecon_fast.reconstruction.domain import Domain, FirstLayer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,8 +25,9 @@ class Head:
 
     body: (n, *input_shape) → (n, p), differentiable, each row a function of its own input alone; computed in float64,
     which an nn.Module must be in (`body.double()`), and in eval mode. input_shape: of one input; d is its product.
-    domain: where inputs can lie; None: at a length of √d. initial: the body before it was trained, where it was: it
-    tells how far features moved. span: what the first layer's change says. (`states.from_states` finds all of these.)
+    domain: where inputs can lie; None: at a length of √d. initial: the body before it was trained, where it was: the
+    features are the mean of those before and after. first: its first layer, where that is linear and was trained.
+    (`from_states` finds all of these.)
 
     Raises TypeError or ValueError for a body that does not fit.
     """
@@ -35,7 +36,7 @@ class Head:
     input_shape: tuple[int, ...]
     domain: Domain | None = None
     initial: Callable[[Tensor], Tensor] | None = None
-    span: Span | None = None
+    first: FirstLayer | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.body, nn.Module):
@@ -92,5 +93,15 @@ class Head:
         (found,) = torch.autograd.grad(self._body(inputs), inputs, values)
         return found
 
+    def moved(self, inputs: Tensor) -> float:
+        """By how much the features of the inputs (n, d) moved in training: ‖φ − φ_init‖/‖φ‖."""
+        if self.initial is None:
+            return 0.0
+        shaped = inputs.reshape(len(inputs), *self.input_shape)
+        with torch.no_grad():
+            after, before = self.body(shaped), self.initial(shaped)
+        return float((after - before).norm() / after.norm())
+
     def _body(self, inputs: Tensor) -> Tensor:
-        return self.body(inputs.reshape(len(inputs), *self.input_shape))
+        shaped = inputs.reshape(len(inputs), *self.input_shape)
+        return self.body(shaped) if self.initial is None else 0.5 * (self.body(shaped) + self.initial(shaped))

@@ -1,20 +1,28 @@
-"""Inputs from the head of a net: by variable projection from random starts alone, as nothing is known of its body."""
+"""Inputs from the head of a net.
+
+Where its first layer is linear with ReLU and was trained, from what the units of that learned (`units`); else, as
+nothing is known of its body, by variable projection from random starts alone.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
+import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction import projected_fit
 from memrecon_fast.reconstruction.answer import answer
-from memrecon_fast.reconstruction.domain import Inside
+from memrecon_fast.reconstruction.domain import Domain, Inside
 from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.head import Head
-from memrecon_fast.reconstruction.projected import Anywhere, Counted, OnSphere
+from memrecon_fast.reconstruction.projected import Anywhere, Counted, OnSphere, Projected, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.results import FEWEST, Reconstruction, independent, most_inputs
+from memrecon_fast.reconstruction.units import Units, inputs_by_units
+from memrecon_fast.results import Status
 
 
 def reconstruct_from_head(
@@ -22,18 +30,54 @@ def reconstruct_from_head(
 ) -> Reconstruction:
     """See `reconstructing.reconstruct`; theta: float64 (p,) or (outputs, p)."""
     rows = theta if theta.dim() == 2 else theta[None]
+    certain = _certain_inputs(model, images, generator)
+    if certain is None:
+        here = _by_projection(model, rows, images, tolerance, generator, effort)
+        found = answer(model, theta, here, model.where, effort, tolerance)
+    else:
+        here = project(Counted(model, effort), rows, Anywhere(certain))
+        found = answer(model, theta, here, Domain(model.d, on_sphere=False), effort, tolerance)
+        known = torch.ones(len(certain), dtype=torch.bool)
+        found = dataclasses.replace(found, certain=True, signs_known=known, status=Status.CONVERGED)
+    moved, lengths_known = model.moved(found.inputs), not model.where.on_sphere
+    return dataclasses.replace(found, moved=moved, lengths_known=lengths_known)
+
+
+def _certain_inputs(model: Head, images: int | None, generator: Generator) -> Tensor | None:
+    """All inputs, from the first layer alone, where it tells them."""
+    first = model.first
+    if not by_units(model, images) or first is None or first.span is None:
+        return None
+    return inputs_by_units(Units.of(first, first.span), generator)
+
+
+def by_units(model: Head, images: int | None) -> bool:
+    """Whether so many inputs are looked for in what the units of the first layer learned."""
+    first = model.first
+    return first is not None and first.cuts_off and first.span is not None and images in (None, first.span.count)
+
+
+def _by_projection(
+    model: Head, theta: Tensor, images: int | None, tolerance: float, generator: Generator, effort: Effort
+) -> Projected:
     domain, place = model.where, OnSphere if model.where.on_sphere else Anywhere
-    outputs = independent(rows)
-    norm, most = float(rows.norm()), most_inputs(model.p, functools.partial(model.unknowns, outputs=outputs), outputs)
-    counted = Counted(Inside(model, domain), effort)
-    told = images or (model.span.count if model.span else None)
-    count = told or min(FEWEST, most)
+    counted, norm, outputs = Counted(Inside(model, domain), effort), float(theta.norm()), independent(theta)
+    most = most_inputs(model.p, functools.partial(model.unknowns, outputs=outputs), outputs)
+    if images is None and model.first is not None and model.first.span is not None:
+        images = model.first.span.count
+    if images is not None and images > most:
+        raise ValueError(
+            f"the first layer learned of {images} inputs, which were not found in what its units learned, and for as "
+            f"many there are too few features: {model.p}, which are enough for {most}"
+        )
+    count = images or min(FEWEST, most)
     while True:
         start = place.random(count, domain.width, generator)
-        here = fit_projected(counted, rows, start, count, tolerance, generator, place)
-        if told or count == most or math.sqrt(here.loss) <= tolerance * norm:
+        here = fit_projected(counted, theta, start, count, tolerance, generator, place)
+        explained = math.sqrt(here.loss) <= tolerance * norm
+        if images is not None or count == most or explained:
             break
         count = min(2 * count, most)
-    if images is None and math.sqrt(here.loss) <= tolerance * norm:  # there may be fewer
-        here = projected_fit.without_superfluous(counted, rows, here, tolerance)
-    return answer(model, theta, here, domain, effort, tolerance)
+    if images is None and explained:  # there may be fewer
+        here = projected_fit.without_superfluous(counted, theta, here, tolerance)
+    return here

@@ -21,7 +21,7 @@ from memrecon_fast.reconstruction.effort import Effort
 from memrecon_fast.reconstruction.even_fit import Fit, fit_even
 from memrecon_fast.reconstruction.head import Head
 from memrecon_fast.reconstruction.memory import check_memory
-from memrecon_fast.reconstruction.of_head import reconstruct_from_head
+from memrecon_fast.reconstruction.of_head import by_units, reconstruct_from_head
 from memrecon_fast.reconstruction.projected import Counted, OnSphere, project
 from memrecon_fast.reconstruction.projected_fit import fit_projected
 from memrecon_fast.reconstruction.random_features import RandomFeatures
@@ -128,6 +128,10 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
     elif settings.method == SGD:
         raise ValueError("the method 'sgd' must be told how many inputs there are: images=n")
     outputs = independent(theta)
+    if isinstance(model, Head):
+        _check_number(model, images)
+        if by_units(model, images):
+            return
     least = least_features(model.unknowns(images or 1, outputs), outputs)
     if model.p < least:
         inputs = counted(images, "input") if images else "even one input"
@@ -136,6 +140,16 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
             "inputs would explain theta as well"
         )
     check_memory(model, images or FEWEST, settings)
+
+
+def _check_number(model: Head, images: int | None) -> None:
+    """Where features moved, nothing explains θ, neither with enough inputs nor with too many."""
+    tells = model.first is not None and model.first.span is not None
+    if images is None and model.initial is not None and not tells:
+        raise ValueError(
+            "the body was trained as well, so that θ does not tell how many inputs there are, nor does the change of a "
+            "linear first layer: images must say so"
+        )
 
 
 def _of_relu(model: RandomFeatures, used: _Used, images: int | None, tolerance: float, generator: Generator) -> _Found:

@@ -22,6 +22,9 @@ _PER_UNKNOWN = 1.2
 _DEPENDENT = 1e-5
 """Of singular values, to the largest: what the rounding of training in float32 leaves."""
 
+_AS_MOVED = 2.0
+"""Times as much as features moved, the true inputs left of θ at most (nets of two layers; residual nets)."""
+
 
 def least_features(unknowns: int, outputs: int = 1) -> int:
     """So many features it takes at least, each an equation for every independent output: with fewer, other inputs
@@ -79,8 +82,8 @@ class Reconstruction:
     """n training inputs of d numbers, by falling `gains`; tensors are float64, on the CPU."""
 
     inputs: Tensor
-    """(n, d), each of length √d: what the model was trained on, where the residual is small. Up to a factor of −1 where
-    `signs_known` is False."""
+    """(n, d): what the model was trained on, where the residual is small. Each of length √d, but where
+    `lengths_known`; up to a factor of −1 where `signs_known` is False."""
     coefficients: Tensor
     """(n,): a of θ = Σ a_i φ(x_i); (n, outputs), where θ has several."""
     signs_known: Tensor
@@ -89,21 +92,43 @@ class Reconstruction:
     """(n,): by which share of ‖θ‖² the residual would rise without this input. Next to nothing: there is no such
     input."""
     residual: float
-    """‖r‖/‖θ‖ over all entries of θ: what the inputs do not explain. Where it is not small, they are wrong."""
+    """‖r‖/‖θ‖ over all entries of θ: what the inputs do not explain. Where it is not small, they are wrong; but for
+    those that are `certain`, and where features `moved`: then even the true inputs leave something, up to about as much
+    as that, other inputs may leave as little, and what several seeds find is likely."""
     iterations: int
     """Gauss–Newton steps; of "sgd", its own."""
     passes: float
     """Products of V, or of its transpose, with all inputs at once; of the body of a net forward or backward passes."""
     status: Status
-    """CONVERGED where θ is explained to the tolerance; DIVERGED where "sgd" came to numbers that are not finite: these
-    are the inputs before; else MAX_ITERATIONS."""
+    """CONVERGED where θ is explained to the tolerance, or inputs are `certain`; DIVERGED where "sgd" came to numbers
+    that are not finite: these are the inputs before; else MAX_ITERATIONS."""
+    certain: bool = False
+    """Whether every input was found in what the units of the first layer of a net learned (see `units`), which does not
+    rest on the residual."""
+    moved: float = 0.0
+    """Of a net whose body was trained as well: by how much the features of the inputs moved, ‖φ − φ_init‖/‖φ‖."""
+    lengths_known: bool = False
+    """Whether lengths were found as well. Nets without biases do not know them: |a| would be another instead."""
 
     def __repr__(self) -> str:
         count, known = len(self.inputs), int(self.signs_known.sum())
         weakest = f", the weakest explains {self.gains[-1]:.1e} of θ" if count else ""
-        found = "explains" if self.status == Status.CONVERGED else "does NOT explain"
+        lengths = f", lengths {'' if self.lengths_known else 'not '}known"
         return (
             f"Reconstruction of {counted(count, 'input')} of {self.inputs.shape[1]} numbers{weakest}\n"
-            f"  {found} θ: {self.residual:.1e} of it is left; signs known of {known}\n"
+            f"  {self._explained()}; signs known of {known}{lengths}\n"
             f"  {counted(self.iterations, 'iteration')}, {self.passes:.0f} passes over V"
         )
+
+    def _explained(self) -> str:
+        left = f"{self.residual:.1e} of it is left"
+        if self.certain:
+            return f"certain, from what the units of the first layer learned; of θ, {self.residual:.1e} is left"
+        if self.status == Status.CONVERGED:
+            return f"explains θ: {left}"
+        if self.residual <= _AS_MOVED * self.moved:
+            return (
+                f"explains θ in part: {left}; features moved by {self.moved:.1e} in training, so that the true inputs "
+                "leave something, too: believe what several seeds find"
+            )
+        return f"does NOT explain θ: {left}"

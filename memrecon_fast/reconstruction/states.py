@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast.common.checks import check_seed, suggestion
-from memrecon_fast.reconstruction.domain import FirstLayer, domain_in, span_of
+from memrecon_fast.reconstruction.domain import FirstLayer, domain_of
 from memrecon_fast.reconstruction.head import Head
 
 State = Mapping[str, Tensor]
@@ -48,10 +48,9 @@ def from_states(
         raise ValueError(f"{name}.weight is the same in both states: the head learned nothing")
     body = _Body(net, name)
     first = _first_layer(net, probe, trained, initial)
-    span = None if first is None else span_of(first)
-    homogeneous = _is_homogeneous(body, probe)
-    domain = domain_in(span, first, probe[0].numel(), homogeneous)
-    return Head(body, tuple(input_shape), domain, _Body(before, name), span), theta
+    domain = domain_of(first, probe[0].numel(), _is_homogeneous(body, probe))
+    moved = any(not torch.equal(trained[key], initial[key]) for key in trained if not key.startswith(f"{name}."))
+    return Head(body, tuple(input_shape), domain, _Body(before, name) if moved else None, first), theta
 
 
 def initial_state(factory: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
@@ -212,7 +211,18 @@ def _first_layer(
     weights = [state[f"{name}.weight"] for state in (trained, initial)]
     biases = [state[f"{name}.bias"].double() if f"{name}.bias" in state else None for state in (trained, initial)]
     rounding = max(torch.finfo(weight.dtype).eps for weight in weights)
-    return FirstLayer(weights[0].double(), weights[1].double(), biases[0], biases[1], rounding)
+    cuts_off = _cuts_off(net, name, probe)
+    return FirstLayer(weights[0].double(), weights[1].double(), biases[0], biases[1], rounding, cuts_off)
+
+
+def _cuts_off(net: nn.Module, layer: str, probe: Tensor) -> bool:
+    """Whether the net's output stays the same where what the layer makes is made still more negative."""
+    once = net(probe)
+    handle = net.get_submodule(layer).register_forward_hook(lambda _, __, made: torch.where(made < 0, 3 * made, made))
+    try:
+        return torch.equal(once, net(probe))
+    finally:
+        handle.remove()
 
 
 def _is_homogeneous(body: Callable[[Tensor], Tensor], probe: Tensor) -> bool:

@@ -24,6 +24,15 @@ SOLUTIONS = "solutions"
 """The folder of the solutions, a file for each target and start."""
 TRUTH = "truth.npz"
 _TENSORS = ("inputs", "coefficients", "signs_known", "gains")
+_NUMBERS: dict[str, Callable[[float], Any]] = {
+    "residual": float,
+    "iterations": int,
+    "passes": float,
+    "status": lambda status: Status(int(status)),
+    "certain": bool,
+    "moved": float,
+    "lengths_known": bool,
+}
 _NUMBER = Of(int, float)
 _TARGET = Fields(
     {
@@ -113,7 +122,7 @@ class Store:
         path = self._path(target, seed)
         path.parent.mkdir(exist_ok=True)
         found = solution.found
-        numbers = (found.residual, found.iterations, found.passes, int(found.status), solution.seconds)
+        numbers = [float(getattr(found, name)) for name in _NUMBERS] + [solution.seconds]
         arrays = {name: getattr(found, name).numpy() for name in _TENSORS}
         _write(path, {**arrays, "numbers": np.array(numbers, np.float64)})
 
@@ -124,11 +133,10 @@ class Store:
             return None
         arrays = _read(path)
         try:
-            tensors = {name: torch.from_numpy(arrays[name]) for name in _TENSORS}
-            residual, iterations, passes, status, seconds = arrays["numbers"].tolist()
-            found = Reconstruction(
-                **tensors, residual=residual, iterations=int(iterations), passes=passes, status=Status(int(status))
-            )
+            tensors: dict[str, Any] = {name: torch.from_numpy(arrays[name]) for name in _TENSORS}
+            *numbers, seconds = arrays["numbers"].tolist()
+            others = {name: of(number) for (name, of), number in zip(_NUMBERS.items(), numbers, strict=True)}
+            found = Reconstruction(**tensors, **others)
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return Solution(found, seconds)

@@ -1,0 +1,298 @@
+"""Inputs from a first layer with ReLU that was trained: a unit learns nothing of an input that leaves it inactive.
+
+    W − W_init = D X,   D_ki = 0 where x_i left unit k inactive in every step.
+
+So of all combinations U r of the left singular vectors of the change, the columns of D are those with many zeros, and
+where they are is a half-space of the units' weights, which tells the input. From a start, a unit's own change:
+
+    r: the combination that vanishes on those units that x leaves most inactive, before and after training
+    x: the input that best tells the units that learn from those that do not, by logistic regression
+
+again and again. With all n columns, X = D⁺(W − W_init). It is exact however far the net moved, for any loss, head and
+layers in between; and an input that is found is certain: n − 1 zeros can be had by chance, but not hundreds, nor just
+where the input leaves units inactive.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+from memrecon_fast.reconstruction.domain import FirstLayer, Span
+
+_STEPS, _NEWTON_STEPS = 20, 12
+_SHARPER = (0.1, 0.03, 0.01, 0.003, 0.001)
+"""Of the largest: units that learn more count little, in one least squares after the other."""
+_STARTS_PER_INPUT = 30
+_MOST_INACTIVE = 0.5
+"""Of the inactive units, the share that is taken to learn nothing: those near 0 may have been active for a while."""
+_LEARNS = 0.2
+"""Of the root mean square over units: what more than this is learned counts, as long as zeros are not exact."""
+_WIDTH = 0.3
+"""Of the spread of preactivations: how sharp the logistic regression is."""
+_RIDGE = 1e-12
+_NEARLY = (1e-3, 1e-4, 0.0)
+"""Of the largest: what is less is taken for 0."""
+_ROUNDS = 10
+_PATIENCE = 10
+"""Failures in a row, after which half of the columns are forgotten."""
+_NOISE = 8.0
+"""Times the noise that rounding makes: what is less is 0."""
+_ZEROS, _ZEROS_OF_INACTIVE = 2.0, 1.2
+"""Times n: so many zeros a column has, and so many of them where its input leaves units most inactive."""
+_LEAST_AGREEMENT, _LEAST_LEARNED = 0.92, 0.2
+"""See `_agree`."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Units:
+    """The change of a first layer in the coordinates y of its leading singular vectors: (x, 1) = Vᵀ S y, or x."""
+
+    learned: Tensor
+    """U (units, n), of those units that learned anything."""
+    before: Tensor
+    """Weights and biases, to be multiplied by y (units, n)."""
+    after: Tensor
+    values: Tensor
+    """The singular values S (n,)."""
+    vectors: Tensor
+    """V (d or d + 1, n)."""
+    noise: float
+    """Standard deviation of an entry of the change, from rounding."""
+    has_bias: bool
+
+    @classmethod
+    def of(cls, layer: FirstLayer, span: Span) -> Units:
+        """Of a layer of which something is known."""
+        change, vectors = layer.change, span.vectors
+        weighted = change @ vectors
+        values = weighted.norm(dim=0)
+        rest = float((change - weighted @ vectors.T).norm()) / math.sqrt(change.numel())
+        has_bias = layer.bias is not None
+        before, after = layer.initial_weight, layer.weight
+        if layer.bias is not None and layer.initial_bias is not None:
+            before = torch.cat([before, layer.initial_bias[:, None]], dim=1)
+            after = torch.cat([after, layer.bias[:, None]], dim=1)
+        alive = weighted.norm(dim=1) > _NOISE * rest * math.sqrt(span.count)
+        onto = vectors * values
+        learned = (weighted / values)[alive]
+        return cls(learned, before[alive] @ onto, after[alive] @ onto, values, vectors, rest, has_bias)
+
+    @property
+    def count(self) -> int:
+        """n."""
+        return self.learned.shape[1]
+
+    @functools.cached_property
+    def last(self) -> Tensor:
+        """y·last is 1, where there are biases (n,)."""
+        return self.vectors[-1] * self.values
+
+    def inputs(self, y: Tensor) -> Tensor:
+        """x (n, d) of coordinates (n, n); without biases of length √d."""
+        found = y @ (self.vectors * self.values).T
+        if self.has_bias:
+            return found[:, :-1] / found[:, -1:]
+        return math.sqrt(found.shape[1]) * nn.functional.normalize(found, dim=1)
+
+    def activity(self, y: Tensor) -> Tensor:
+        """The greater of the preactivations before and after training, over units, of y (n,) or (m, n)."""
+        return torch.maximum(y @ self.before.T, y @ self.after.T)
+
+    def zero(self, r: Tensor) -> float:
+        """What less than it of U r is 0."""
+        return _NOISE * self.noise * float((r / self.values).norm()) + 1e-13
+
+    def zeros(self, r: Tensor) -> int:
+        """How many units learned nothing."""
+        return int(((self.learned @ r).abs() <= self.zero(r)).sum())
+
+
+def inputs_by_units(units: Units, generator: Generator) -> Tensor | None:
+    """The n inputs (n, d), each of them certain; None where not all are found."""
+    columns: list[Tensor] = []
+    failures = 0
+    for _ in range(_STARTS_PER_INPUT * units.count):
+        found = _column(units, columns, generator)
+        if found is None or any(_same(found, one) for one in columns):
+            failures += 1
+        else:
+            columns.append(found)
+            failures = 0
+        if len(columns) == units.count:
+            y = _consistent(units, columns)
+            if y is not None:
+                return units.inputs(y)
+        if failures == _PATIENCE or len(columns) == units.count:  # one is wrong, now and then a sum of two
+            kept = torch.randperm(len(columns), generator=generator)[: len(columns) // 2]
+            columns, failures = [columns[one] for one in kept], 0
+    return None
+
+
+def _consistent(units: Units, columns: list[Tensor]) -> Tensor | None:
+    """All y (n, n), where every column is right, each made again from its own input as long as that gives more zeros:
+    of a sum of two columns it does, as the input that belongs to it makes it one of the two."""
+    for _ in range(_ROUNDS):
+        y = _dual(units, columns)
+        if y is None:
+            return None
+        again = [_sharpened(units, _vanishing(units, one, one[:, None])) for one in y]
+        sparser = [max(pair, key=units.zeros) for pair in zip(columns, again, strict=True)]
+        if all(_same(one, other, 1e-6) for one, other in zip(columns, sparser, strict=True)):
+            return y if _agree(units, columns, y) else None
+        columns = sparser
+    return None
+
+
+def _same(one: Tensor, other: Tensor, but: float = 1e-3) -> bool:
+    return float((one @ other).abs()) > 1 - but
+
+
+def _column(units: Units, columns: list[Tensor], generator: Generator) -> Tensor | None:
+    """One more r (n,) of length 1, from a random start; those that are known have r·y = 0 for all other inputs."""
+    free = _beside(columns, units.count)
+    if units.has_bias and float((free.T @ units.last).norm()) < 1e-9 * float(units.last.norm()):
+        return None
+    offset, directions = _affine(units, free)
+    y = _start(units, free, generator)
+    when, before = float(torch.rand((), generator=generator)), None
+    for _ in range(_STEPS):
+        r = _sharpened(units, _vanishing(units, y, free))
+        values = (units.learned @ r).abs()
+        if units.zeros(r) > _ZEROS * units.count:
+            return r
+        if before is not None and _same(r, before, 1e-12):
+            return None
+        before = r
+        learns = values > _LEARNS * values.square().mean().sqrt()
+        y = _separating(units, learns, offset, directions, when)
+    return None
+
+
+def _beside(columns: list[Tensor], count: int) -> Tensor:
+    """An orthonormal basis (n, n − m) of what is orthogonal to m columns."""
+    if not columns:
+        return torch.eye(count, dtype=torch.float64)
+    full: Tensor = torch.linalg.qr(torch.stack(columns, dim=1), mode="complete")[0]
+    return full[:, len(columns) :]
+
+
+def _affine(units: Units, free: Tensor) -> tuple[Tensor, Tensor]:
+    """y = offset + directions·z are the inputs among the free ones: with biases, those of y·last = 1."""
+    if not units.has_bias:
+        return free.new_zeros(units.count), free
+    last = free.T @ units.last
+    inside, _ = torch.linalg.qr(last[:, None], mode="complete")
+    learned = units.learned @ free
+    bias = learned @ last
+    return free @ (bias @ learned / bias.square().sum()), free @ inside[:, 1:]
+
+
+def _start(units: Units, free: Tensor, generator: Generator) -> Tensor:
+    """A unit's own change: with biases a mean of inputs, with weights of any sign."""
+    learned = units.learned @ free
+    weights = (learned @ (free.T @ units.last)).abs() if units.has_bias else learned.norm(dim=1)
+    order = weights.argsort(descending=True)
+    chosen = order[int(torch.randint(max(len(order) // 2, 1), (), generator=generator))]
+    y = free @ learned[chosen]
+    if units.has_bias:
+        return y / (y @ units.last)
+    return y if torch.rand((), generator=generator) < 0.5 else -y
+
+
+def _vanishing(units: Units, y: Tensor, free: Tensor) -> Tensor:
+    """r (n,) of length 1: U r is 0, but for a few, on those units that y leaves most inactive.
+
+    Of all r with a part of length 1 among the free directions (n, n − m); columns that are known have none.
+    """
+    activity = units.activity(y)
+    count = max(int(_MOST_INACTIVE * int((activity < 0).sum())), math.ceil(1.5 * units.count))
+    rows = units.learned[activity.argsort()[:count]]
+    weights = rows.new_ones(len(rows))
+    r = y
+    for share in _SHARPER:
+        gram = (rows * weights[:, None]).T @ rows
+        gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
+        solved = torch.cholesky_solve(free, torch.linalg.cholesky(gram))
+        r = nn.functional.normalize(solved @ torch.linalg.eigh(free.T @ solved)[1][:, -1], dim=0)
+        floor = max(share * float((units.learned @ r).abs().max()), units.zero(r))
+        weights = floor**2 / ((rows @ r).square() + floor**2)
+    return r
+
+
+def _separating(units: Units, learns: Tensor, offset: Tensor, directions: Tensor, when: float) -> Tensor:
+    """y = offset + directions·z that best tells the units that learn from the others: Newton's method. when: at what
+    time, 0 before training, 1 after; some inputs are learned early, others late."""
+    if not directions.shape[1]:
+        return offset
+    mean = torch.lerp(units.before, units.after, when)
+    signs = torch.where(learns, 1.0, -1.0).double()
+    spread = _WIDTH * ((mean @ offset).std() if units.has_bias else mean.norm() / math.sqrt(len(mean)))
+    slopes, values = signs[:, None] * (mean @ directions) / spread, signs * (mean @ offset) / spread
+    ridge = 1e-6 * slopes.square().mean() * len(slopes)
+    z = offset.new_zeros(directions.shape[1])
+
+    def loss(z: Tensor) -> Tensor:
+        return nn.functional.softplus(-(slopes @ z + values)).sum() + 0.5 * ridge * z.square().sum()
+
+    for _ in range(_NEWTON_STEPS):
+        wrong = torch.sigmoid(-(slopes @ z + values))
+        hessian = (slopes * (wrong * (1 - wrong))[:, None]).T @ slopes
+        hessian.diagonal().add_(ridge)
+        step, length = torch.linalg.solve(hessian, slopes.T @ wrong - ridge * z), 1.0
+        while length > 1e-3 and loss(z + length * step) > loss(z):
+            length /= 2
+        z = z + length * step
+    return offset + directions @ z
+
+
+def _sharpened(units: Units, r: Tensor) -> Tensor:
+    """r (n,) again, from where it is nearly 0: least squares in coordinates in which rounding is the same in all
+    directions."""
+    for share in _NEARLY:
+        values = (units.learned @ r).abs()
+        zeros = values <= max(share * float(values.max()), units.zero(r))
+        rows = units.learned[zeros] * units.values
+        if len(rows) < units.count:
+            break
+        r = nn.functional.normalize(units.values * torch.linalg.svd(rows, full_matrices=False)[2][-1], dim=0)
+    return r
+
+
+def _dual(units: Units, columns: list[Tensor]) -> Tensor | None:
+    """y (n, n) of all the inputs: R⁻¹, each with its sign, or with its 1."""
+    every = torch.stack(columns, dim=1)
+    inverse, failed = torch.linalg.inv_ex(every)
+    y: Tensor = inverse
+    if failed or not y.isfinite().all():
+        return None
+    if units.has_bias:
+        return y / (y @ units.last)[:, None]
+    zero = torch.tensor([units.zero(r) for r in columns], dtype=torch.float64)
+    learns = (units.learned @ every).T.abs() > zero[:, None]
+    agree = [((units.activity(sign * y) > 0) == learns).double().mean(dim=1) for sign in (1, -1)]
+    return torch.where(agree[0] > agree[1], 1.0, -1.0)[:, None] * y
+
+
+def _agree(units: Units, columns: list[Tensor], y: Tensor) -> bool:
+    """Whether all columns are 0 where their input leaves the units most inactive, and not nearly everywhere.
+
+    Those of true inputs are at 95 % of these units and more; sums of two columns, or what is left of the others' inputs
+    then, were at 85 % at most (measured on digits of MNIST, which are like each other).
+    """
+    for r, one in zip(columns, y, strict=True):
+        activity, nothing = units.activity(one), (units.learned @ r).abs() <= units.zero(r)
+        order, inactive = activity.argsort(), int((activity < 0).sum())
+        zeros = nothing[order[: math.ceil(_MOST_INACTIVE * inactive)]].double()
+        learned = (~nothing[order[inactive:]]).double()
+        if (
+            float(zeros.sum()) < _ZEROS_OF_INACTIVE * units.count
+            or float(zeros.mean()) < _LEAST_AGREEMENT
+            or not float(learned.mean()) >= _LEAST_LEARNED
+        ):
+            return False
+    return True
