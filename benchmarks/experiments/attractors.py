@@ -92,10 +92,7 @@ class Task:
 
 
 UNETS = Task(
-    nets=(
-        Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),
-        Net("U-Net 3 24-48-192 prelu", 100, 100000, hard=True, batch=4, rate=2e-3),
-    ),
+    nets=(Net("U-Net 3 24-48-192 prelu", 30, 100000, hard=True, batch=4, rate=2e-3),),
     starts=300,
     sigmas=(0.1, 0.2, 0.4, 0.8, 1.6),
     draws=3,
