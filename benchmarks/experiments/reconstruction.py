@@ -7,9 +7,10 @@ Random features (ReLU) of n random inputs in d dimensions, with p = 10 n·d feat
 project's solver is told n. The others descend the paper's loss from a random start: its own optimiser, gradient descent
 with momentum 0.9 and a rate of 20; Adam with a rate of 0.03; L-BFGS with a history of 20 and strong Wolfe conditions.
 They end where the mean error ρ is at most 0.1, where they have used 100 times the passes of this project's (Adam and
-L-BFGS: 30 times), or where they no longer move. A pass is a product of V, or of its transpose, with all inputs at once: two for each value of the
-loss with its gradient. "Back": inputs with an error of at most 0.01 of their length, with their signs. Seconds are of
-processor time. From how many parameters on inputs come back: `memrecon reproduce reconstruction-law`.
+L-BFGS: 30 times), or where they no longer move. A pass is a product of V, or of its transpose, with all inputs at once:
+two for each value of the loss with its gradient. "Back": inputs with an error of at most 0.01 of their length, with
+their signs. Seconds are of processor time.
+From how many parameters on inputs come back: `memrecon reproduce reconstruction-law`.
 
 Writes benchmarks/results/reconstruction.json and .md.
 """
@@ -173,7 +174,7 @@ def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         "Written by `OMP_NUM_THREADS=1 python -m benchmarks reconstruction`, which says what is measured.",
         f"{about['processor']}, one thread, torch {about['torch']}, {about['date']}, commit {about['commit']}.",
         "",
-        f"This project's until all is explained; the others until ρ is {GOOD}, or 100 times its passes (Adam, L-BFGS: 30).",
+        f"This project's until all is explained; others until ρ is {GOOD} or 100 (Adam, L-BFGS: 30) times its passes.",
         "",
         "| n | d | seed | optimiser | passes | times this project's | ρ | back | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
