@@ -15,6 +15,7 @@ import torch
 
 from memrecon_fast import reconstruction
 from memrecon_fast.reconstruction import Law, Scaling, Search, Target, Truth
+from memrecon_fast.reconstruction.report.sentences import headlines, remarks_of
 from memrecon_fast.reconstruction.search import digest_of_tensors
 from tests.helpers.features import Fitted, fitted
 
@@ -158,3 +159,28 @@ def test_the_law_is_drawn(search: Search, tmp_path: Path) -> None:
     run = reconstruction.run(with_law, tmp_path, progress=False)
     assert "From how many parameters on" in run.report.read_text()
     assert run.summary["law"]["training_error"][0] == [1, 0.6]
+
+
+def said(**changes: object) -> tuple[str, str]:
+    """The headline and the remarks on a target without a truth."""
+    target = {
+        "name": "net", "done": True, "truth": None, "residual": 0.1, "certain": False, "moved": 0.0, "explained": False,
+        "found": 3, "p": 100, "d": 36, "signs_known": 3, "starts": 2, "starts_made": 2,
+        "verdicts": {"found": 0, "likely": 0, "doubtful": 3},
+    }  # fmt: skip
+    plan = {"images": None, "settings": {"tolerance": 1e-5}}
+    summary = {"targets": [{**target, **changes}], "plan": plan}
+    ((emphasised, rest),) = headlines(summary)
+    return f"{emphasised} {rest}", " ".join(remarks_of(summary))
+
+
+def test_what_is_said_of_nets_whose_body_was_trained() -> None:
+    headline, remarks = said(certain=True, explained=True, moved=0.3)
+    assert headline == "3 training inputs came out: what the units of the first layer learned tells them exactly."
+    assert remarks == ""
+    headline, remarks = said(verdicts={"found": 0, "likely": 2, "doubtful": 1}, moved=0.3)
+    assert headline.startswith("2 inputs, found by every start, may be right")
+    assert "moved by 3.0e-01 of their length" in remarks
+    headline, remarks = said()
+    assert headline.startswith("Nothing that is to be believed came back.")
+    assert "It does not show that nothing can be got back." in remarks

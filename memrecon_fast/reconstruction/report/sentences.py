@@ -19,15 +19,22 @@ def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
         return f"{of}not done yet.", ""
     truth = target["truth"]
     left = f"{target['residual']:.1e} of what the last layer learned is left"
+    if target["certain"]:
+        left = "what the units of the first layer learned tells them exactly"
     if truth is not None:
         rest = (
             f"came back from {target['p']} parameters alone, to within 1 % of their length (mean error ρ "
             f"{truth['error']:.1e}); {left}."
         )
         return f"{of}{truth['recovered']} of {counted(truth['images'], 'training image')}", rest
+    if target["certain"]:
+        return f"{of}{counted(target['found'], 'training input')} came out:", f"{left}."
     if target["explained"]:
         found = f"{of}{counted(target['found'], 'input')} explain what the last layer learned"
         return found, f"from {target['p']} parameters, but for {target['residual']:.1e} of it."
+    if target["verdicts"]["likely"]:
+        likely = f"{of}{counted(target['verdicts']['likely'], 'input')}, found by every start, may be right"
+        return likely, f"though not all is explained: {left}."
     return (
         f"{of}Nothing that is to be believed came back.",
         f"No {counted(target['found'], 'input')} were found that explain what the last layer learned: {left}.",
@@ -44,6 +51,12 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
+    if target["moved"] and not target["certain"]:
+        yield (
+            f"The body of the net was trained as well, and the features of these inputs moved by {target['moved']:.1e} of "
+            "their length. Up to about as much of what the last layer learned is left by the true inputs, too: believe "
+            "what several starts find."
+        )
     if not target["explained"]:
         yield (
             f"{target['residual']:.1e} of what the last layer learned is not explained, where "
@@ -60,7 +73,8 @@ def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
     unknown = target["found"] - target["signs_known"]
     if unknown and target["explained"]:
         yield f"Of {counted(unknown, 'input')} the sign is not known: −x, a negative, explains as much as x."
-    if target["found"] * target["d"] * 2.5 > target["p"] and target["explained"]:
+    by_parameters = target["explained"] and not target["certain"]
+    if target["found"] * target["d"] * 2.5 > target["p"] and by_parameters:
         ratio = target["p"] / (target["found"] * target["d"])
         yield f"There are only {ratio:.1f} parameters for each number that was unknown; it is safe from about 2.5 on."
     truth = target["truth"]

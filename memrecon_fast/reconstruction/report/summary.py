@@ -62,6 +62,8 @@ def _of_target(one: OfTarget, starts: int) -> dict[str, Any]:
         "found": len(best.inputs),
         "explained": best.status == Status.CONVERGED,
         "residual": best.residual,
+        "certain": best.certain,
+        "moved": best.moved,
         "starts": starts,
         "starts_made": judged.starts,
         "starts_explained": judged.explained,
