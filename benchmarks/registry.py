@@ -105,7 +105,7 @@ BENCHMARKS = (
         "Do eigenvalues tell which images can be recovered? Do verdicts and harvests agree with iteration?",
         "extra `audit`",
         "50",
-        "`attractors.json`, `.md`",
+        "`attractors.json`, `.md`, `attractors-unets.…`",
         "benchmarks.experiments.attractors",
     ),
     Benchmark(

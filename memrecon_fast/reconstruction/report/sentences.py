@@ -53,8 +53,8 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
 def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
     if target["moved"] and not target["certain"]:
         yield (
-            f"The body of the net was trained as well, and the features of these inputs moved by {target['moved']:.1e} of "
-            "their length. Up to about as much of what the last layer learned is left by the true inputs, too: believe "
+            f"The body of the net was trained as well; the features of these inputs moved by {target['moved']:.1e} of their "
+            "length. Up to about as much of what the last layer learned is left by the true inputs, too: believe "
             "what several starts find."
         )
     if not target["explained"]:
