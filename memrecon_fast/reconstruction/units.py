@@ -27,7 +27,7 @@ from memrecon_fast.reconstruction.domain import FirstLayer, Span
 _STEPS, _NEWTON_STEPS = 20, 12
 _SHARPER = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Of the largest: units that learn more count little, in one least squares after the other."""
-_STARTS_PER_INPUT = 30
+_STARTS_PER_INPUT = 12
 _MOST_INACTIVE = 0.5
 """Of the inactive units, the share that is taken to learn nothing: those near 0 may have been active for a while."""
 _LEARNS = 0.2
@@ -37,7 +37,7 @@ _WIDTH = 0.3
 _RIDGE = 1e-12
 _NEARLY = (1e-3, 1e-4, 0.0)
 """Of the largest: what is less is taken for 0."""
-_ROUNDS = 10
+_ROUNDS = 4
 _PATIENCE = 10
 """Failures in a row, after which half of the columns are forgotten."""
 _NOISE = 8.0
