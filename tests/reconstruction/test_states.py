@@ -117,6 +117,7 @@ def test_a_head_that_is_not_the_last_is_named() -> None:
 
 
 WIDE = TwoLayer(20, 60, bias=True)
+WIDE.load_state_dict(initial_state(lambda: TwoLayer(20, 60, bias=True), 4))
 BATCHES = nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9), nn.Linear(9, 1))
 DROPPED = nn.Sequential(nn.Linear(4, 9), nn.Dropout(0.5), nn.Linear(9, 1))
 
@@ -138,7 +139,7 @@ def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
         ({"trained": changed(WIDE.state_dict(), torch.nan)}, ValueError, "0.weight of the trained state .* NaN"),
         ({"trained": WIDE.state_dict()}, ValueError, "are the same: nothing was learned"),
         (
-            {"trained": {**WIDE.state_dict(), "0.weight": WIDE.state_dict()["0.weight"] + 1}},
+            {"trained": {**WIDE.state_dict(), "0.weight": WIDE.state_dict()["0.weight"] + 0.01}},
             ValueError,
             "2.weight is the same in both states: the head learned nothing",
         ),
