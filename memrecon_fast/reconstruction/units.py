@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 
 from memrecon_fast.reconstruction.domain import FirstLayer, Span
 
-_STEPS, _NEWTON_STEPS = 20, 12
+_STEPS, _NEWTON_STEPS = 10, 12
 _SHARPER = (0.1, 0.03, 0.01, 0.003, 0.001)
 """Of the largest: units that learn more count little, in one least squares after the other."""
 _STARTS_PER_INPUT = 12
