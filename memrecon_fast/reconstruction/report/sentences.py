@@ -53,7 +53,7 @@ def remarks_of(summary: Mapping[str, Any]) -> list[str]:
 def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[str]:
     if target["moved"] and not target["certain"]:
         yield (
-            f"The body of the net was trained as well; the features of these inputs moved by {target['moved']:.1e} of their "
+            f"The body of the net was trained, too; features of these inputs moved by {target['moved']:.1e} of their "
             "length. Up to about as much of what the last layer learned is left by the true inputs, too: believe "
             "what several starts find."
         )
