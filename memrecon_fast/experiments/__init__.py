@@ -27,6 +27,7 @@ MODULES = {
     "reconstruction-law": "reconstruction.law",
     "reconstruction-photographs": "reconstruction.photographs",
     "reconstruction-noise": "reconstruction.noise",
+    "reconstruction-classifier": "reconstruction.classifier",
 }
 """The module of each experiment, in this package, by the experiment's name."""
 

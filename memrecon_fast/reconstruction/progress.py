@@ -64,8 +64,11 @@ class Progress:
         """The start has ended so."""
         self._done += 1
         explains = "explain" if found.status == Status.CONVERGED else "do NOT explain"
+        how = f"{explains} theta, {found.residual:.1e} of it is left"
+        if found.certain:
+            how = "came out of what the units of the first layer learned"
         self._console.print(
-            f"{self._what}: {counted(len(found.inputs), 'input')} {explains} theta, {found.residual:.1e} of it is left",
+            f"{self._what}: {counted(len(found.inputs), 'input')} {how}",
             markup=False,
             highlight=False,
             soft_wrap=True,

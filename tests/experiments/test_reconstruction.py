@@ -81,3 +81,13 @@ def test_noise_and_rounding(tmp_path: Path) -> None:
     assert 1e-4 < some["rho"] < 0.05
     assert 1e-5 < half["noise"] < 1e-3
     assert (none["explained"], some["explained"], half["explained"]) == (2, 2, 2)
+
+
+def test_a_classifier_gives_its_images_away(tmp_path: Path) -> None:
+    cells: dict[str, dict[str, Any]] = {
+        "sgd": {"width": 300, "epochs": 100},
+        "adam": {"width": 300, "optimiser": "adam", "epochs": 5},
+    }
+    sgd, adam = rows_of("reconstruction-classifier", cells, tmp_path)
+    assert (sgd["certain"], sgd["found"], sgd["accurate"]) == (True, 3, 3)
+    assert "images must say so" in adam["refused"]

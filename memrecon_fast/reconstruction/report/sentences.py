@@ -23,7 +23,7 @@ def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
         left = "what the units of the first layer learned tells them exactly"
     if truth is not None:
         rest = (
-            f"came back from {target['p']} parameters alone, to within 1 % of their length (mean error ρ "
+            f"came back from {_of_parameters(target)} alone, to within 1 % of their length (mean error ρ "
             f"{truth['error']:.1e}); {left}."
         )
         return f"{of}{truth['recovered']} of {counted(truth['images'], 'training image')}", rest
@@ -39,6 +39,10 @@ def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
         f"{of}Nothing that is to be believed came back.",
         f"No {counted(target['found'], 'input')} were found that explain what the last layer learned: {left}.",
     )
+
+
+def _of_parameters(target: Mapping[str, Any]) -> str:
+    return "the weights" if target["certain"] else f"{target['p']} parameters"
 
 
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,12 @@ from rich.table import Table
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
+def _explained(target: Mapping[str, Any]) -> str:
+    if target["certain"]:
+        return "not needed"  # the first layer tells
+    return "yes" if target["explained"] else "NO"
+
+
 def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     """A column for each target. summary: of `make_summary`."""
     done = [target for target in summary["targets"] if target["done"]]
@@ -20,7 +26,7 @@ def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
         "inputs that came out n": [f"{one['found']}" for one in done],
         "p/(n·d)": [f"{one['p'] / (one['found'] * one['d']):.2f}" for one in done],
         "left of theta": [f"{one['residual']:.1e}" for one in done],
-        "theta explained": ["yes" if one["explained"] else "NO" for one in done],
+        "theta explained": [_explained(one) for one in done],
         "by starts": [f"{one['starts_explained']} of {one['starts_made']}" for one in done],
         "found": [f"{one['verdicts']['found']}" for one in done],
         "likely": [f"{one['verdicts']['likely']}" for one in done],
