@@ -176,7 +176,7 @@ def said(**changes: object) -> tuple[str, str]:
 
 def test_what_is_said_of_nets_whose_body_was_trained() -> None:
     headline, remarks = said(certain=True, explained=True, moved=0.3)
-    assert headline == "3 training inputs came out: what the units of the first layer learned tells them exactly."
+    assert headline == "3 training inputs came out: they were found in what the units of the first layer learned."
     assert remarks == ""
     headline, remarks = said(verdicts={"found": 0, "likely": 2, "doubtful": 1}, moved=0.3)
     assert headline.startswith("2 inputs, found by every start, may be right")

@@ -20,7 +20,7 @@ def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
     truth = target["truth"]
     left = f"{target['residual']:.1e} of what the last layer learned is left"
     if target["certain"]:
-        left = "what the units of the first layer learned tells them exactly"
+        left = "they were found in what the units of the first layer learned"
     if truth is not None:
         rest = (
             f"came back from {_of_parameters(target)} alone, to within 1 % of their length (mean error ρ "
