@@ -9,7 +9,7 @@ mf.reconstruction.compare(inputs, found.inputs).error    # ρ
 
 mf.reconstruction.save(model, theta, "model.safetensors")    # what `memrecon reconstruct` reads
 
-A run does this from several starts, in a folder, and writes tables and a report; what it is made of is in `run.search`:
+A run does this from several starts, in a folder, and writes tables and a report; what is looked for is a `Search`:
 
 mf.reconstruction.run(search, "RUN").summary             # needs the extra `audit`: pip install 'memrecon-fast[audit]'
 mf.reconstruction.open("RUN").results
