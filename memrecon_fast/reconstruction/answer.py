@@ -35,6 +35,7 @@ def answer(
         iterations=effort.steps,
         passes=effort.passes,
         status=Status.CONVERGED if residual <= tolerance else Status.MAX_ITERATIONS,
+        lengths_known=not domain.on_sphere,
     )
 
 

@@ -89,16 +89,21 @@ class Linearised:
     @functools.cached_property
     def _between(self) -> Tensor:
         """(n, n): E[¼ s_i s_j sgn(g·w_i) sgn(g·w_j) g gᵀ] is (¼ − angle/2π) s_i s_j I, and a part that is left out."""
-        directions = self.at.directions
-        angles = torch.arccos((directions @ directions.T).clamp(-1, 1)).fill_diagonal_(0)
-        between: Tensor = self.at.signs[:, None] * self.at.signs * (0.25 - angles / (2 * math.pi))
-        between.diagonal().mul_(1 + _JITTER)
-        return between
+        return between(self.at.directions, self.at.signs, 0.25)
 
     @functools.cached_property
     def _factor(self) -> Tensor:
         factor: Tensor = torch.linalg.cholesky(self._between)
         return factor
+
+
+def between(directions: Tensor, signs: Tensor, same: float) -> Tensor:
+    """(n, n), positive definite: (same − angle/2π) s_i s_j of images in these directions (n, d), `same` for an image
+    with itself."""
+    angles = torch.arccos((directions @ directions.T).clamp(-1, 1)).fill_diagonal_(0)
+    found: Tensor = signs[:, None] * signs * (same - angles / (2 * math.pi))
+    found.diagonal().mul_(1 + _JITTER)
+    return found
 
 
 def linearise(rows: Rows, at: Even) -> Linearised:

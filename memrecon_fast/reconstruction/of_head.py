@@ -36,11 +36,10 @@ def reconstruct_from_head(
         found = answer(model, theta, here, model.where, effort, tolerance)
     else:
         here = project(Counted(model, effort), rows, Anywhere(certain))
-        found = answer(model, theta, here, Domain(model.d, on_sphere=False), effort, tolerance)
+        found = answer(model, theta, here, Domain(model.d, model.where.on_sphere), effort, tolerance)
         known = torch.ones(len(certain), dtype=torch.bool)
         found = dataclasses.replace(found, certain=True, signs_known=known, status=Status.CONVERGED)
-    moved, lengths_known = model.moved(found.inputs), not model.where.on_sphere
-    return dataclasses.replace(found, moved=moved, lengths_known=lengths_known)
+    return dataclasses.replace(found, moved=model.moved(found.inputs))
 
 
 def _certain_inputs(model: Head, images: int | None, generator: Generator) -> Tensor | None:

@@ -81,7 +81,8 @@ def reconstruct(
     What comes out is to be believed where `residual` is small: there are more equations than unknowns, p > n·d, and
     nothing but the training inputs fulfils them. That takes about p ≥ 2.5·n·d.
 
-    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments, and where p is too small.
+    Raises TypeError or ValueError, before work starts, for anything wrong with the arguments, and where p is too small;
+    of a net whose first layer was trained, that is told once the inputs were not found in what its units learned.
     """
     settings = settings or ReconstructionSettings()
     check_seed(seed)

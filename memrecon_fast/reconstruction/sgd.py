@@ -59,6 +59,8 @@ def reconstruct_by_sgd(
         here = there
         effort.step(images, math.sqrt(here.loss) / norm)
     found = answer(features, theta, here, domain, effort, settings.tolerance)
+    if isinstance(model, Head):
+        found = dataclasses.replace(found, moved=model.moved(found.inputs))
     return dataclasses.replace(found, status=Status.DIVERGED) if diverged else found
 
 

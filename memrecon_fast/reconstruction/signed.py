@@ -12,11 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from memrecon_fast.reconstruction.even import between
 from memrecon_fast.reconstruction.gauss_newton import Damping, improve
 from memrecon_fast.reconstruction.rows import Rows
 
-_JITTER = 1e-4
-"""Of the preconditioner's diagonal: images in nearly the same direction would make it singular."""
 _LEAST_PROGRESS = 1e-4
 """Of ‖r‖²: with less in a step, what is left is noise."""
 
@@ -71,11 +70,7 @@ class LinearisedSigned:
     @functools.cached_property
     def _between(self) -> Tensor:
         """(n, n): E[s_i s_j 1(g·v_i > 0) 1(g·v_j > 0) g gᵀ] is (½ − angle/2π) s_i s_j I, but for a part."""
-        directions = nn.functional.normalize(self.at.images, dim=1)
-        angles = torch.arccos((directions @ directions.T).clamp(-1, 1)).fill_diagonal_(0)
-        between: Tensor = self.at.signs[:, None] * self.at.signs * (0.5 - angles / (2 * math.pi))
-        between.diagonal().mul_(1 + _JITTER)
-        return between
+        return between(nn.functional.normalize(self.at.images, dim=1), self.at.signs, 0.5)
 
     @functools.cached_property
     def _factor(self) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from memrecon_fast.reconstruction import Head, ReconstructionSettings, compare, reconstruct, reference
+from memrecon_fast.reconstruction.domain import Domain
 from memrecon_fast.results import Status
 from tests.helpers.features import fitted
 
@@ -34,6 +37,19 @@ def test_a_head_of_the_same_features_takes_the_same_way() -> None:
     assert found.iterations == same.iterations == 20
     assert not found.signs_known.any()  # nothing is known of what does not explain theta
     torch.testing.assert_close(found.inputs, same.inputs, rtol=1e-9, atol=1e-9)
+
+
+def test_lengths_are_known_where_they_are_looked_for() -> None:
+    one = fitted(2, 10, 400)
+    settings = ReconstructionSettings(method="sgd", learning_rate=0.1, steps=2)
+    body = functools.partial(_shifted, one.model.weights[:])
+    free = reconstruct(Head(body, (10,), Domain(10, on_sphere=False)), one.theta, 2, settings)
+    assert free.lengths_known
+    assert not reconstruct(Head(body, (10,)), one.theta, 2, settings).lengths_known
+
+
+def _shifted(weights: Tensor, x: Tensor) -> Tensor:
+    return torch.relu(x @ weights.T + 0.5)
 
 
 def test_what_diverges_says_so_and_keeps_the_inputs_before() -> None:
