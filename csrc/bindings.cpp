@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "dispatch.h"
 #include "threads.h"
@@ -105,6 +106,27 @@ struct Mix {
     const int32_t* base;
     const float* weights;
     const int8_t* status;
+};
+
+struct Linearise {
+    const void* weights;
+    const double *unknowns, *factors, *theta;
+    double* residual;
+    int8_t* sides;
+    double* gradient;
+};
+
+struct Product {
+    const void* weights;
+    const double *step, *factors;
+    const int8_t* sides;
+    double* found;
+};
+
+struct ProductOfSlopes {
+    const void* weights;
+    const double *step, *slopes;
+    double* found;
 };
 
 // Buffers as they come from Python: a tuple of their addresses.
@@ -225,6 +247,88 @@ void mix(int64_t rows, int64_t d, int64_t threads, int64_t places, const Passed<
     });
 }
 
+// What a pass reads: rows of V, as float32 or float64, that are multiplied by `columns` columns.
+struct Rows {
+    int64_t count, d, columns;
+    bool is_single;
+    double scale;
+};
+
+int64_t padded(int64_t columns) { return (columns + COLUMNS - 1) / COLUMNS * COLUMNS; }
+
+// The columns, with zeros for those that are missing.
+std::vector<double> pad(const double* matrix, int64_t rows, int64_t columns) {
+    std::vector<double> wide(rows * padded(columns));
+    for (int64_t row = 0; row < rows; ++row)
+        std::copy_n(matrix + row * columns, columns, wide.begin() + row * padded(columns));
+    return wide;
+}
+
+// found [d, columns] += the sums of kernel(first row, rows, how many, sums, products) over blocks of rows. There are
+// always the same shares of the rows, however many threads: so the sums are the same to the bit.
+template <typename Kernel>
+void pass_over(const Rows& rows, int64_t threads, const void* weights, double* found, const Kernel& kernel) {
+    constexpr int64_t LEAST = 256, MOST_SHARES = 64;
+    const int64_t shares = std::clamp<int64_t>(rows.count / LEAST, 1, MOST_SHARES);
+    const int64_t d = rows.d, columns = padded(rows.columns), most = rows_at_once(d, columns);
+    threads = std::min(useful_threads(rows.count * d, threads), shares);
+    const int64_t room_for_products = (most + 1) * columns, room = room_for_products + (rows.is_single ? most * d : 0);
+    std::vector<double> sums(shares * d * columns), rooms(threads * room);
+#pragma omp parallel for num_threads(static_cast<int>(threads)) schedule(static) if (threads > 1)
+    for (int64_t thread = 0; thread < threads; ++thread) {
+        double* products = rooms.data() + thread * room;
+        double* wide = products + room_for_products;
+        for (int64_t share = thread; share < shares; share += threads) {
+            const int64_t end = rows.count * (share + 1) / shares;
+            for (int64_t row = rows.count * share / shares; row < end; row += most) {
+                const int64_t count = std::min(most, end - row);
+                if (rows.is_single) in_use->passes->widen(static_cast<const float*>(weights) + row * d, wide, count * d);
+                const double* block = rows.is_single ? wide : static_cast<const double*>(weights) + row * d;
+                kernel(row, block, count, sums.data() + share * d * columns, products);
+            }
+        }
+    }
+    for (int64_t share = 0; share < shares; ++share)
+        for (int64_t i = 0; i < d; ++i)
+            for (int64_t q = 0; q < rows.columns; ++q)
+                found[i * rows.columns + q] += sums[(share * d + i) * columns + q];
+}
+
+void linearise(const Rows& rows, int64_t threads, bool rectified, bool last_is_linear, const Passed<Linearise>& passed) {
+    const Linearise& b = passed.buffers;
+    const int64_t columns = padded(rows.columns);
+    const auto left = pad(b.unknowns, rows.d, rows.columns), factors = pad(b.factors, 1, rows.columns);
+    const Model model = {left.data(), factors.data(), rows.d,   columns,
+                         rows.scale,  last_is_linear ? rows.columns - 1 : -1, rectified};
+    pass_over(rows, threads, b.weights, b.gradient,
+              [&](int64_t row, const double* block, int64_t count, double* sums, double* products) {
+                  in_use->passes->linearise(model, block, count, b.theta + row, b.residual + row,
+                                            b.sides + row * columns, sums, products);
+              });
+}
+
+void product(const Rows& rows, int64_t threads, const Passed<Product>& passed) {
+    const Product& b = passed.buffers;
+    const int64_t columns = padded(rows.columns);
+    const auto left = pad(b.step, rows.d, rows.columns), factors = pad(b.factors, 1, rows.columns);
+    const Model model = {left.data(), factors.data(), rows.d, columns, rows.scale, -1, false};
+    pass_over(rows, threads, b.weights, b.found,
+              [&](int64_t row, const double* block, int64_t count, double* sums, double* products) {
+                  in_use->passes->product(model, block, count, b.sides + row * columns, sums, products);
+              });
+}
+
+void product_of_slopes(const Rows& rows, int64_t threads, const Passed<ProductOfSlopes>& passed) {
+    const ProductOfSlopes& b = passed.buffers;
+    const auto left = pad(b.step, rows.d, rows.columns);
+    const Model model = {left.data(), nullptr, rows.d, padded(rows.columns), rows.scale, -1, false};
+    pass_over(rows, threads, b.weights, b.found,
+              [&](int64_t row, const double* block, int64_t count, double* sums, double* products) {
+                  in_use->passes->product_of_slopes(model, block, count, b.slopes + row * rows.columns, rows.columns,
+                                                    sums, products);
+              });
+}
+
 py::tuple instruction_sets() {
     py::tuple names(available_count);
     for (int i = 0; i < available_count; ++i) names[i] = available[i]->name;
@@ -274,10 +378,15 @@ PYBIND11_MODULE(_C, module) {
     module.def("estimate", &memrecon::estimate, release_gil());
     module.def("weigh", &memrecon::weigh_rows, release_gil());
     module.def("mix", &memrecon::mix, release_gil());
+    py::class_<memrecon::Rows>(module, "Rows").def(py::init<int64_t, int64_t, int64_t, bool, double>());
+    module.def("linearise", &memrecon::linearise, release_gil());
+    module.def("product", &memrecon::product, release_gil());
+    module.def("product_of_slopes", &memrecon::product_of_slopes, release_gil());
     module.def("instruction_sets", &memrecon::instruction_sets, "Those of this processor that there are kernels for.");
     module.def("instruction_set", [] { return memrecon::in_use->name; }, "The one in use: the widest, unless changed.");
     module.def("use_instruction_set", &memrecon::use_instruction_set, "For tests; not while a kernel runs.");
     module.attr("RUNNING") = static_cast<int>(memrecon::RUNNING);
     module.attr("MAX_PLACES") = memrecon::MAX_PLACES;
+    module.attr("COLUMNS") = memrecon::COLUMNS;
     module.attr("RIDGE") = memrecon::RIDGE;
 }

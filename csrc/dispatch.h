@@ -3,6 +3,7 @@
 
 #include "admm.h"
 #include "anderson.h"
+#include "passes.h"
 
 namespace memrecon {
 
@@ -10,6 +11,7 @@ struct InstructionSet {
     const char* name;
     const AdmmKernels* admm;
     const AndersonKernels* anderson;
+    const PassKernels* passes;
 };
 
 constexpr int MAX_INSTRUCTION_SETS = 3;

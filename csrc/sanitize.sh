@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run tests/ops on kernels built with AddressSanitizer and UndefinedBehaviorSanitizer (Linux, GCC).
+# Run the tests of the kernels on such that are built with AddressSanitizer and UndefinedBehaviorSanitizer (Linux, GCC).
 # Needs the Python environment of the tests, with setuptools and pybind11; leaves the checkout as it is.
 #
 #     csrc/sanitize.sh [arguments of pytest]
@@ -20,4 +20,4 @@ MEMRECON_FAST_SANITIZE=1 python setup.py -q build_ext --build-lib "$place" --bui
 cd "$place"
 LD_PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so) $("$CXX" -print-file-name=libstdc++.so)" \
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$place" \
-    python -m pytest -p no:cacheprovider --capture=sys tests/ops "$@"
+    python -m pytest -p no:cacheprovider --capture=sys tests/ops tests/reconstruction/test_passes.py "$@"

@@ -5,7 +5,7 @@ that is distributed normally by operations alone that IEEE 754 rounds exactly, o
 differ from library to library. Its first bit is the sign; the others, m, the place in the tail, u = (m + ½)/2³²:
 x = −Φ⁻¹(u), which is a polynomial in each octave of m (`OCTAVES`), to 5e-6.
 
-Triton makes the same numbers in reconstruction/even_triton.py.
+Triton makes the same numbers in reconstruction/passes/triton.py.
 """
 
 from __future__ import annotations

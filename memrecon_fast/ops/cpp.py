@@ -31,7 +31,15 @@ from memrecon_fast.ops.anderson import ESTIMATE, MEASURE, MIX, WEIGH, AndersonSt
 from memrecon_fast.ops.anderson import plain as anderson_plain
 from memrecon_fast.ops.state import MAX_PLACES
 
-_SHARED = {"RUNNING": results.RUNNING, "MAX_PLACES": MAX_PLACES, "RIDGE": anderson_plain.RIDGE}
+COLUMNS = 8
+"""The columns of matrices that passes over V work with are padded to a multiple of it (csrc/passes.h)."""
+
+_SHARED = {
+    "RUNNING": results.RUNNING,
+    "MAX_PLACES": MAX_PLACES,
+    "RIDGE": anderson_plain.RIDGE,
+    "COLUMNS": COLUMNS,
+}
 for _name, _ours in _SHARED.items():
     if (_theirs := getattr(_C, _name, None)) != _ours:
         raise ImportError(

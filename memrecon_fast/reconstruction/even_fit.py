@@ -11,11 +11,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from memrecon_fast.reconstruction.amplitudes import Linear, linear_part
-from memrecon_fast.reconstruction.even import Even, Linearised, linearise
+from memrecon_fast.reconstruction.even import Even
 from memrecon_fast.reconstruction.gauss_newton import Damping, improve
+from memrecon_fast.reconstruction.linearised import Linearised, linearise
 from memrecon_fast.reconstruction.results import FEWEST
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.second_moment import leading_directions, span_of_images
+
+LinearisedEven = Linearised[Even]
 
 _REDUCED_STARTS = 2
 _REDUCED_STEPS, _STEPS, _EXTRA_STEPS = 20, 30, 12
@@ -53,15 +56,15 @@ class Fit:
         """‖θ‖."""
         return float(self.rows.theta.norm())
 
-    def residual(self, here: Linearised) -> float:
+    def residual(self, here: LinearisedEven) -> float:
         """‖r‖/‖θ‖."""
         return math.sqrt(here.loss) / self.norm
 
-    def refitted(self, directions: Tensor) -> Linearised:
+    def refitted(self, directions: Tensor) -> LinearisedEven:
         """With the best coefficients for these directions."""
         return linearise(self.rows, self.linear.reduce(self.rows, directions).solve())
 
-    def descend(self, here: Linearised, steps: int) -> Linearised:
+    def descend(self, here: LinearisedEven, steps: int) -> LinearisedEven:
         """At most so many Gauss–Newton steps."""
         damping = Damping()
         for taken in range(1, steps + 1):
@@ -74,7 +77,7 @@ class Fit:
         return here
 
 
-def fit_even(fit: Fit, count: int, tolerance: float, generator: Generator, attempts: int = ATTEMPTS) -> Linearised:
+def fit_even(fit: Fit, count: int, tolerance: float, generator: Generator, attempts: int = ATTEMPTS) -> LinearisedEven:
     """The even model of so many images.
 
     tolerance: of ‖r‖/‖θ‖: above it, there are at most so many attempts more.
@@ -89,13 +92,13 @@ def fit_even(fit: Fit, count: int, tolerance: float, generator: Generator, attem
     return fit.descend(here, _STEPS)
 
 
-def grow(rows: Callable[[int], Rows], most: int, tolerance: float, generator: Generator) -> tuple[Fit, Linearised]:
+def grow(rows: Callable[[int], Rows], most: int, tolerance: float, generator: Generator) -> tuple[Fit, LinearisedEven]:
     """The even model of a number of images that is not known, at most so many: a few first, then those in addition in
     whose directions most of the residual lies, until θ is explained; there may be superfluous ones.
 
     rows: those that are used for so many images.
     """
-    best: tuple[Fit, Linearised] | None = None
+    best: tuple[Fit, LinearisedEven] | None = None
     for _ in range(_GROWTHS):
         count, directions = min(FEWEST, most), None
         while True:
@@ -119,7 +122,7 @@ def grow(rows: Callable[[int], Rows], most: int, tolerance: float, generator: Ge
     return best
 
 
-def without_superfluous(fit: Fit, here: Linearised, tolerance: float, least_gain: float) -> Linearised:
+def without_superfluous(fit: Fit, here: LinearisedEven, tolerance: float, least_gain: float) -> LinearisedEven:
     """The fewest images that explain θ to the tolerance, as these do. least_gain: of ‖r‖²/‖θ‖²: images with less are
     superfluous, too, if θ is explained without them."""
     while len(here.at.signs) > 1 and (fewer := _one_less(fit, here, least_gain)) is not None:
@@ -130,7 +133,7 @@ def without_superfluous(fit: Fit, here: Linearised, tolerance: float, least_gain
     return here
 
 
-def _one_less(fit: Fit, here: Linearised, least_gain: float) -> Tensor | None:
+def _one_less(fit: Fit, here: LinearisedEven, least_gain: float) -> Tensor | None:
     """Directions (n − 1, d) that may do as well: without an image of too little gain; or with one for two, w₁ and w₂,
     that are on the same side of nearly all rows, for where they are of all, |g·w₁| + |g·w₂| = |g·(w₁ + w₂)|. None
     where there is neither."""
@@ -160,7 +163,7 @@ def _room_for(rows: Rows) -> int:
     return int(0.8 * rows.count / rows.width) - 1
 
 
-def _from_start(fit: Fit, count: int, generator: Generator) -> Linearised:
+def _from_start(fit: Fit, count: int, generator: Generator) -> LinearisedEven:
     return fit.descend(fit.refitted(_start(fit, count, generator)), _STEPS)
 
 
@@ -201,7 +204,7 @@ def _reduced_start(fit: Fit, count: int, generator: Generator) -> Tensor:
     return best.at.directions @ basis.T
 
 
-def _repaired(fit: Fit, here: Linearised, extra: int, generator: Generator) -> Linearised:
+def _repaired(fit: Fit, here: LinearisedEven, extra: int, generator: Generator) -> LinearisedEven:
     """With more images for a while, in the directions in which most of the residual lies; then the same number of them
     again, those that the model can least do without."""
     more = leading_directions(fit.rows, here.residual, min(extra, fit.rows.width), generator).T

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from memrecon_fast.reconstruction import passes
 from memrecon_fast.reconstruction.amplitudes import Linear
 from memrecon_fast.reconstruction.rows import Rows
 
@@ -71,24 +72,28 @@ def _fit(rows: Rows, values: Tensor, count: int, generator: Generator) -> Tensor
 
 
 def _tangent(rows: Rows, values: Tensor, basis: Tensor) -> Tensor:
-    """Z (d, n) such that M = Q Zᵀ + Z Qᵀ, Q the basis, fits the values best: by conjugate gradients from 0."""
-    products = rows.times(basis)
+    """Z (d, n) such that M = Q Zᵀ + Z Qᵀ, Q the basis, fits the values best: by conjugate gradients from 0.
 
-    def fitted(tangent: Tensor) -> Tensor:
-        found: Tensor = 2 * (products * rows.times(tangent)).sum(dim=1) - 2 * (basis * tangent).sum()
+    Of row k, such an M makes ρ_k = 2 (Q g_k)·(Z g_k) − 2 ⟨Q, Z⟩, and so Σ_k ρ_k ∂ρ_k/∂Z takes one read of V.
+    """
+    products = rows.times(basis).contiguous()
+    across = rows.transposed_times(products)
+    one_pass = passes.choose().product_of_slopes
+
+    def product(tangent: Tensor) -> Tensor:
+        overlap = 2 * (basis * tangent).sum()
+        total = 2 * (across * tangent).sum() - rows.count * overlap
+        found: Tensor = 4 * one_pass(rows, products, tangent) - 2 * overlap * across - 2 * total * basis
         return found
 
-    def transposed(residual: Tensor) -> Tensor:
-        return 2 * rows.transposed_times(residual[:, None] * products) - 2 * residual.sum() * basis
-
-    tangent, left = torch.zeros_like(basis), transposed(values)
-    along = left.clone()
+    left = 2 * rows.transposed_times(values[:, None] * products) - 2 * values.sum() * basis
+    tangent, along = torch.zeros_like(basis), left.clone()
     size = first = float(left.square().sum())
     for _ in range(_INNER):
-        product = fitted(along)
-        length = size / float(product @ product)
+        image = product(along)
+        length = size / float((along * image).sum())
         tangent += length * along
-        left -= length * transposed(product)
+        left -= length * image
         before, size = size, float(left.square().sum())
         if size < _TOLERANCE * first:
             break

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from memrecon_fast.reconstruction import weights as blocks
-from memrecon_fast.reconstruction.even import Even, linearise
+from memrecon_fast.reconstruction.even import Even
+from memrecon_fast.reconstruction.linearised import linearise
 from memrecon_fast.reconstruction.rows import Rows
 
 
@@ -38,9 +39,9 @@ def by_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(("p", "d", "n"), [(97, 5, 3), (1, 1, 1), (64, 7, 1), (129, 2, 4)])
 def test_residual_gradient_and_product_are_those_of_the_jacobian(p: int, d: int, n: int) -> None:
     rows, at = example(p, d, n)
-    jacobian = torch.autograd.functional.jacobian(lambda x: model(rows, x, at.signs), at.unknowns).reshape(p, -1)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model(rows, x, at.signs), at.model.columns).reshape(p, -1)
     found = linearise(rows, at)
-    expected = rows.theta - model(rows, at.unknowns, at.signs)
+    expected = rows.theta - model(rows, at.model.columns, at.signs)
     torch.testing.assert_close(found.residual, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.gradient.flatten(), jacobian.T @ expected, rtol=1e-11, atol=1e-11)
     step = random(d, n + 1, seed=5)
@@ -84,5 +85,5 @@ def test_a_step_moves_images_and_offset() -> None:
     _, at = example()
     step = random(5, 4, seed=12)
     there = at.moved(step)
-    torch.testing.assert_close(there.unknowns, at.unknowns + step)
+    torch.testing.assert_close(there.model.columns, at.model.columns + step)
     assert torch.equal(there.signs, at.signs)

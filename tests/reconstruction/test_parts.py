@@ -7,8 +7,9 @@ import torch
 from torch import Generator, Tensor
 
 from memrecon_fast.reconstruction.amplitudes import linear_part
-from memrecon_fast.reconstruction.even import Even, linearise
+from memrecon_fast.reconstruction.even import Even
 from memrecon_fast.reconstruction.even_fit import merge
+from memrecon_fast.reconstruction.linearised import linearise
 from memrecon_fast.reconstruction.orientation import from_odd_part, from_offset
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.second_moment import leading_directions, span_of_images, without_linear

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from memrecon_fast.reconstruction.linearised import linearise
 from memrecon_fast.reconstruction.rows import Rows
-from memrecon_fast.reconstruction.signed import Signed, descend_signed, linearise_signed
+from memrecon_fast.reconstruction.signed import Signed, descend_signed
 from tests.helpers.features import fitted
 
 
@@ -30,7 +31,7 @@ def test_loss_and_gradient_are_those_of_automatic_differentiation() -> None:
     images = at.images.clone().requires_grad_()
     loss = (rows.theta - model(rows, images, at.signs)).square().sum()
     (gradient,) = torch.autograd.grad(loss, images)
-    here = linearise_signed(rows, at)
+    here = linearise(rows, at)
     assert math.isclose(here.loss, loss.item(), rel_tol=1e-12)
     torch.testing.assert_close(here.gradient, -gradient.T / 2)
 
@@ -41,12 +42,12 @@ def test_product_is_that_of_the_jacobian() -> None:
     jacobian = torch.autograd.functional.jacobian(lambda images: model(rows, images, at.signs), at.images)
     flat = jacobian.reshape(300, 15)
     expected = (flat.T @ flat @ step.T.reshape(15)).reshape(3, 5).T
-    torch.testing.assert_close(linearise_signed(rows, at).product(step), expected)
+    torch.testing.assert_close(linearise(rows, at).product(step), expected)
 
 
 def test_the_metric_is_what_the_product_is_on_average_for_orthogonal_images() -> None:
     rows = Rows(random(200_000, 3, seed=11), torch.zeros(200_000).double())
-    here = linearise_signed(rows, Signed(torch.eye(3).double()[:2], torch.tensor([1.0, -1.0]).double()))
+    here = linearise(rows, Signed(torch.eye(3).double()[:2], torch.tensor([1.0, -1.0]).double()))
     step = torch.tensor([[0.0, 0], [0, 0], [1, 2]]).double()  # away from both images
     torch.testing.assert_close(here.product(step), here.metric(step), rtol=0.02, atol=0.01 * 200_000)
     torch.testing.assert_close(here.solve_metric(here.metric(step)), step)

@@ -45,5 +45,5 @@ step build 90 'python3 setup.py build_ext --inplace'
 step bench 560 'python3 -m benchmarks gpu --minutes "$(awk "BEGIN { print ($most - 45) / 60 }")" --keep-going --out "$OUT" \
     --commit "${COMMIT:-unknown}"'
 step tests 420 'python3 -m pytest -p no:cacheprovider --maxfail=25 -rfE --durations=5 -m gpu tests/ops/admm/test_triton_gpu.py \
-    tests/ops/anderson/test_triton_gpu.py tests/reconstruction/test_even_triton_gpu.py tests/test_gpu.py'
+    tests/ops/anderson/test_triton_gpu.py tests/reconstruction/test_passes_triton_gpu.py tests/test_gpu.py'
 echo "== $((SECONDS - begin)) s in all"

@@ -1,4 +1,4 @@
-"""The passes of the even model in Triton: interpreted on the CPU, and compiled for an H100 or H200 without one."""
+"""The passes in Triton: interpreted on the CPU, and compiled for an H100 or H200 without one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from memrecon_fast.reconstruction.even import Even
+from memrecon_fast.reconstruction.passes import Kinked
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.weights import Drawn
 from tests.helpers.interpreter import run_interpreted
@@ -19,7 +19,7 @@ META = torch.device("meta")
 
 
 def test_interpreted() -> None:
-    run_interpreted("even_triton_interpreted.py")
+    run_interpreted("passes_interpreted.py")
 
 
 @pytest.fixture
@@ -31,28 +31,28 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return kernels
 
 
-def passes(p: int, d: int, n: int, drawn: bool) -> None:
+def passes(p: int, d: int, n: int, drawn: bool, rectified: bool = False) -> None:
     """Both, and the numbers alone, on tensors without memory."""
-    from memrecon_fast.reconstruction import even_triton
+    from memrecon_fast.reconstruction.passes import triton as ours
 
     weights = Drawn(p, d, 2**64 - 3) if drawn else torch.empty(p, d, device=META)
     rows = Rows(weights, torch.empty(p, dtype=torch.float64, device=META))
-    images, offset = torch.empty(n, d, dtype=torch.float64), torch.empty(d, dtype=torch.float64)
-    here = even_triton.linearise(rows, Even(images, torch.ones(n).double(), offset))
-    even_triton.product(here, torch.empty(d, n + 1, dtype=torch.float64))
+    columns, factors = torch.empty(d, n + 1, dtype=torch.float64), torch.ones(n + 1, dtype=torch.float64)
+    _, sides, _ = ours.linearise(rows, Kinked(columns, factors, rectified, not rectified))
+    ours.product(rows, factors, sides, columns)
     if drawn:
-        even_triton.draw(Drawn(p, d, 2**64 - 3), META)
+        ours.draw(Drawn(p, d, 2**64 - 3), META)
 
 
 @pytest.mark.parametrize(
-    ("p", "d", "n", "drawn"),
-    [(300_000, 192, 20, False), (300_000, 192, 20, True), (3_000_000, 3072, 100, False)],
+    ("p", "d", "n", "drawn", "rectified"),
+    [(300_000, 192, 20, False, False), (300_000, 192, 20, True, True), (3_000_000, 3072, 100, False, False)],
 )
 def test_they_compile_without_spilled_registers(
-    p: int, d: int, n: int, drawn: bool, compiled: list[Any], tmp_path: Path
+    p: int, d: int, n: int, drawn: bool, rectified: bool, compiled: list[Any], tmp_path: Path
 ) -> None:
     machine_code: Any = pytest.importorskip("tests.helpers.machine_code")
-    passes(p, d, n, drawn)
+    passes(p, d, n, drawn, rectified)
     assert len(compiled) == (3 if drawn else 2)
     for kernel in compiled:
         code = machine_code.disassemble(kernel, tmp_path)

@@ -1,4 +1,4 @@
-"""The passes of `even` for CUDA devices, in Triton: `linearise` and `product`, each one kernel.
+"""The passes for CUDA devices, in Triton: each one kernel.
 
 A program takes some blocks of rows. Of each it makes the products with all images, what follows from them for these
 rows, and adds their share of Vᵀ·… to sums of its own; these are added in the end. So V is read from memory once: for
@@ -6,7 +6,7 @@ the second product a block comes from the cache. Or it is not read at all, but d
 `common/philox.py` draws it. Nothing depends on which program is faster: results are the same in every run.
 
 V is float32; all products and sums are float64, on tensor cores, as the solver goes down to residuals of 1e-10, for
-which float32 is too little. They are summed in another order than in `even`, and agree with it to rounding.
+which float32 is too little. They are summed in another order than in `plain`, and agree with it to rounding.
 """
 
 from __future__ import annotations
@@ -20,36 +20,52 @@ from torch import Tensor
 
 from memrecon_fast.common.philox import OCTAVES
 from memrecon_fast.ops.launch import launch
-from memrecon_fast.reconstruction.even import Even, Linearised
+from memrecon_fast.reconstruction.passes import Kinked
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.weights import Drawn
 
 ROWS, COLUMNS, WARPS = 32, 32, 8
 """Of V, that a program has at once; and its warps. With more of V or fewer warps, 100 images spill registers."""
 PROGRAMS = 264
-"""At most: two for each multiprocessor of an H100. Each has its sums, d·(n + 1) numbers."""
-MOST_IMAGES = 255
+"""At most: two for each multiprocessor of an H100. Each has its sums, d·m numbers."""
+MOST_COLUMNS = 256
 _COEFFICIENTS = tl.constexpr(OCTAVES.shape[1])
 
 
-def linearise(rows: Rows, at: Even) -> Linearised:
-    """`even.linearise`; V, unless it is drawn, and θ must be on the device. The gradient comes back there, too."""
+def linearise(rows: Rows, model: Kinked) -> tuple[Tensor, Tensor, Tensor]:
+    """See `Passes`; V, unless it is drawn, and θ must be on the device, and all that comes out is."""
     rows.passed(2)
-    device, count = rows.theta.device, len(at.signs)
+    device = rows.theta.device
+    columns, factors = _on(model.columns, device), _on(model.factors, device)
     residual = torch.empty_like(rows.theta)
-    sides = torch.empty(count, rows.count, dtype=torch.int8, device=device)
+    sides = torch.empty(len(factors), rows.count, dtype=torch.int8, device=device)
     gradient = _run(
-        _linearise, rows, count, rows.theta, _on(at.unknowns, device), _on(at.signs, device), residual, sides
+        _linearise,
+        rows,
+        columns,
+        factors,
+        sides,
+        rows.theta,
+        residual,
+        RECTIFIED=model.rectified,
+        LAST_IS_LINEAR=model.last_is_linear,
     )
-    return Linearised(rows, at, residual, sides, gradient)
+    return residual, sides.T, gradient
 
 
-def product(here: Linearised, step: Tensor) -> Tensor:
-    """`even.Linearised.product`."""
-    here.rows.passed(2)
-    device = here.rows.theta.device
-    signs = _on(here.at.signs, device)
-    return _run(_product, here.rows, len(signs), _on(step, device), signs, here.sides)
+def product(rows: Rows, factors: Tensor, sides: Tensor, step: Tensor) -> Tensor:
+    """See `Passes`; the sides must be those of `linearise` here."""
+    rows.passed(2)
+    device = rows.theta.device
+    return _run(_product, rows, _on(step, device), _on(factors, device), sides.T)
+
+
+def product_of_slopes(rows: Rows, slopes: Tensor, step: Tensor) -> Tensor:
+    """See `Passes`."""
+    rows.passed(2)
+    device = rows.theta.device
+    ones = torch.ones(slopes.shape[1], dtype=torch.float64, device=device)
+    return _run(_product, rows, _on(step, device), ones, _on(slopes.T, device))
 
 
 def draw(weights: Drawn, device: torch.device) -> Tensor:
@@ -77,10 +93,11 @@ def _on(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device).contiguous()
 
 
-def _run(kernel: Any, rows: Rows, count: int, *arguments: Tensor) -> Tensor:
-    """What the kernel adds up (d, n + 1)."""
-    if not 1 <= count <= MOST_IMAGES:
-        raise ValueError(f"there must be at least 1 and at most {MOST_IMAGES} images, not {count}")
+def _run(kernel: Any, rows: Rows, left: Tensor, factors: Tensor, *others: Tensor, **constants: bool) -> Tensor:
+    """What the kernel adds up (d, m)."""
+    count = len(factors)
+    if not 1 <= count <= MOST_COLUMNS:
+        raise ValueError(f"there must be at least 1 and at most {MOST_COLUMNS} columns, not {count}")
     drawn, device = isinstance(rows.weights, Drawn), rows.theta.device
     if isinstance(rows.weights, Drawn):
         weights = torch.empty(0, device=device)
@@ -91,12 +108,14 @@ def _run(kernel: Any, rows: Rows, count: int, *arguments: Tensor) -> Tensor:
             raise ValueError(f"V must be float32, contiguous and on {device}, not {weights.dtype} on {weights.device}")
     blocks = triton.cdiv(rows.count, ROWS)
     programs = min(blocks, PROGRAMS)
-    sums = torch.zeros(programs, rows.width, count + 1, dtype=torch.float64, device=device)
+    sums = torch.zeros(programs, rows.width, count, dtype=torch.float64, device=device)
     launch(
         kernel,
         programs,
         sums,
-        *arguments,
+        left,
+        factors,
+        *others,
         weights,
         octaves,
         seed,
@@ -106,10 +125,11 @@ def _run(kernel: Any, rows: Rows, count: int, *arguments: Tensor) -> Tensor:
         rows.width,
         count,
         triton.cdiv(blocks, programs),
+        **constants,
         DRAWN=drawn,
         ROWS=ROWS,
         COLUMNS=COLUMNS,
-        IMAGES=max(16, triton.next_power_of_2(count + 1)),
+        IMAGES=max(16, triton.next_power_of_2(count)),
         num_warps=WARPS,
     )
     return sums.sum(dim=0)
@@ -122,11 +142,11 @@ _NEVER_SPECIAL = ["seed", "p", "d", "count", "turns"]
 @triton.jit(do_not_specialize=_NEVER_SPECIAL)
 def _linearise(
     sums: tl.tensor,
-    theta: tl.tensor,
-    unknowns: tl.tensor,
-    signs: tl.tensor,
-    residual: tl.tensor,
+    left: tl.tensor,
+    factors: tl.tensor,
     sides: tl.tensor,
+    theta: tl.tensor,
+    residual: tl.tensor,
     weights: tl.tensor,
     octaves: tl.tensor,
     seed: tl.uint64,
@@ -136,36 +156,41 @@ def _linearise(
     d: tl.int32,
     count: tl.int32,
     turns: tl.int32,
+    RECTIFIED: tl.constexpr,
+    LAST_IS_LINEAR: tl.constexpr,
     DRAWN: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     IMAGES: tl.constexpr,
 ) -> None:
-    mine = sums + tl.program_id(0).to(tl.int64) * d * (count + 1)
+    mine = sums + tl.program_id(0).to(tl.int64) * d * count
     image = tl.arange(0, IMAGES)
-    half = 0.5 * tl.load(signs + image, mask=image < count, other=0.0)
+    slope = tl.load(factors + image, mask=image < count, other=0.0)
     for turn in range(turns):
         block = tl.program_id(0).to(tl.int64) + turn * tl.num_programs(0)
         row = block * ROWS + tl.arange(0, ROWS)
         there = row < p
-        products = _times(unknowns, weights, octaves, seed, factor, row, p, d, count, DRAWN, ROWS, COLUMNS, IMAGES)
+        products = _times(left, weights, octaves, seed, factor, row, p, d, count, DRAWN, ROWS, COLUMNS, IMAGES)
         products *= scale
-        side = (products > 0.0).to(tl.int8) - (products < 0.0).to(tl.int8)
-        jacobian = tl.where(image[None, :] == count, 1.0, half[None, :] * side.to(tl.float64))
-        # jacobian·product is ½ s |g·w|, and g·b.
-        left = tl.load(theta + row, mask=there, other=0.0) - tl.sum(jacobian * products, axis=1)
-        left = tl.where(there, left, 0.0)
-        tl.store(residual + row, left, mask=there)
+        side = (products > 0.0).to(tl.int8)
+        if not RECTIFIED:
+            side -= (products < 0.0).to(tl.int8)
+        if LAST_IS_LINEAR:
+            side = tl.where(image[None, :] == count - 1, 1, side).to(tl.int8)
+        jacobian = slope[None, :] * side.to(tl.float64)
+        rest = tl.load(theta + row, mask=there, other=0.0) - tl.sum(jacobian * products, axis=1)
+        rest = tl.where(there, rest, 0.0)
+        tl.store(residual + row, rest, mask=there)
         tl.store(sides + image[None, :] * p + row[:, None], side, mask=there[:, None] & (image[None, :] < count))
-        values = jacobian * left[:, None] * scale
+        values = jacobian * rest[:, None] * scale
         _add_transposed(mine, values, weights, octaves, seed, factor, row, p, d, count, DRAWN, COLUMNS, IMAGES)
 
 
 @triton.jit(do_not_specialize=_NEVER_SPECIAL)
 def _product(
     sums: tl.tensor,
-    step: tl.tensor,
-    signs: tl.tensor,
+    left: tl.tensor,
+    factors: tl.tensor,
     sides: tl.tensor,
     weights: tl.tensor,
     octaves: tl.tensor,
@@ -181,19 +206,17 @@ def _product(
     COLUMNS: tl.constexpr,
     IMAGES: tl.constexpr,
 ) -> None:
-    mine = sums + tl.program_id(0).to(tl.int64) * d * (count + 1)
+    mine = sums + tl.program_id(0).to(tl.int64) * d * count
     image = tl.arange(0, IMAGES)
-    half = 0.5 * tl.load(signs + image, mask=image < count, other=0.0)
+    slope = tl.load(factors + image, mask=image < count, other=0.0)
     for turn in range(turns):
         block = tl.program_id(0).to(tl.int64) + turn * tl.num_programs(0)
         row = block * ROWS + tl.arange(0, ROWS)
         inside = (row < p)[:, None] & (image[None, :] < count)
-        products = _times(step, weights, octaves, seed, factor, row, p, d, count, DRAWN, ROWS, COLUMNS, IMAGES)
+        products = _times(left, weights, octaves, seed, factor, row, p, d, count, DRAWN, ROWS, COLUMNS, IMAGES)
         side = tl.load(sides + image[None, :] * p + row[:, None], mask=inside, other=0)
-        jacobian = tl.where(image[None, :] == count, 1.0, half[None, :] * side.to(tl.float64))
-        along = tl.sum(jacobian * products, axis=1) * scale
-        along = tl.where(row < p, along, 0.0)
-        values = jacobian * along[:, None] * scale
+        along = tl.sum(slope[None, :] * side.to(tl.float64) * products, axis=1) * (scale * scale)
+        values = slope[None, :] * side.to(tl.float64) * along[:, None]  # once more: else 100 images spill registers
         _add_transposed(mine, values, weights, octaves, seed, factor, row, p, d, count, DRAWN, COLUMNS, IMAGES)
 
 
@@ -234,7 +257,7 @@ def _times(
     COLUMNS: tl.constexpr,
     IMAGES: tl.constexpr,
 ) -> tl.tensor:
-    """Of these rows of V with right (d, n + 1): (ROWS, IMAGES)."""
+    """Of these rows of V with right (d, m): (ROWS, IMAGES)."""
     found = tl.zeros([ROWS, IMAGES], tl.float64)
     for first in range(0, d, COLUMNS):
         if DRAWN:
@@ -264,7 +287,7 @@ def _add_transposed(
     COLUMNS: tl.constexpr,
     IMAGES: tl.constexpr,
 ) -> None:
-    """Vᵀ·values of these rows is added to this program's sums (d, n + 1); values (ROWS, IMAGES)."""
+    """Vᵀ·values of these rows is added to this program's sums (d, m); values (ROWS, IMAGES)."""
     for first in range(0, d, COLUMNS):
         if DRAWN:
             quad = first // 4 + tl.arange(0, COLUMNS // 4)
@@ -323,8 +346,8 @@ def _add_products(
     IMAGES: tl.constexpr,
 ) -> tl.tensor:
     image = tl.arange(0, IMAGES)
-    inside = (column < d)[:, None] & (image <= count)[None, :]
-    factors = tl.load(right + column[:, None] * (count + 1) + image[None, :], mask=inside, other=0.0)
+    inside = (column < d)[:, None] & (image < count)[None, :]
+    factors = tl.load(right + column[:, None] * (count) + image[None, :], mask=inside, other=0.0)
     return found + tl.dot(block.to(tl.float64), factors, out_dtype=tl.float64)
 
 
@@ -339,7 +362,7 @@ def _add_sums(
     IMAGES: tl.constexpr,
 ) -> None:
     image = tl.arange(0, IMAGES)
-    inside = (column < d)[:, None] & (image <= count)[None, :]
-    place = mine + column[:, None] * (count + 1) + image[None, :]
+    inside = (column < d)[:, None] & (image < count)[None, :]
+    place = mine + column[:, None] * (count) + image[None, :]
     before = tl.load(place, mask=inside, other=0.0)
     tl.store(place, before + tl.dot(tl.trans(block.to(tl.float64)), values, out_dtype=tl.float64), mask=inside)
