@@ -8,6 +8,7 @@ from torch import nn
 
 from memrecon_fast.reconstruction import Head, Reconstruction, TwoLayer, compare, from_states, reconstruct
 from memrecon_fast.reconstruction.domain import FirstLayer
+from memrecon_fast.reconstruction.units import Units, _are_apart
 from memrecon_fast.results import Status
 from tests.helpers.trained_nets import Net, by_sgd, random_inputs, trained
 
@@ -92,3 +93,15 @@ def test_a_span_of_a_few_dimensions_helps_where_units_are_never_inactive() -> No
 def test_no_span_is_seen_in_noise() -> None:
     weights = torch.randn(2, 50, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert FirstLayer(weights[0], weights[1], None, None, 1e-7, True).span is None
+
+
+@pytest.mark.parametrize(("alone", "told"), [(5, True), (4, False), (0, False)])
+def test_an_input_that_too_few_units_tell_from_another_is_not_certain(alone: int, told: bool) -> None:
+    """Units learn of one input, of both, or of the other alone: with r₁ + ε r₀ in place of r₁, as few zeros are lost as
+    units learn of the first alone."""
+    learned = torch.zeros(40, 2, dtype=torch.float64)
+    learned[: alone + 20, 0] = 1.0
+    learned[alone:, 1] = 1.0
+    none = torch.zeros(40, 2, dtype=torch.float64)
+    found = Units(learned, none, none, torch.ones(2).double(), torch.eye(2).double(), 1e-12, False)
+    assert _are_apart(found, list(torch.eye(2).double())) == told
