@@ -281,11 +281,12 @@ def _dual(units: Units, columns: list[Tensor]) -> Tensor | None:
 
 
 def _are_apart(units: Units, columns: list[Tensor]) -> bool:
-    """Whether each input leaves some units inactive that learn of another, for any other: else the zeros do not tell its
-    column from what is added to it of the other's.
+    """Whether each input leaves some units inactive that learn of another, for any other: else the zeros do not tell
+    its column from what is added to it of the other's.
 
-    With 20 digits of MNIST and 250 or 300 units there were 10 such units at least, or it was wrong: a single one, and
-    one input was off by 6 %, although its zeros agreed.
+    Of nets of 60 to 400 units that were trained on 5 to 30 digits or photographs, 3 were wrong by 6 to 35 % of an
+    input, although their zeros agreed: there were no such units, or one. With the 83 that were right there were 3 or
+    more, in all but two of them 5 or more.
     """
     every = torch.stack(columns, dim=1)
     zero = torch.tensor([units.zero(r) for r in columns], dtype=torch.float64)
