@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,8 @@ def why_not_captured(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:
 
 def _uncompiled() -> contextlib.AbstractContextManager[Any]:
     """What `torch.compile` compiled runs as it was: to be watched, it would be compiled for each operation."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled; `set_stance` would import it, for two seconds
+        return contextlib.nullcontext()
     set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
     return set_stance("force_eager") if set_stance is not None else contextlib.nullcontext()
 
