@@ -15,7 +15,7 @@ from memrecon_fast.audit.store.records import RECORDS
 from tests.helpers.auditing import contents
 from tests.helpers.memorised import Memorised
 
-IMAGES = 2000
+IMAGES = 1000
 KILLS = 20
 WITHOUT_SESSIONS = ("summary.json", "report.html")
 ROOT = Path(__file__).parents[2]

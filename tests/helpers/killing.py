@@ -44,7 +44,7 @@ def main(kills: int, arguments: Sequence[str]) -> None:
     killed = 0
     while killed < kills:
         early = killed % 4 == 3  # while it begins; else while it works: after more was saved
-        code, lived = run(again, random.uniform(0, 0.3), None if early else Path(again[at]))
+        code, lived = run(again, random.uniform(0, 0.3 if early else 0.1), None if early else Path(again[at]))
         if code is not None:
             print(f"ended by itself after {killed} kills: exit code {code}", flush=True)
             return
