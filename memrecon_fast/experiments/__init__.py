@@ -26,6 +26,7 @@ MODULES = {
     "attractors-early-stopping": "attractors.early_stopping",
     "reconstruction-law": "reconstruction.law",
     "reconstruction-photographs": "reconstruction.photographs",
+    "reconstruction-nets": "reconstruction.nets",
     "reconstruction-noise": "reconstruction.noise",
     "reconstruction-classifier": "reconstruction.classifier",
 }

@@ -42,6 +42,31 @@ def test_the_law(tmp_path: Path) -> None:
     assert many["rho_beside"] < 1e-6
 
 
+def test_the_law_of_nets(tmp_path: Path) -> None:
+    two_layers: dict[str, Any] = {"net": "two layers", "seeds": 2}
+    residual: dict[str, Any] = {"net": "residual", "trained": "head", "n": 2, "size": 2, "blocks": 1, "seeds": 1}
+    cells = {
+        "labels": {**two_layers, "trained": "head", "n": 3, "size": 12, "width": 1},
+        "head": {**two_layers, "trained": "head", "n": 2, "size": 12, "width": 240},
+        "all": {**two_layers, "trained": "all", "n": 3, "size": 40, "width": 60},
+        "residual, few": {**residual, "width": 4},
+        "residual": {**residual, "width": 20},
+    }
+    labels, head, every, few, many = rows_of("reconstruction-nets", cells, tmp_path)
+    assert labels["training_error"] > 0.01
+    assert (labels["refused"], labels["rho"]) == (2, None)
+    assert (head["whole"], head["recovered"], head["p_over_dn"]) == (2, 1.0, 10)
+    assert head["rho"] < 1e-6
+    assert every["p_over_dn"] == 0.5  # fewer parameters than unknowns, but the first layer was trained, too
+    assert (every["certain"], every["whole"]) == (2, 2)
+    assert every["rho"] < 1e-6
+    assert every["moved"] > 0.01
+    assert (few["p"], few["d"], few["refused"]) == (16, 12, 1)
+    assert few["training_error"] < 1e-6
+    assert (many["p"], many["whole"], many["moved"]) == (80, 1, 0)
+    assert many["rho"] < 1e-6
+
+
 def test_photographs(tmp_path: Path) -> None:
     cells = {
         "1n": {"parameters": "n", "ratio": 1.0, "seeds": 1, "size": 4},

@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Scale
-from memrecon_fast.experiments.figures import COLOURS, CONTROL_COLOUR, INK, new_figure
+from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Row, Scale
+from memrecon_fast.experiments.reconstruction.panels import law_figure
 from memrecon_fast.experiments.reconstruction.problems import (
     BESIDE,
     fit,
@@ -18,6 +18,7 @@ from memrecon_fast.experiments.reconstruction.problems import (
     on_sphere,
     row_of,
     solve,
+    training_error,
 )
 
 SEEDS = 5
@@ -49,7 +50,7 @@ def _measure(given: Given, activation: str, n: int, d: int, p: int, seeds: int, 
         "p": p,
         "p_over_dn": p / (d * n),
         "seeds": seeds,
-        **row_of(problems, solved),
+        **row_of([training_error(problem) for problem in problems], solved),
         "rho_beside": statistics.fmean(error for error, _ in beside) if beside else None,
         "left_beside": max(left for _, left in beside) if beside else None,
     }
@@ -57,45 +58,11 @@ def _measure(given: Given, activation: str, n: int, d: int, p: int, seeds: int, 
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
-    rows = [row for outcome in outcomes.values() for row in outcome.rows]
-    groups = list(dict.fromkeys((row["activation"], row["n"], row["d"]) for row in rows))
-    figure = new_figure(4.1 * min(3, len(groups)) + 0.4, 3.3 * -(-len(groups) // 3))
-    panels = figure.subplots(-(-len(groups) // 3), min(3, len(groups)), squeeze=False, sharey=True)
-    for axes in panels.flat[len(groups) :]:
-        axes.set_visible(False)
-    for axes, group in zip(panels.flat, groups, strict=False):
-        chosen = sorted(
-            (row for row in rows if (row["activation"], row["n"], row["d"]) == group), key=lambda row: row["p"]
-        )
-        found = [row for row in chosen if row["rho"] is not None]
-        beside = [row for row in chosen if row["rho_beside"] is not None]
-        activation, n, d = group
-        p = [row["p"] for row in chosen]
-        axes.plot(
-            p, [row["training_error"] for row in chosen], color=INK, marker="s", markersize=3, label="labels, MSE"
-        )
-        look: Any = {"color": CONTROL_COLOUR, "linestyle": "--", "marker": ".", "label": "ρ, started beside the truth"}
-        axes.plot([row["p"] for row in beside], [row["rho_beside"] for row in beside], **look)
-        axes.errorbar(
-            [row["p"] for row in found],
-            [row["rho"] for row in found],
-            [row["rho_std"] for row in found],
-            color=COLOURS[0],
-            marker="o",
-            markersize=4,
-            capsize=2,
-            label="ρ",
-        )
-        for place in (n, d * n):
-            axes.axvline(place, color=INK, linestyle=":", linewidth=1)
-        axes.set_xscale("log")
-        axes.set_title(f"{activation}, n = {n}, d = {d}")
-        axes.set_xlabel("p (dotted: n, d·n)")
-        axes.grid(True)
-    panels[0, 0].set_ylabel("error")
-    panels[0, 0].set_ylim(-0.05, 1.5)
-    panels[0, 0].legend(fontsize=9)
-    return {"law": figure}
+    panels: dict[str, list[Row]] = {}
+    for outcome in outcomes.values():
+        for row in outcome.rows:
+            panels.setdefault(f"{row['activation']}, n = {row['n']}, d = {row['d']}", []).append(row)
+    return {"law": law_figure(panels)}
 
 
 def _cells(groups: tuple[tuple[str, int, int], ...], seeds: int) -> dict[str, dict[str, Any]]:

@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale
 from memrecon_fast.experiments.figures import COLOURS, INK, new_figure, show_tiles
-from memrecon_fast.experiments.reconstruction.problems import fit, row_of, solve
+from memrecon_fast.experiments.reconstruction.problems import (
+    fit,
+    reduced,
+    row_of,
+    solve,
+    training_error,
+    two_classes,
+)
 from memrecon_fast.reconstruction import Scaling
 
 IMAGES, SIZE, LARGE, SEEDS = 20, 8, 16, 3
@@ -30,25 +35,15 @@ def _measure(given: Given, parameters: str, ratio: float, seeds: int, size: int 
     n, d = inputs.shape
     p = max(1, round(ratio * n * (d if parameters == "dn" else 1)))
     chosen = range(given.seed, given.seed + seeds)
-    problems = [fit(inputs, _labels(n, seed), p, seed) for seed in chosen]
+    problems = [fit(inputs, two_classes(n, seed), p, seed) for seed in chosen]
     solved = [solve(problem, seed) for problem, seed in zip(problems, chosen, strict=True)]
-    row = {"n": n, "d": d, "p": p, "p_over_dn": p / (d * n), "seeds": seeds, **row_of(problems, solved)}
+    errors = [training_error(problem) for problem in problems]
+    row = {"n": n, "d": d, "p": p, "p_over_dn": p / (d * n), "seeds": seeds, **row_of(errors, solved)}
     arrays = {"true": pictures[:_SHOWN].numpy()}
     if solved[0] is not None:
         compared = solved[0].compared
         arrays["found"] = Scaling().pictures_like(solved[0].found.inputs[compared.index], pictures)[:_SHOWN].numpy()
     return Outcome([row], arrays)
-
-
-def reduced(pictures: Tensor, size: int) -> Tensor:
-    """Pictures (n, C, H, W) of size × size, averaged over areas."""
-    return torch.nn.functional.interpolate(pictures, (size, size), mode="area")
-
-
-def _labels(n: int, seed: int) -> Tensor:
-    """±1, as many of each as can be, in another order for each seed."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(4_000_012 + seed))
-    return torch.where(order % 2 == 0, 1.0, -1.0)
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:

@@ -1,4 +1,4 @@
-"""Models of random features that were fitted, and what comes back of their inputs."""
+"""Models that were fitted, and what comes back of their inputs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from torch import Generator, Tensor
 
 import memrecon_fast as mf
 from memrecon_fast.experiments.experiment import Row
-from memrecon_fast.reconstruction import Comparison, RandomFeatures, Reconstruction, compare
+from memrecon_fast.reconstruction import Comparison, RandomFeatures, Reconstruction, ReconstructionSettings, compare
 from memrecon_fast.reconstruction.feature_residual import feature_residual
 from memrecon_fast.reconstruction.projected import Counted, onto_sphere
 from memrecon_fast.reconstruction.projected_fit import descend
 from memrecon_fast.reconstruction.results import least_features
+from memrecon_fast.reconstruction.search import Model
 
 BESIDE = 0.3
 """Of √d: how far from the true inputs a start lies that tells whether these can be identified at all."""
 _STEPS_FROM_BESIDE = 60
 _NOISE_OF_LABELS = 0.1
+_OF_SOLVED = ("whole", "recovered", "rho", "rho_std", "rho_worst", "explained", "outside", "passes", "seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,6 +71,8 @@ class Solved:
 
     found: Reconstruction
     compared: Comparison
+    outside: float
+    """‖P⊥φ‖/‖φ‖ of the features of the true inputs, P⊥ away from those that were found; their mean."""
     seconds: float
     """Of processor time."""
 
@@ -80,13 +84,22 @@ class Solved:
 
 def solve(problem: Problem, seed: int) -> Solved | None:
     """By `mf.reconstruct`, which is told n; None where it refuses, as there are fewer parameters than unknowns."""
-    n, d = problem.inputs.shape
-    if problem.model.p < least_features(problem.model.unknowns(n)):
+    if problem.model.p < least_features(problem.model.unknowns(len(problem.inputs))):
         return None
+    return solved(problem.model, problem.theta, problem.inputs, seed)
+
+
+def solved(model: Model, theta: Tensor, inputs: Tensor, seed: int) -> Solved:
+    """By `mf.reconstruct`, which is told n, and compared with the true inputs (n, d).
+
+    Raises ValueError where it refuses.
+    """
+    n, d = inputs.shape
     began = time.thread_time()
-    found = mf.reconstruct(problem.model, problem.theta, n, seed=seed)
+    found = mf.reconstruct(model, theta, n, seed=seed)
     seconds = time.thread_time() - began
-    return Solved(found, compare(problem.inputs, found.inputs, up_to_sign=n > d), seconds)
+    outside = float(feature_residual(model, inputs, found.inputs).mean())
+    return Solved(found, compare(inputs, found.inputs, up_to_sign=n > d), outside, seconds)
 
 
 def from_beside(problem: Problem, seed: int) -> tuple[float, float]:
@@ -99,29 +112,36 @@ def from_beside(problem: Problem, seed: int) -> tuple[float, float]:
     return compare(problem.inputs, here.at.inputs, up_to_sign).error, math.sqrt(here.loss) / float(problem.theta.norm())
 
 
-def row_of(problems: Sequence[Problem], solved: Sequence[Solved | None]) -> Row:
-    """Of several seeds: medians, means and their deviations; None where nothing was reconstructed."""
+def row_of(training_errors: Sequence[float], solved: Sequence[Solved | None]) -> Row:
+    """Of several seeds: medians, means and their deviations, of those that were not refused; None where all were."""
+    row: Row = {"training_error": statistics.fmean(training_errors)}
     done = [one for one in solved if one is not None]
+    if not done:
+        return row | dict.fromkeys(_OF_SOLVED)
     errors = [one.compared.error for one in done]
-    outside = [
-        float(feature_residual(problem.model, problem.inputs, one.found.inputs).mean())
-        for problem, one in zip(problems, solved, strict=True)
-        if one is not None
-    ]
-    return {
-        "training_error": statistics.fmean(map(training_error, problems)),
-        "whole": sum(one.whole for one in done) if done else None,
-        "recovered": statistics.fmean(one.compared.recovered / len(one.compared.distance) for one in done)
-        if done
-        else None,
-        "rho": statistics.fmean(errors) if done else None,
-        "rho_std": statistics.pstdev(errors) if done else None,
-        "rho_worst": max(errors) if done else None,
-        "explained": sum(one.found.residual <= 1e-5 for one in done) if done else None,
-        "outside": statistics.fmean(outside) if done else None,
-        "passes": statistics.median(one.found.passes for one in done) if done else None,
-        "seconds": statistics.median(one.seconds for one in done) if done else None,
-    }
+    of_solved = (
+        sum(one.whole for one in done),
+        sum(one.compared.recovered / len(one.compared.distance) for one in done) / len(solved),
+        statistics.fmean(errors),
+        statistics.pstdev(errors),
+        max(errors),
+        sum(one.found.residual <= ReconstructionSettings().tolerance for one in done),
+        statistics.fmean(one.outside for one in done),
+        statistics.median(one.found.passes for one in done),
+        statistics.median(one.seconds for one in done),
+    )
+    return row | dict(zip(_OF_SOLVED, of_solved, strict=True))
+
+
+def reduced(pictures: Tensor, size: int) -> Tensor:
+    """Pictures (n, C, H, W) of size × size, averaged over areas."""
+    return torch.nn.functional.interpolate(pictures, (size, size), mode="area")
+
+
+def two_classes(n: int, seed: int) -> Tensor:
+    """Labels (n,) of ±1, as many of each as can be, in another order for each seed."""
+    order = torch.randperm(n, generator=Generator().manual_seed(4_000_012 + seed))
+    return torch.where(order % 2 == 0, 1.0, -1.0)
 
 
 def _generator(seed: int, purpose: int) -> Generator:
