@@ -125,6 +125,14 @@ BENCHMARKS = (
         "benchmarks.speed.reconstruction_memory",
     ),
     Benchmark(
+        "reconstruction-passes",
+        "How fast are the passes over V that a reconstruction is made of, against BLAS?",
+        "an idle machine",
+        "3",
+        "`reconstruction-passes.json`, `.md`",
+        "benchmarks.speed.reconstruction_passes",
+    ),
+    Benchmark(
         "precision",
         "What does the number format of the forward passes do to the verdicts?",
         "extra `audit`",

@@ -104,7 +104,7 @@ class Reconstruction:
     that are not finite: these are the inputs before; else MAX_ITERATIONS."""
     certain: bool = False
     """Whether every input was found in what the units of the first layer of a net learned (see `units`), which does not
-    rest on the residual. Measured, not proven: of 202 small nets for which it is said none was wrong."""
+    rest on the residual. Measured, not proven: of some 200 small nets for which it is said none was wrong."""
     moved: float = 0.0
     """Of a net whose body was trained as well: by how much the features of the inputs moved, ‖φ − φ_init‖/‖φ‖."""
     lengths_known: bool = False
