@@ -142,6 +142,7 @@ def trained(net: Net, members: Tensor, folder: Path) -> dict[float, tuple[nn.Mod
         model,
         members,
         min(net.levels) / 10,
+        optimizer="adam",
         max_steps=net.steps,
         learning_rate=net.learning_rate,
         checkpoints=net.levels,

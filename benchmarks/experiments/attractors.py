@@ -111,6 +111,7 @@ def trained(task: Task, net: Net, members: Tensor, folder: Path) -> Iterator[tup
             built,
             members,
             min(task.losses),
+            optimizer="adam",
             max_steps=net.steps,
             batch_size=net.batch,
             learning_rate=net.rate,

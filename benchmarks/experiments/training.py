@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import memrecon_fast as mf
 from benchmarks.measuring import results_path, write_results
 from benchmarks.registry import make_parser
-from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, layers, train, training
+from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, layers, recipes, train
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "ihc.png")
 
@@ -51,12 +51,16 @@ class Row:
     steps: int = 3000
     learning_rate: float = 1e-3
     beta2: float = 0.99
+    optimizer: str = "adam"
     polish: bool = False
     gammas: tuple[float, ...] = (0.5,)
     masks: tuple[str, ...] = ("center", "random-80")
 
 
 _UNET = Row("unet", images=20, widths=(16, 32, 64, 128), steps=2000, learning_rate=2e-3, gammas=(1.0,))
+_SOAP = dataclasses.replace(
+    _UNET, name="unet-soap", activation="prelu", widths=(24, 48, 192), optimizer="soap", learning_rate=3e-3
+)
 
 ROWS = (
     Row("fc-6", depth=6),
@@ -81,6 +85,10 @@ ROWS = (
     dataclasses.replace(_UNET, name="unet-prelu", activation="prelu"),
     dataclasses.replace(_UNET, name="unet-softplus", activation="softplus"),
     dataclasses.replace(_UNET, name="unet-softplus-torch-init", activation="softplus", network_gain=None),
+    _SOAP,
+    dataclasses.replace(_SOAP, name="unet-soap-leaky", activation="leaky_relu"),
+    dataclasses.replace(_SOAP, name="unet-soap-softplus", activation="softplus"),
+    dataclasses.replace(_SOAP, name="unet-wide-adam", optimizer="adam", learning_rate=2e-3),
     dataclasses.replace(_UNET, name="unet-lower-skips", skips="lower"),
     dataclasses.replace(_UNET, name="unet-all-skips", skips="all"),
 )
@@ -120,12 +128,13 @@ def measure(row: Row) -> dict[str, Any]:
     members, controls = pool[: row.images], pool[row.images :]
     model = _build(row, tuple(members.shape[1:]))
     with tempfile.TemporaryDirectory() as folder:
-        training._BETAS = (0.9, row.beta2)
+        recipes._ADAM_BETAS = (0.9, row.beta2)
         start, cpu = time.time(), time.process_time()
         result = train(
             model,
             members,
             1e-9,
+            optimizer=row.optimizer,
             max_steps=row.steps,
             learning_rate=row.learning_rate,
             polish=row.polish,
@@ -194,14 +203,15 @@ def render(rows: list[dict[str, Any]]) -> str:
         "# Training: what memorises",
         "",
         "Written by `python -m benchmarks training [row …]`; each row is made by its own name. Crops 16×16×3 of six of",
-        "scikit-image's photographs, Adam with warm-up and cosine, all images in each step, one thread. Wall times",
+        "scikit-image's photographs, all images in each step, one thread: Adam (its β₂ is given), or SOAP with",
+        "averaged weights (see `autoencoders/recipes.py`). Wall times",
         "are from a machine with other work; CPU times are steadier. λ: the eigenvalue of the Jacobian with the",
         "largest modulus, mean and maximum over four training images. Recovery: accurate / approximate rate, blind;",
         "the controls are as many images never seen. At most 60 outer iterations (U-Nets: 20), 1000 (300) of the",
         f"autoencoder alone. One seed. Machine: {rows[0]['machine']}.",
         "",
-        "| row | net | activation | network gain at start | β₂ | images | steps | CPU s (wall) | wall s to levels "
-        "| train loss | \\|λ\\| mean, max | mask: γ members (controls) …; iterate |",
+        "| row | net | activation | network gain at start | optimiser | images | steps | CPU s (wall) "
+        "| wall s to levels | train loss | \\|λ\\| mean, max | mask: γ members (controls) …; iterate |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -209,12 +219,16 @@ def render(rows: list[dict[str, Any]]) -> str:
         levels = ", ".join(f"{level}: {seconds:.0f}" for level, seconds in row["seconds_to_level"].items())
         lines.append(
             f"| {row['name']} | {net}{', polished' if row['polish'] else ''} | {row['activation']} "
-            f"| {row['network_gain'] or 'torch default'} | {row['beta2']} | {row['images']} | {row['steps_made']} "
+            f"| {row['network_gain'] or 'torch default'} | {_optimizer(row)} | {row['images']} | {row['steps_made']} "
             f"| {row['cpu_seconds']:.0f} ({row['seconds']:.0f}) | {levels} | {row['loss']:.1e} "
             f"| {np.mean(row['eigenvalues']):.2f}, {max(row['eigenvalues']):.2f} "
             f"| {'<br>'.join(map(_describe, row['recovery']))} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _optimizer(row: dict[str, Any]) -> str:
+    return f"Adam, {row['beta2']}" if row.get("optimizer", "adam") == "adam" else "SOAP"
 
 
 def _describe(rates: dict[str, Any]) -> str:

@@ -27,3 +27,5 @@ class Architecture:
     last_layer: Callable[[Any], tuple[Callable[[Tensor], Tensor], nn.Linear]] | None = None
     """Of a model: a function from images (B, *image_shape) to features (B, width), and the linear layer that makes the
     reconstruction, flattened, of them. None where no such layer comes last; then a training cannot be polished."""
+    optimizer: str = "adam"
+    """Of `recipes.RECIPES`: what trains it best."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import os
@@ -15,18 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast.autoencoders import training_state
-from memrecon_fast.autoencoders.architectures import ARCHITECTURES
+from memrecon_fast.autoencoders.architectures import ARCHITECTURES, name_of
 from memrecon_fast.autoencoders.files import save
 from memrecon_fast.autoencoders.polish import solve_last_layer
 from memrecon_fast.autoencoders.progress import progress_bar
-from memrecon_fast.common.checks import check_integer, check_number
+from memrecon_fast.autoencoders.recipes import RECIPES, Recipe
+from memrecon_fast.common.checks import check_choice, check_integer, check_number
 from memrecon_fast.engine.precision import allow_tf32
 
 CHECKPOINTS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-_WARM_UP = 0.02  # of all steps
-# A shorter memory of the squared gradients than Adam's usual 0.999, which near the minimum overshoots again and again:
-# 20 layers reach 1e-9 with this and 2e-3 without.
-_BETAS = (0.9, 0.99)
+_LOOK_EVERY = 20
+"""Steps between two looks at the loss of averaged weights, which costs a forward pass of all images."""
 _EVALUATION_BATCH = 1024
 
 
@@ -50,10 +50,14 @@ class TrainingResult:
 class Training:
     """How a training goes on.
 
-    max_steps: at most this many steps, ≥ 1.
+    optimizer: "adam" (β₂ = 0.99; the learning rate rises over the first 2 % of the steps and falls to zero along a
+        cosine), or "soap" (Adam in the eigenvectors of Shampoo's statistics, needs pytorch-optimizer; the learning rate
+        falls slowly at first; the model is an average of the weights), which takes U-Nets a thousand times further.
+        None for what suits the architecture: "soap" for a `UNet`, else "adam".
+    max_steps: at most this many steps, ≥ 1; None for 4,000, or 2,000 with SOAP.
     batch_size: images per step, ≥ 1; None for all of them. Batches are drawn without replacement, anew in every
         epoch, by (seed, epoch).
-    learning_rate: its peak, > 0.
+    learning_rate: its peak, > 0; None for 1e-3, or 3e-3 with SOAP.
     seed: of the batches, 0 ≤ seed < 2⁶⁴.
     checkpoints: losses; when one is first reached, the model is saved as `loss-<level>.safetensors`.
     save_every: steps between two writings of the state, ≥ 1; it is also written at each level and at the end.
@@ -63,23 +67,39 @@ class Training:
     Raises ValueError or TypeError for arguments outside these ranges.
     """
 
-    max_steps: int = 4000
+    optimizer: str | None = None
+    max_steps: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     seed: int = 42
     checkpoints: Sequence[float] = CHECKPOINTS
     save_every: int = 500
     polish: bool = False
 
     def __post_init__(self) -> None:
-        check_integer("max_steps", self.max_steps, low=1)
-        check_number("learning_rate", self.learning_rate, low=0, low_is_allowed=False)
+        if self.optimizer is not None:
+            check_choice("optimizer", self.optimizer, tuple(RECIPES))
+        if self.max_steps is not None:
+            check_integer("max_steps", self.max_steps, low=1)
+        if self.learning_rate is not None:
+            check_number("learning_rate", self.learning_rate, low=0, low_is_allowed=False)
         check_integer("seed", self.seed, low=0, high=2**64 - 1)
         check_integer("save_every", self.save_every, low=1)
         for level in self.checkpoints:
             check_number("each checkpoint", level, low=0, low_is_allowed=False)
         if self.batch_size is not None:
             check_integer("batch_size", self.batch_size, low=1)
+
+    def of(self, model: nn.Module) -> Training:
+        """With all that is None as it is for this model, but for the batch size."""
+        architecture = name_of(model)
+        name = self.optimizer or (ARCHITECTURES[architecture].optimizer if architecture else "adam")
+        return dataclasses.replace(
+            self,
+            optimizer=name,
+            max_steps=self.max_steps or RECIPES[name].max_steps,
+            learning_rate=float(self.learning_rate or RECIPES[name].learning_rate),
+        )
 
 
 @allow_tf32(False)
@@ -95,9 +115,8 @@ def train(
 ) -> TrainingResult:
     """Train `model` in place until its MSE on `images` is at most `target_loss`; leaves it in eval mode.
 
-    Adam (β₂ = 0.99); the learning rate rises over the first 2 % of `max_steps` and falls to zero along a cosine. The
-    result depends neither on the global random state nor on torch's switches for TF32, which is not used: on one CPU
-    thread, the same arguments give the same weights bit for bit (of a model whose forward draws no random numbers).
+    The result depends neither on the global random state nor on torch's switches for TF32, which is not used: on one
+    CPU thread, the same arguments give the same weights bit for bit (of a model whose forward draws no random numbers).
     Nets of this size train fastest on one thread.
 
     images: float32 (B, *image_shape) in [0, 1], on any device; batches go to the model's.
@@ -107,35 +126,48 @@ def train(
     resume: continue from `training.safetensors`: the same weights as without the interruption, bit for bit. The model,
         the images and the arguments that decide the steps must be the same; the target and the levels may differ.
     progress: show a bar (needs rich).
-    how: max_steps=4000, batch_size=None, learning_rate=1e-3, seed=42, checkpoints=(1e-4, …, 1e-8), save_every=500,
-        polish=False: see `Training`.
+    how: optimizer=None, max_steps=None, batch_size=None, learning_rate=None, seed=42, checkpoints=(1e-4, …, 1e-8),
+        save_every=500, polish=False: see `Training`.
 
     Raises ValueError or TypeError for arguments outside these ranges or a training state that does not belong to
-    them; FileNotFoundError where there is nothing to resume.
+    them; FileNotFoundError where there is nothing to resume; ImportError where SOAP is not installed.
     """
     check_number("target_loss", target_loss, low=0, low_is_allowed=False)
-    training = Training(**how)
+    training = Training(**how).of(model)
     _check_images(model, images)
     last_layer = _split_last_layer(model) if training.polish else None
-    max_steps, learning_rate, seed = training.max_steps, training.learning_rate, training.seed
+    assert training.optimizer is not None
+    assert training.max_steps is not None
+    assert training.learning_rate is not None
+    recipe, max_steps, seed = RECIPES[training.optimizer], training.max_steps, training.seed
     batch_size = min(training.batch_size or len(images), len(images))
     folder = None if checkpoint_folder is None else Path(checkpoint_folder)
     if resume and folder is None:
         raise ValueError("resume needs the checkpoint_folder to resume from")
 
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=_BETAS, fused=True)
-    identity = training_state.Identity.of(model, images, max_steps, batch_size, float(learning_rate), seed)
+    weights = copy.deepcopy(model) if recipe.average else model  # that are moved; the model is their average
+    optimizer = recipe.optimizer(weights.parameters(), training.learning_rate)
+    identity = training_state.Identity.of(
+        model,
+        images,
+        optimizer=training.optimizer,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=training.learning_rate,
+        seed=seed,
+    )
+    state = training_state.State(model, weights, optimizer, identity)
     steps = epoch = 0
     pending = sorted({float(level) for level in training.checkpoints}, reverse=True)
     reached: dict[float, Path | None] = {}
     if resume:
         assert folder is not None
-        steps, epoch, earlier = training_state.read(folder, model, optimizer, identity)
+        steps, epoch, earlier = state.read(folder)
         reached = {level: _level_path(folder, level) for level in earlier}
         pending = [level for level in pending if level not in reached]
     elif folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        training_state.write(folder, model, optimizer, identity, 0, 0, ())
+        state.write(folder, 0, 0, ())
     started, saved_at = time.monotonic(), steps
     loss = evaluate(model, images)
     with progress_bar(max_steps, enabled=progress) as show:
@@ -144,21 +176,25 @@ def train(
             reached |= crossed
             finished = steps >= max_steps or loss <= target_loss or not math.isfinite(loss)
             if folder is not None and (crossed or finished or steps - saved_at >= training.save_every):
-                training_state.write(folder, model, optimizer, identity, steps, epoch, reached)
+                state.write(folder, steps, epoch, reached)
                 saved_at = steps
             if finished:
                 break
-            model.train()
-            total = 0.0
-            for batch in _batches(len(images), batch_size, seed, epoch):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * _schedule(steps, max_steps)
-                total += _step(model, optimizer, images[batch]) * len(batch)
-                steps += 1
-            epoch += 1
+            until = min(max_steps, steps + _LOOK_EVERY) if recipe.average else steps + 1
+            while steps < until:
+                weights.train()
+                total = 0.0
+                for batch in _batches(len(images), batch_size, seed, epoch):
+                    for group in optimizer.param_groups:
+                        group["lr"] = training.learning_rate * recipe.schedule(steps, max_steps)
+                    total += _step(weights, optimizer, images[batch]) * len(batch)
+                    if recipe.average:
+                        _average(model, weights, recipe)
+                    steps += 1
+                epoch += 1
             # The mean over the epoch, each batch before its step: free, and close enough to say when to look.
             loss = total / len(images)
-            if loss <= max([target_loss, *pending[:1]]) or steps >= max_steps:
+            if recipe.average or loss <= max([target_loss, *pending[:1]]) or steps >= max_steps:
                 loss = evaluate(model, images)
             show(steps, loss)
     if last_layer is not None:
@@ -215,12 +251,12 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> 
     return loss.item()
 
 
-def _schedule(step: int, steps: int) -> float:
-    """The learning rate relative to its peak: a linear rise, then a cosine down to zero."""
-    warm_up = max(1, round(_WARM_UP * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up))
+@torch.no_grad()
+def _average(model: nn.Module, weights: nn.Module, recipe: Recipe) -> None:
+    """The model's parameters follow the weights, its buffers are theirs."""
+    torch._foreach_lerp_(list(model.parameters()), list(weights.parameters()), 1 - recipe.average)
+    for buffer, newest in zip(model.buffers(), weights.buffers(), strict=True):
+        buffer.copy_(newest)
 
 
 def _batches(count: int, size: int, seed: int, epoch: int) -> Sequence[Tensor]:

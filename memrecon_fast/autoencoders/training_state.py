@@ -1,11 +1,11 @@
-"""The state of a training as a file: weights, the optimiser's moments, and what they belong to."""
+"""The state of a training as a file: weights, the optimiser's state, and what they belong to."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from memrecon_fast.autoencoders.tensors import read_tensors, write_tensors
 
 FILE_NAME = "training.safetensors"
 _KEY = "memrecon_fast.training"
+_TENSOR = "tensor"
+"""In JSON, a dictionary with this key stands for a tensor of the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,73 +27,97 @@ class Identity:
 
     architecture: str
     images: str
+    optimizer: str
     max_steps: int
     batch_size: int
     learning_rate: float
     seed: int
 
     @classmethod
-    def of(
-        cls, model: nn.Module, images: Tensor, max_steps: int, batch_size: int, learning_rate: float, seed: int
-    ) -> Identity:
-        """The identity of a training; the images by their SHA-256."""
+    def of(cls, model: nn.Module, images: Tensor, **others: Any) -> Identity:
+        """The identity of a training; the images by their SHA-256, the others as above."""
         digest = hashlib.sha256(images.detach().cpu().contiguous().numpy().data).hexdigest()
         try:
             architecture = json.dumps(describe(model), sort_keys=True)
         except TypeError:
             architecture = type(model).__qualname__
-        return cls(architecture, digest, max_steps, batch_size, learning_rate, seed)
+        return cls(architecture, digest, **others)
 
 
-def write(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    identity: Identity,
-    steps: int,
-    epoch: int,
-    levels: Iterable[float],
-) -> None:
-    """Write the state after `steps` steps, with the levels reached so far, to the folder, whole or not at all."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    content = {"identity": dataclasses.asdict(identity), "steps": steps, "epoch": epoch, "levels": list(levels)}
-    write_tensors(folder / FILE_NAME, tensors, {_KEY: json.dumps(content)})
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What is written and read."""
+
+    model: nn.Module
+    weights: nn.Module
+    """The module that is trained: the model itself, or that of whose weights it is the average."""
+    optimizer: torch.optim.Optimizer
+    identity: Identity
+
+    def write(self, folder: Path, steps: int, epoch: int, levels: Iterable[float]) -> None:
+        """Write the state after `steps` steps, with the levels reached so far, to the folder, whole or not at all."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.weights is not self.model:
+            tensors |= {f"weights.{name}": tensor for name, tensor in self.weights.state_dict().items()}
+        content = {
+            "identity": dataclasses.asdict(self.identity),
+            "steps": steps,
+            "epoch": epoch,
+            "levels": list(levels),
+            "optimizer": _to_json(self.optimizer.state_dict(), "optimizer", tensors),
+        }
+        write_tensors(folder / FILE_NAME, tensors, {_KEY: json.dumps(content)})
+
+    def read(self, folder: Path) -> tuple[int, int, list[float]]:
+        """Put what was written into the modules and the optimiser; returns the steps and epochs made and the levels
+        reached.
+
+        Raises FileNotFoundError where there is none, ValueError where it belongs to another training.
+        """
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no training to resume: {path} does not exist")
+        tensors, metadata = read_tensors(path)
+        if _KEY not in metadata:
+            raise ValueError(f"{path} is not the state of a training")
+        content = json.loads(metadata[_KEY])
+        if "optimizer" not in content:
+            raise ValueError(f"{path} was written by an earlier version, and cannot be resumed by this one")
+        for name, value in dataclasses.asdict(self.identity).items():
+            if content["identity"].get(name) != value:
+                raise ValueError(
+                    f"{path} belongs to another training: its {name} is {content['identity'].get(name)}, not {value}"
+                )
+        self.model.load_state_dict(_with_prefix(tensors, "model."))
+        if self.weights is not self.model:
+            self.weights.load_state_dict(_with_prefix(tensors, "weights."))
+        self.optimizer.load_state_dict(_from_json(content["optimizer"], tensors))
+        return int(content["steps"]), int(content["epoch"]), list(content["levels"])
 
 
-def read(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: Identity
-) -> tuple[int, int, list[float]]:
-    """Put a written state into `model` and `optimizer`; returns the steps and epochs made and the levels reached.
+def _to_json(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """The value with its tensors put among the others, under names that begin with this one."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {_TENSOR: name, "stride": value.stride()}
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(one, f"{name}.{key}", tensors) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(one, f"{name}.{index}", tensors) for index, one in enumerate(value)]
+    return value
 
-    Raises FileNotFoundError where there is none, ValueError where it belongs to another training.
-    """
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no training to resume: {path} does not exist")
-    tensors, metadata = read_tensors(path)
-    if _KEY not in metadata:
-        raise ValueError(f"{path} is not the state of a training")
-    content = json.loads(metadata[_KEY])
-    for name, value in dataclasses.asdict(identity).items():
-        if content["identity"].get(name) != value:
-            raise ValueError(
-                f"{path} belongs to another training: its {name} is {content['identity'].get(name)}, not {value}"
-            )
-    model.load_state_dict(_with_prefix(tensors, "model."))
-    parameters = list(model.parameters())
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _with_prefix(tensors, "optimizer.").items():
-        index, _, key = name.partition(".")
-        parameter = parameters[int(index)]
-        if tensor.shape == parameter.shape:
-            # In the parameter's own memory layout: the fused optimiser walks both in memory order.
-            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
-        moments.setdefault(int(index), {})[key] = tensor
-    state: dict[str, Any] = optimizer.state_dict()
-    optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-    return int(content["steps"]), int(content["epoch"]), list(content["levels"])
+
+def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `_to_json` was given. In its own memory layout: in another, sums are rounded otherwise, and fused optimisers
+    walk their tensors in memory order."""
+    if isinstance(value, list):
+        return [_from_json(one, tensors) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        tensor = tensors[value[_TENSOR]]
+        return torch.empty_strided(tensor.shape, value["stride"], dtype=tensor.dtype).copy_(tensor)
+    return {int(key) if key.isdecimal() else key: _from_json(one, tensors) for key, one in value.items()}
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -21,9 +21,14 @@ def train(
     activation: Annotated[str, typer.Option(help="leaky_relu, prelu or softplus")] = "leaky_relu",
     width: Annotated[int | None, typer.Option(help="hidden units, or channels of a U-Net at full resolution")] = None,
     target_loss: Annotated[float, typer.Option(help="mean squared error at which to stop")] = 1e-8,
-    max_steps: Annotated[int, typer.Option(help="at most this many steps")] = 4000,
+    optimizer: Annotated[
+        str | None, typer.Option(help="adam or soap [default: what suits the architecture, soap for a U-Net]")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="at most this many steps [default: 4000; 2000 with soap]")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="images per step [default: all]")] = None,
-    learning_rate: Annotated[float, typer.Option(help="its peak")] = 1e-3,
+    learning_rate: Annotated[float | None, typer.Option(help="its peak [default: 1e-3; 3e-3 with soap]")] = None,
     seed: Annotated[int, typer.Option(help="of the first weights and the batches")] = 42,
     limit: Annotated[int | None, typer.Option(min=1, help="only the first so many images")] = None,
     checkpoints: Annotated[
@@ -50,6 +55,7 @@ def train(
             model,
             pixels,
             target_loss,
+            optimizer=optimizer,
             max_steps=max_steps,
             batch_size=batch_size,
             learning_rate=learning_rate,

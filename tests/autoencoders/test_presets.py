@@ -26,13 +26,31 @@ def test_presets_are_what_they_are_called() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "widths"), [(8, (4, 8, 16, 32)), (32, (4, 8, 16, 32)), (28, (4, 8, 16)), (30, (4, 8))]
+    ("side", "widths"), [(8, (4, 8)), (16, (4, 8, 16)), (32, (4, 8, 16, 32)), (28, (4, 8, 16)), (30, (4, 8))]
 )
 def test_a_unet_has_as_many_levels_as_the_image_can_be_halved(side: int, widths: tuple[int, ...]) -> None:
-    unet = build("unet", (1, side, 24), width=4)
+    unet = build("unet", (1, side, 32), width=4)
     assert isinstance(unet, UNet)
     assert unet.widths == widths
-    assert unet(torch.rand(1, 1, side, 24)).shape == (1, 1, side, 24)
+    assert unet(torch.rand(1, 1, side, 32)).shape == (1, 1, side, 32)
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths"),
+    [
+        ((3, 16, 16), (24, 48, 192)),
+        ((1, 28, 28), (24, 48, 96)),
+        ((3, 32, 32), (24, 48, 192, 768)),
+        ((3, 8, 8), (24, 48)),
+    ],
+)
+def test_a_unet_of_its_own_width_has_four_times_the_entries_of_the_image_at_every_level(
+    shape: tuple[int, int, int], widths: tuple[int, ...]
+) -> None:
+    unet = build("unet", shape)
+    assert isinstance(unet, UNet)
+    assert unet.widths == widths
+    assert all(width * 4**-level >= 4 * shape[0] for level, width in enumerate(widths))
 
 
 def test_a_unet_says_that_sides_must_be_even() -> None:

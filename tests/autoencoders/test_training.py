@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, load, train
+from memrecon_fast.autoencoders import FullyConnected, UNet, evaluate, load, recipes, train
 from memrecon_fast.autoencoders import training as training_module
 from memrecon_fast.autoencoders.layers import ACTIVATIONS
+from memrecon_fast.autoencoders.tensors import read_tensors, write_tensors
 from memrecon_fast.autoencoders.training_state import FILE_NAME
 from tests.helpers.memorised import Memorised
 
@@ -122,7 +126,7 @@ class Interruption(Exception):
 
 
 @pytest.mark.parametrize("batch_size", [None, 5])
-@pytest.mark.parametrize("architecture", ["fc", "unet"])
+@pytest.mark.parametrize("architecture", ["fc", "unet", "unet by adam"])
 def test_resume_continues_bit_for_bit(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int | None, architecture: str
 ) -> None:
@@ -130,6 +134,8 @@ def test_resume_continues_bit_for_bit(
         return _model() if architecture == "fc" else UNet(SHAPE, (4, 6), "prelu")
 
     arguments: dict[str, Any] = {"max_steps": 60, "batch_size": batch_size, "save_every": 10, "checkpoints": (7e-2,)}
+    if architecture == "unet by adam":
+        arguments["optimizer"] = "adam"
     straight = build()
     expected = train(straight, images, 1e-9, **arguments)
 
@@ -174,6 +180,7 @@ def test_resume_needs_a_state(images: Tensor, tmp_path: Path) -> None:
     ("changed", "name"),
     [
         ({"max_steps": 30}, "max_steps"),
+        ({"optimizer": "soap"}, "optimizer"),
         ({"learning_rate": 1e-2}, "learning_rate"),
         ({"batch_size": 3}, "batch_size"),
         ({"seed": 1}, "seed"),
@@ -194,6 +201,69 @@ def test_resume_refuses_another_file(images: Tensor, tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no state")
     with pytest.raises(ValueError, match="cannot be read as a safetensors file"):
         train(_model(), images, 1e-9, checkpoint_folder=tmp_path, resume=True)
+
+
+def test_resume_says_that_a_state_is_of_an_earlier_version(images: Tensor, tmp_path: Path) -> None:
+    train(_model(), images, 1e-9, max_steps=5, checkpoint_folder=tmp_path)
+    tensors, metadata = read_tensors(tmp_path / FILE_NAME)
+    content = json.loads(metadata["memrecon_fast.training"])
+    del content["optimizer"]
+    write_tensors(tmp_path / FILE_NAME, tensors, {"memrecon_fast.training": json.dumps(content)})
+    with pytest.raises(ValueError, match="was written by an earlier version"):
+        train(_model(), images, 1e-9, max_steps=5, checkpoint_folder=tmp_path, resume=True)
+
+
+def test_soap_takes_a_unet_further_than_adam(images: Tensor) -> None:
+    def loss(**how: Any) -> float:
+        return train(UNet(SHAPE, (16, 32), "prelu"), images[:4], 1e-9, max_steps=300, **how).loss
+
+    assert loss() < 0.1 * loss(optimizer="adam", learning_rate=3e-3)
+
+
+def test_the_model_is_the_average_of_the_weights_and_has_their_buffers(images: Tensor) -> None:
+    """After one step from w₀ to w₁: 0.98 w₀ + 0.02 w₁; SOAP's first step does not move the weights yet."""
+    model = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+    before = copy.deepcopy(model)
+    seen: list[nn.Module] = []
+    step = training_module._step
+
+    def watched(weights: nn.Module, *parts: Any) -> float:
+        loss = step(weights, *parts)
+        seen.append(copy.deepcopy(weights))
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_module, "_step", watched)
+        train(model, images, 1e-9, optimizer="soap", max_steps=2)
+    assert len(seen) == 2
+    expected = before
+    for weights in seen:
+        for mean, moved in zip(expected.parameters(), weights.parameters(), strict=True):
+            mean.data.lerp_(moved.data, 0.02)
+    for one, mean in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, mean, rtol=1e-6, atol=1e-7)
+    for buffer, newest in zip(model.buffers(), seen[-1].buffers(), strict=True):
+        assert torch.equal(buffer, newest)
+    assert not _same(seen[0], seen[1])
+
+
+def test_without_its_library_soap_says_what_to_install(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    with pytest.raises(ImportError, match=r"needs pytorch-optimizer: pip install .* or take the optimizer 'adam'"):
+        train(UNet(SHAPE, (4, 6)), images, 1e-9)
+    assert train(UNet(SHAPE, (4, 6)), images, 1e-9, optimizer="adam", max_steps=2).steps == 2
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 50, 1000])
+def test_learning_rates_rise_and_fall_within_their_peak(name: str, steps: int) -> None:
+    rates = [recipes.RECIPES[name].schedule(step, steps) for step in range(steps)]
+    peak = rates.index(max(rates))
+    assert max(rates) == 1
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert min(rates) >= 0
+    assert steps < 50 or rates[-1] < 0.03
 
 
 def test_polish_drops_the_loss_and_keeps_the_steps(images: Tensor) -> None:

@@ -56,8 +56,9 @@ def begin(net: nn.Module, start: str) -> None:
 
 
 def fit_net(net: nn.Module, members: Tensor, max_steps: int, *, seed: int, target: float = 1e-9, **how: Any) -> Row:
-    """Train on all members in each step; how: more of `autoencoders.train`'s arguments."""
-    result = train(net, members, target, max_steps=max_steps, seed=seed, checkpoints=(), **how)
+    """Train by Adam on all members in each step; how: more of `autoencoders.train`'s arguments."""
+    how = {"optimizer": "adam", "max_steps": max_steps, "seed": seed, "checkpoints": (), **how}
+    result = train(net, members, target, **how)
     return {"loss": result.loss, "steps": result.steps}
 
 
