@@ -89,9 +89,10 @@ def image_of(row: dict[str, Any]) -> Tensor:
 
 
 def test_curves_and_basins_are_what_the_functions_say(memorised: Memorised, tmp_path: Path) -> None:
-    survey = small_survey(memorised, harvest=0, curve=20, basins=("noise", "missing"), kind="gaussian")
+    members = memorised.members[:10]
+    survey = small_survey(memorised, members=10, harvest=0, curve=20, basins=("noise", "missing"), kind="gaussian")
     found = run(survey, memorised.autoencoder, tmp_path / "run", progress=False)
-    curve = attractors.recovery_curve(memorised.autoencoder, memorised.members, "gaussian", count=20, rows=8)
+    curve = attractors.recovery_curve(memorised.autoencoder, members, "gaussian", count=20, rows=8)
     rows = found.table("curve")
     assert rows["nearest"].to_pylist() == curve.nearest.tolist()
     np.testing.assert_allclose(rows["nearest_mse"].to_pylist(), curve.nearest_mse, rtol=0.05, atol=1e-9)  # 1000 steps
@@ -103,7 +104,7 @@ def test_curves_and_basins_are_what_the_functions_say(memorised: Memorised, tmp_
     assert len(shown) == 12 == 20 - rows["start_picture"].null_count
     assert abs(np.stack(shown).astype(int) - expected.numpy()).max() <= 1
     for name, shares in (("noise", None), ("missing", SHARES)):
-        basins = attractors.basins(memorised.autoencoder, memorised.members, shares=shares)
+        basins = attractors.basins(memorised.autoencoder, members, shares=shares)
         table = found.table(f"basins-{name}")
         assert table["back"].to_pylist() == basins.back.tolist()
         assert table["another"].to_pylist() == basins.another.tolist()
@@ -181,7 +182,7 @@ def test_an_interrupted_survey_that_goes_on_is_the_same_byte_for_byte(
 def test_interrupted_curves_and_basins_go_on_too(
     memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    survey = small_survey(memorised, harvest=0, curve=20, basins=("missing",), kind="images")
+    survey = small_survey(memorised, members=10, harvest=0, curve=20, basins=("missing",), kind="images")
     whole = run(survey, memorised.autoencoder, tmp_path / "whole", progress=False)
     with monkeypatch.context() as patch:
         patch.setattr(sessions, "Here", Interrupted)
@@ -191,7 +192,7 @@ def test_interrupted_curves_and_basins_go_on_too(
                 run(survey, memorised.autoencoder, tmp_path / "run", progress=False)
     before = open_run(tmp_path / "run").summary
     assert before["curve"]["starts"] in (8, 16, 20)
-    again = run(dataclasses.replace(survey, slots=3), memorised.autoencoder, tmp_path / "run", progress=False)
+    again = run(dataclasses.replace(survey, slots=12), memorised.autoencoder, tmp_path / "run", progress=False)
     for name in ("curve", "basins-missing"):
         assert again.table(name).equals(whole.table(name))
 

@@ -21,8 +21,8 @@ OF_SESSIONS = (DESCRIPTION, LOCK, "summary.json", "report.html")
 SCHEMA = pa.schema([pa.field(INDEX, pa.int64(), nullable=False), pa.field("square", pa.int64(), nullable=False)])
 
 
-def small_survey(memorised: Memorised, controls: int = 6, **changes: Any) -> Survey:
-    splits = {"members": images_of(memorised.members)}
+def small_survey(memorised: Memorised, controls: int = 6, members: int = 16, **changes: Any) -> Survey:
+    splits = {"members": images_of(memorised.members[:members])}
     if controls:
         splits["controls"] = images_of(memorised.controls[:controls])
     return Survey(splits, **{"harvest": 64, **changes})
