@@ -166,8 +166,8 @@ EXPERIMENT = Experiment(
     what="from how many features on do training inputs of two-layer and residual nets come back",
     reproduces="the law of Figure 3 for nets",
     differs=(
-        "The solver is this project's, not gradient descent on the inputs; it refuses to look where p is too small: "
-        "`refused`, counted as if nothing came back. p: what the head is given.",
+        "The solver is this project's, not gradient descent on the inputs. p: features that the head is given. "
+        "`refused`: labels were not fitted, or p is too small to look; counted as if nothing came back.",
         "Where all layers of a two-layer net were trained, the change of the first is known, too: it spans the inputs, "
         "so that fewer than d·n parameters do. `certain`: found in what its units learned.",
         "Residual nets: 2 blocks, 2 photographs of 4×4 (at the scale paper 4 blocks, 5 of 8×8), not 32×32; even of "
