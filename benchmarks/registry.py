@@ -112,7 +112,7 @@ BENCHMARKS = (
         "reconstruction",
         "In how many passes do training inputs come back from parameters, against gradient descent, Adam and L-BFGS?",
         "extra `audit`",
-        "20",
+        "12",
         "`reconstruction.json`, `.md`",
         "benchmarks.experiments.reconstruction",
     ),

@@ -1,6 +1,6 @@
 """How many passes over V does each optimiser take to training inputs?
 
-    OMP_NUM_THREADS=1 python -m benchmarks reconstruction       about twenty minutes on one core
+    OMP_NUM_THREADS=1 python -m benchmarks reconstruction       about twelve minutes on one core
     python -m benchmarks reconstruction --quick                 tiny, to see that it works
 
 Random features (ReLU) of n random inputs in d dimensions, with p = 10 n·d features fitted to random labels. This
@@ -191,7 +191,7 @@ def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         groups.setdefault((row["n"], row["d"], row["optimiser"]), []).append(row)
     for (n, d, optimiser), group in groups.items():
         near = sum(row["error"] <= GOOD for row in group)
-        columns = {"passes": ".0f", "times": ".1f", "error": ".0e", "back": ".0f", "seconds": ".1f"}
+        columns = {"passes": ".0f", "times": ".1f", "error": ".1e", "back": ".0f", "seconds": ".1f"}
         spreads = [spread([row[column] for row in group], form) for column, form in columns.items()]
         lines.append(f"| {n} | {d} | {len(group)} | {optimiser} | {near} | {' | '.join(spreads)} |")
     return "\n".join([*lines, ""])
