@@ -25,8 +25,10 @@ from torch import Generator, Tensor, nn
 from memrecon_fast.reconstruction.domain import FirstLayer, Span
 
 _STEPS, _NEWTON_STEPS = 10, 12
-_SHARPER = (0.1, 0.03, 0.01, 0.003, 0.001)
-"""Of the largest: units that learn more count little, in one least squares after the other."""
+_SHARPER = (0.1, 0.03, 0.01, 0.003, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7, 1e-8)
+"""Of the largest: units that learn more count little, in one least squares after the other, down to what is 0. Where
+the weights hardly moved, as in wide nets, differences of two columns are nearly 0 in many units, too: what only looks
+like 0 must be told from it."""
 _STARTS_PER_INPUT = 12
 _MOST_INACTIVE = 0.5
 """Of the inactive units, the share that is taken to learn nothing: those near 0 may have been active for a while."""
@@ -35,7 +37,7 @@ _LEARNS = 0.2
 _WIDTH = 0.3
 """Of the spread of preactivations: how sharp the logistic regression is."""
 _RIDGE = 1e-12
-_NEARLY = (1e-3, 1e-4, 0.0)
+_NEARLY = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 0.0)
 """Of the largest: what is less is taken for 0."""
 _ROUNDS = 4
 _PATIENCE = 10
@@ -221,7 +223,10 @@ def _vanishing(units: Units, y: Tensor, free: Tensor) -> Tensor:
         gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
         solved = torch.cholesky_solve(free, torch.linalg.cholesky(gram))
         r = nn.functional.normalize(solved @ torch.linalg.eigh(free.T @ solved)[1][:, -1], dim=0)
-        floor = max(share * float((units.learned @ r).abs().max()), units.zero(r))
+        largest, zero = float((units.learned @ r).abs().max()), units.zero(r)
+        if share * largest < 0.1 * zero:
+            break
+        floor = max(share * largest, zero)
         weights = floor**2 / ((rows @ r).square() + floor**2)
     return r
 
@@ -256,12 +261,14 @@ def _sharpened(units: Units, r: Tensor) -> Tensor:
     """r (n,) again, from where it is nearly 0: least squares in coordinates in which rounding is the same in all
     directions."""
     for share in _NEARLY:
-        values = (units.learned @ r).abs()
-        zeros = values <= max(share * float(values.max()), units.zero(r))
-        rows = units.learned[zeros] * units.values
+        values, zero = (units.learned @ r).abs(), units.zero(r)
+        nearly = share * float(values.max())
+        rows = units.learned[values <= max(nearly, zero)] * units.values
         if len(rows) < units.count:
             break
         r = nn.functional.normalize(units.values * torch.linalg.svd(rows, full_matrices=False)[2][-1], dim=0)
+        if nearly < zero:
+            break
     return r
 
 
