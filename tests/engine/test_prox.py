@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +14,6 @@ from memrecon_fast.recovery import prepare_recover, recover
 from tests.helpers.broken import resized
 
 CPU = torch.device("cpu")
-CAPABILITIES = ("default", "avx2", "avx512")
 
 
 class SeenLayout(nn.Module):
@@ -78,7 +73,8 @@ def test_the_result_is_float32_rows_in_memory_of_its_own(autoencoder: Any) -> No
 def test_a_row_is_bit_identical_among_any_number_of_rows_that_it_is_given(
     architecture: str, activation: str, threads: int
 ) -> None:
-    """What in-flight batching rests on, with this torch on this machine."""
+    """What in-flight batching rests on, with this torch on this machine; `.ci/run` looks at it once more with the
+    instructions of other processors."""
     if (architecture, activation, threads) == ("odd U-Net", "softplus", 2):
         pytest.skip("the exception that row_multiple_of names: shares of the threads that are no multiples of a vector")
     shape = (3, 10, 14) if "odd" in architecture else (3, 16, 16)
@@ -107,36 +103,6 @@ def expected_multiple(architecture: str) -> int:
     if "odd" in architecture:
         return vector_entries()
     return vector_entries() // 4 if "connected" in architecture else 4
-
-
-@pytest.mark.parametrize("capability", ["default", "avx2"])
-def test_rows_are_bit_identical_under_other_instruction_sets_of_this_processor(capability: str) -> None:
-    """Those that torch would use on other processors; with its own, the tests run in this process.
-
-    Without the tests of this project's own kernels, which take no heed of what torch uses.
-    """
-    ours = torch.backends.cpu.get_cpu_capability().lower()
-    if ours not in CAPABILITIES or CAPABILITIES.index(capability) >= CAPABILITIES.index(ours):
-        pytest.skip(f"torch uses {ours} here")
-    tests = [Path(__file__), Path(__file__).with_name("test_inflight.py")]
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "-k",
-            "is_bit_identical and not cpp",
-            *map(str, tests),
-        ],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout
-    assert "passed" in result.stdout
 
 
 @pytest.mark.parametrize(
