@@ -43,6 +43,10 @@ def reconstruct(
         int | None, typer.Option(help="instead: the seed of torch.manual_seed, after which the factory made the net")
     ] = None,
     head: Annotated[str | None, typer.Option(help="of a net: its last linear layer, where it cannot be told")] = None,
+    bias_rate: Annotated[
+        float | None,
+        typer.Option(help="of a net: the learning rate of its biases over that of its weights [default: 1]"),
+    ] = None,
     arguments: Arguments = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="n, how many inputs there are [default: the fewest that explain it]")
@@ -87,7 +91,7 @@ def reconstruct(
                 assert model is not None
                 given = _scaling(scaling, mean, std)
                 compared = None if truth is None else _truth(truth, shape, resize, console)
-                files = NetFiles(weights, initial, initial_seed, head, arguments)
+                files = NetFiles(weights, initial, initial_seed, head, bias_rate, arguments)
                 target = _open(model, files, shape, given, compared)
                 settings = ReconstructionSettings(tolerance=tolerance)
                 search = Search([target], images, settings, starts, seed, compared)
@@ -133,6 +137,7 @@ class NetFiles:
     initial: str | None
     initial_seed: int | None
     head: str | None
+    bias_rate: float | None
     arguments: str | None
 
 
@@ -148,8 +153,10 @@ def _open(name: str, files: NetFiles, shape: str | None, scaling: Scaling | None
         image_shape = (truth.pictures.shape[1], truth.pictures.shape[2], truth.pictures.shape[3])
     if is_factory(name):
         return _open_net(name, files, image_shape, scaling)
-    if files != NetFiles(None, None, None, None, None):
-        raise ValueError(f"--weights, --initial, --initial-seed, --head and --arguments are for nets; {name} is a file")
+    if files != NetFiles(None, None, None, None, None, None):
+        raise ValueError(
+            f"--weights, --initial, --initial-seed, --head, --bias-rate and --arguments are for nets; {name} is a file"
+        )
     opened = load(name)
     image_shape = opened.image_shape if shape is None and opened.image_shape else image_shape
     if image_shape is not None and math.prod(image_shape) != opened.model.d:
@@ -160,6 +167,7 @@ def _open(name: str, files: NetFiles, shape: str | None, scaling: Scaling | None
 
 def _open_net(name: str, files: NetFiles, image_shape: tuple[int, int, int] | None, scaling: Scaling | None) -> Target:
     """A net of the user's own, before and after training."""
+    import torch
     from torch import nn
 
     from memrecon_fast.autoencoders.factories import call_factory
@@ -188,8 +196,10 @@ def _open_net(name: str, files: NetFiles, image_shape: tuple[int, int, int] | No
     else:
         assert files.initial_seed is not None
         initial = initial_state(make, files.initial_seed)
-    model, theta = from_states(net, trained, initial, image_shape, files.head)
-    digest = digest_of_tensors(theta, *trained.values(), *initial.values())
+    rates = {} if files.bias_rate is None else {"bias_rate": files.bias_rate}
+    model, theta = from_states(net, trained, initial, image_shape, files.head, **rates)
+    said = [torch.tensor(rate) for rate in rates.values()]
+    digest = digest_of_tensors(theta, *trained.values(), *initial.values(), *said)
     return Target(name, model, theta, digest, image_shape, scaling or Scaling(PIXELS))
 
 

@@ -4,7 +4,8 @@ The first layer, where it is linear, is moved by gradient descent along the inpu
 
     W − W_init = D X,   b − b_init = D 1,   D of n columns, one for each of the inputs, the rows of X,
 
-so the leading n right singular vectors of the change of (W, b) span the (x_i, 1). After n of them the singular values
+where weights and biases were trained at the same rate, so the leading n right singular vectors of the change of (W, b)
+span the (x_i, 1). After n of them the singular values
 fall to what rounding leaves; where they do not, as after Adam or weight decay, nothing is known from them.
 """
 
@@ -105,14 +106,22 @@ class FirstLayer:
     """Of the dtype it was trained in: the distance from 1 to the next number."""
     cuts_off: bool
     """Whether what it makes counts only where it is above 0, as ReLU has it."""
+    bias_rate: float = 1.0
+    """The learning rate of the biases, over that of the weights."""
 
     @property
+    def bias_learned(self) -> bool:
+        """Whether there are biases that were trained: then they tell lengths of inputs."""
+        return self.bias is not None and self.initial_bias is not None and not torch.equal(self.bias, self.initial_bias)
+
+    @functools.cached_property
     def change(self) -> Tensor:
-        """Of (W, b), (units, d + 1), or of W alone, (units, d)."""
+        """Of (W, b), (units, d + 1), as if both had been trained at the same rate; of W alone, (units, d), where biases
+        were not."""
         change = self.weight - self.initial_weight
-        if self.bias is None or self.initial_bias is None:
+        if self.bias is None or self.initial_bias is None or not self.bias_learned:
             return change
-        return torch.cat([change, (self.bias - self.initial_bias)[:, None]], dim=1)
+        return torch.cat([change, (self.bias - self.initial_bias)[:, None] / self.bias_rate], dim=1)
 
     @functools.cached_property
     def span(self) -> Span | None:
@@ -131,7 +140,7 @@ def domain_of(layer: FirstLayer | None, d: int, homogeneous: bool) -> Domain:
     """Where inputs are looked for. homogeneous: the net does not know their lengths."""
     if layer is None or layer.span is None:
         return Domain(d, homogeneous)
-    if layer.bias is None or layer.initial_bias is None:
+    if not layer.bias_learned:
         return Domain(d, homogeneous, math.sqrt(d / layer.span.count) * layer.span.vectors)
     return _affine(layer.span, layer.change)
 

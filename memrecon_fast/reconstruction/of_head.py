@@ -30,7 +30,7 @@ def reconstruct_from_head(
 ) -> Reconstruction:
     """See `reconstructing.reconstruct`; theta: float64 (p,) or (outputs, p)."""
     rows = theta if theta.dim() == 2 else theta[None]
-    certain = _certain_inputs(model, images, generator)
+    certain = _certain_inputs(model, generator)
     if certain is None:
         here = _by_projection(model, rows, images, tolerance, generator, effort)
         found = answer(model, theta, here, model.where, effort, tolerance)
@@ -42,18 +42,21 @@ def reconstruct_from_head(
     return dataclasses.replace(found, moved=model.moved(found.inputs))
 
 
-def _certain_inputs(model: Head, images: int | None, generator: Generator) -> Tensor | None:
+def _certain_inputs(model: Head, generator: Generator) -> Tensor | None:
     """All inputs, from the first layer alone, where it tells them."""
     first = model.first
-    if not by_units(model, images) or first is None or first.span is None:
+    if not by_units(model) or first is None or first.span is None:
         return None
     return inputs_by_units(Units.of(first, first.span), generator)
 
 
-def by_units(model: Head, images: int | None) -> bool:
-    """Whether so many inputs are looked for in what the units of the first layer learned."""
+def by_units(model: Head) -> bool:
+    """Whether inputs are looked for in what the units of the first layer learned: however many were asked for, as it
+    tells their number. With biases that were not trained, it does not tell lengths, on which it rests, too."""
     first = model.first
-    return first is not None and first.cuts_off and first.span is not None and images in (None, first.span.count)
+    if first is None or not first.cuts_off or first.span is None:
+        return False
+    return first.bias is None or first.bias_learned
 
 
 def _by_projection(

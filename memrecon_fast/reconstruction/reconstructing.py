@@ -131,7 +131,7 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
     outputs = independent(theta)
     if isinstance(model, Head):
         _check_number(model, images)
-        if by_units(model, images):
+        if by_units(model):
             return
     least = least_features(model.unknowns(images or 1, outputs), outputs)
     if model.p < least:

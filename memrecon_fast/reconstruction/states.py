@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.common.checks import check_seed, suggestion
+from memrecon_fast.common.checks import check_number, check_seed, suggestion
 from memrecon_fast.reconstruction.domain import FirstLayer, domain_of
 from memrecon_fast.reconstruction.head import Head
 
@@ -24,19 +24,26 @@ _ENOUGH_WEIGHTS = 1000
 
 
 def from_states(
-    module: nn.Module, trained: State, initial: State, input_shape: tuple[int, ...], head: str | None = None
+    module: nn.Module,
+    trained: State,
+    initial: State,
+    input_shape: tuple[int, ...],
+    head: str | None = None,
+    bias_rate: float = 1.0,
 ) -> tuple[Head, Tensor]:
     """The model and θ, float64 (outputs, p), that `reconstruct` takes.
 
     module: the net, of any weights; it is copied. Dropout and batch norm in it must be in the mode in which it was
     trained, eval mode (`module.eval()`): otherwise features were none of one image alone. trained, initial: its state
     dicts after and before training, of floating-point numbers; see `initial_state`. input_shape: of one input. head:
-    the name of the last linear layer, where it cannot be found: where the net does not return what it makes.
+    the name of the last linear layer, where it cannot be found: where the net does not return what it makes. bias_rate:
+    the learning rate of the biases of the first layer over that of its weights, > 0: lengths of inputs rest on it.
 
     Exact where the body was not trained; where it was, θ lies in the span of the features after training only nearly.
 
     Raises TypeError or ValueError for anything that does not fit.
     """
+    check_number("bias_rate", bias_rate, low=0, low_is_allowed=False)
     _check_layers(module)
     trained, initial = _checked(module, trained, "trained"), _checked(module, initial, "initial")
     _check_pair(trained, initial)
@@ -45,9 +52,9 @@ def from_states(
     name = _head_of(net, probe, head)
     theta = trained[f"{name}.weight"].double() - initial[f"{name}.weight"].double()
     if not theta.any():
-        raise ValueError(f"{name}.weight is the same in both states: the head learned nothing")
+        raise ValueError(f"{name}.weight is the same in both states: the head learned nothing, and θ is its change")
     body = _Body(net, name)
-    first = _first_layer(net, probe, trained, initial)
+    first = _first_layer(net, probe, trained, initial, bias_rate)
     domain = domain_of(first, probe[0].numel(), _is_homogeneous(body, probe))
     moved = any(not torch.equal(trained[key], initial[key]) for key in trained if not key.startswith(f"{name}."))
     return Head(body, tuple(input_shape), domain, _Body(before, name) if moved else None, first), theta
@@ -200,7 +207,7 @@ def _head_of(net: nn.Module, probe: Tensor, head: str | None) -> str:
 
 
 def _first_layer(
-    net: nn.Module, probe: Tensor, trained: dict[str, Tensor], initial: dict[str, Tensor]
+    net: nn.Module, probe: Tensor, trained: dict[str, Tensor], initial: dict[str, Tensor], bias_rate: float
 ) -> FirstLayer | None:
     """The linear layer that is given the inputs themselves, if there is one, and it was trained."""
     seen, _ = _linear_layers(net, probe)
@@ -212,7 +219,7 @@ def _first_layer(
     biases = [state[f"{name}.bias"].double() if f"{name}.bias" in state else None for state in (trained, initial)]
     rounding = max(torch.finfo(weight.dtype).eps for weight in weights)
     cuts_off = _cuts_off(net, name, probe)
-    return FirstLayer(weights[0].double(), weights[1].double(), biases[0], biases[1], rounding, cuts_off)
+    return FirstLayer(weights[0].double(), weights[1].double(), biases[0], biases[1], rounding, cuts_off, bias_rate)
 
 
 def _cuts_off(net: nn.Module, layer: str, probe: Tensor) -> bool:

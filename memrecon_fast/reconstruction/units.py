@@ -48,6 +48,9 @@ _ZEROS, _ZEROS_OF_INACTIVE = 2.0, 1.2
 """Times n: so many zeros a column has, and so many of them where its input leaves units most inactive."""
 _LEAST_AGREEMENT, _LEAST_OF_ALL, _LEAST_LEARNED = 0.92, 0.75, 0.9
 """See `_agree`."""
+_RATES = tuple(2.0 ** (step / 8) for step in range(-32, 33) if step)
+_LEAST_EVIDENCE = 3.5
+"""Standard deviations; see `Units.bias_rate`."""
 _LEAST_APART = 5
 """Units; see `_are_apart`."""
 
@@ -67,7 +70,8 @@ class Units:
     """V (d or d + 1, n)."""
     noise: float
     """Standard deviation of an entry of the change, from rounding."""
-    has_bias: bool
+    biases: Tensor | None
+    """Before and after (2, units), where there are any."""
 
     @classmethod
     def of(cls, layer: FirstLayer, span: Span) -> Units:
@@ -76,15 +80,20 @@ class Units:
         weighted = change @ vectors
         values = weighted.norm(dim=0)
         rest = float((change - weighted @ vectors.T).norm()) / math.sqrt(change.numel())
-        has_bias = layer.bias is not None
-        before, after = layer.initial_weight, layer.weight
+        before, after, biases = layer.initial_weight, layer.weight, None
+        alive = weighted.norm(dim=1) > _NOISE * rest * math.sqrt(span.count)
         if layer.bias is not None and layer.initial_bias is not None:
             before = torch.cat([before, layer.initial_bias[:, None]], dim=1)
             after = torch.cat([after, layer.bias[:, None]], dim=1)
-        alive = weighted.norm(dim=1) > _NOISE * rest * math.sqrt(span.count)
+            biases = torch.stack([layer.initial_bias, layer.bias])[:, alive]
         onto = vectors * values
         learned = (weighted / values)[alive]
-        return cls(learned, before[alive] @ onto, after[alive] @ onto, values, vectors, rest, has_bias)
+        return cls(learned, before[alive] @ onto, after[alive] @ onto, values, vectors, rest, biases)
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether y·last is 1 of every input."""
+        return self.biases is not None
 
     @property
     def count(self) -> int:
@@ -107,6 +116,34 @@ class Units:
         """The greater of the preactivations before and after training, over units, of y (n,) or (m, n)."""
         return torch.maximum(y @ self.before.T, y @ self.after.T)
 
+    def bias_rate(self, columns: list[Tensor], y: Tensor) -> float:
+        """At what rate biases were trained, over that of weights, beyond what was said: 1, unless another is evident.
+
+        Were it c, all inputs would be c times as long as they seem, and unit k active where c·(w·x + b) + (1 − c)·b is
+        above 0. Of the units for which that makes a difference, those that learned of the input say which is right.
+        1.5 was evident with 8 inputs and 300 units, 1.1 was not.
+        """
+        if self.biases is None:
+            return 1.0
+        zero = torch.tensor([self.zero(r) for r in columns], dtype=torch.float64)
+        learned = (self.learned @ torch.stack(columns, dim=1)).T.abs() > zero[:, None]
+        before, after = (
+            (y @ weights.T, bias) for weights, bias in zip((self.before, self.after), self.biases, strict=True)
+        )
+
+        def active(rate: float) -> Tensor:
+            found: Tensor = torch.maximum(*(rate * one + (1 - rate) * bias for one, bias in (before, after))) > 0
+            return found
+
+        best, most, as_said = 1.0, _LEAST_EVIDENCE, active(1.0)
+        for rate in _RATES:
+            differs = active(rate) != as_said
+            against, count = int((differs & (as_said == learned)).sum()), int(differs.sum())
+            evidence = (count - 2 * against) / math.sqrt(max(count, 1))
+            if evidence > most:
+                best, most = rate, evidence
+        return best
+
     def zero(self, r: Tensor) -> float:
         """What less than it of U r is 0."""
         return _NOISE * self.noise * float((r / self.values).norm()) + 1e-13
@@ -117,7 +154,14 @@ class Units:
 
 
 def inputs_by_units(units: Units, generator: Generator) -> Tensor | None:
-    """The n inputs (n, d), each of them certain; None where not all are found."""
+    """The n inputs (n, d), each of them certain; None where not all are found.
+
+    Raises ValueError where biases were trained at another rate than weights.
+    """
+    if units.count == 1:
+        only = _only_one(units)
+        _check_rate(units.bias_rate([torch.ones(1, dtype=torch.float64)], only))
+        return units.inputs(only)
     columns: list[Tensor] = []
     failures = 0
     for _ in range(_STARTS_PER_INPUT * units.count):
@@ -130,11 +174,28 @@ def inputs_by_units(units: Units, generator: Generator) -> Tensor | None:
         if len(columns) == units.count:
             y = _consistent(units, columns)
             if y is not None:
+                _check_rate(units.bias_rate(columns, y))
                 return units.inputs(y)
         if failures == _PATIENCE or len(columns) == units.count:  # one is wrong, now and then a sum of two
             kept = torch.randperm(len(columns), generator=generator)[: len(columns) // 2]
             columns, failures = [columns[one] for one in kept], 0
     return None
+
+
+def _only_one(units: Units) -> Tensor:
+    """y (1, 1) of the only input: without biases of that sign which leaves more of the units active that learned."""
+    if units.has_bias:
+        return 1 / units.last[:, None]
+    y = torch.ones(1, 1, dtype=torch.float64)
+    return y if int((units.activity(y) > 0).sum()) >= int((units.activity(-y) > 0).sum()) else -y
+
+
+def _check_rate(rate: float) -> None:
+    if rate != 1:
+        raise ValueError(
+            f"the biases of the first layer seem to have been trained at about {rate:.1f} times the rate of its "
+            "weights: inputs would come out of wrong lengths. Say by how many times: bias_rate=, or --bias-rate"
+        )
 
 
 def _consistent(units: Units, columns: list[Tensor]) -> Tensor | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memrecon_fast.reconstruction import Head, Reconstruction, TwoLayer, compare, from_states, reconstruct
 from memrecon_fast.reconstruction.domain import FirstLayer
@@ -103,5 +105,66 @@ def test_an_input_that_too_few_units_tell_from_another_is_not_certain(alone: int
     learned[: alone + 20, 0] = 1.0
     learned[alone:, 1] = 1.0
     none = torch.zeros(40, 2, dtype=torch.float64)
-    found = Units(learned, none, none, torch.ones(2).double(), torch.eye(2).double(), 1e-12, False)
+    found = Units(learned, none, none, torch.ones(2).double(), torch.eye(2).double(), 1e-12, None)
     assert _are_apart(found, list(torch.eye(2).double())) == told
+
+
+def by_two_rates(bias_rate: float, inputs: int = 8, units: int = 300) -> tuple[nn.Module, Tensor, dict[str, Tensor]]:
+    """A net, its inputs and its first weights: biases were trained at so many times the rate of the weights."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(100, units), nn.ReLU(), nn.Linear(units, 1))
+    initial = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.randn(inputs, 100, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([1.0, -1.0]).repeat(inputs)[:inputs, None]
+    groups: list[dict[str, Any]] = [
+        {"params": [one for name, one in net.named_parameters() if name.endswith("weight")]},
+        {"params": [one for name, one in net.named_parameters() if name.endswith("bias")], "lr": 0.05 * bias_rate},
+    ]
+    optimiser = torch.optim.SGD(groups, 0.05)
+    for _ in range(300):
+        optimiser.zero_grad()
+        nn.functional.mse_loss(net(x), labels).backward()
+        optimiser.step()
+    return net.eval(), x, initial
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.0])
+def test_biases_that_were_trained_at_another_rate_are_noticed_and_their_rate_can_be_said(rate: float) -> None:
+    """Like Caffe's nets: all inputs would seem 1/rate times as long, with the same zeros."""
+    net, x, initial = by_two_rates(rate)
+    model, theta = from_states(net, net.state_dict(), initial, (100,))
+    with pytest.raises(ValueError, match=f"at about {rate:.1f} times the rate of its weights"):
+        reconstruct(model, theta)
+    model, theta = from_states(net, net.state_dict(), initial, (100,), bias_rate=rate)
+    found = reconstruct(model, theta)
+    assert found.certain
+    assert compare(x.double(), found.inputs).error < 1e-4
+
+
+def test_with_biases_that_were_not_trained_nothing_is_certain() -> None:
+    net, _, initial = by_two_rates(0.0, inputs=3)
+    model, theta = from_states(net, net.state_dict(), initial, (100,))
+    assert model.where.width == 3
+    found = reconstruct(model, theta)
+    assert not found.certain
+    assert len(found.inputs) == 3
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_single_input(bias: bool) -> None:
+    torch.manual_seed(5)
+    inputs = random_inputs(1, 30)
+    _, found = found_in(trained(TwoLayer(30, 40, bias=bias).double(), inputs))
+    assert found.certain
+    assert compare(inputs, found.inputs).error < 1e-10
+
+
+@pytest.mark.parametrize("images", [4, 7])
+def test_the_number_that_the_layer_tells_counts_not_the_one_that_was_asked_for(images: int) -> None:
+    """Where one of 7 images was there twice, 6 are found of them."""
+    torch.manual_seed(1)
+    inputs = random_inputs(6, 30)
+    _, found = found_in(trained(TwoLayer(30, 300, bias=True).double(), inputs), images)
+    assert found.certain
+    assert len(found.inputs) == 6
+    assert compare(inputs, found.inputs).error < 1e-10
