@@ -94,8 +94,8 @@ EXPERIMENT = Experiment(
         "With n > d the signs cannot be told for ReLU: errors are up to a sign.",
     ),
     scales={
-        "small": Scale(_cells(_SMALL, SEEDS), minutes=20),
-        "paper": Scale(_cells((*_SMALL, ("relu", 50, 100), ("relu+tanh", 20, 100)), SEEDS), minutes=90),
+        "small": Scale(_cells(_SMALL, SEEDS), minutes=6),
+        "paper": Scale(_cells((*_SMALL, ("relu", 50, 100), ("relu+tanh", 20, 100)), SEEDS), minutes=45),
     },
     measure=_measure,
     columns=_COLUMNS,
