@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -26,10 +27,11 @@ from memrecon_fast.reconstruction.domain import FirstLayer, Span
 
 _STEPS, _NEWTON_STEPS = 10, 12
 _SHARPER = (0.1, 0.03, 0.01, 0.003, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7, 1e-8)
-"""Of the largest: units that learn more count little, in one least squares after the other, down to what is 0. Where
-the weights hardly moved, as in wide nets, differences of two columns are nearly 0 in many units, too: what only looks
-like 0 must be told from it."""
-_STARTS_PER_INPUT = 12
+"""Of the largest: units that learn more count little, in one least squares after the other, down to what is 0."""
+_BLUNT = 5
+"""So many of them in half of the starts, which then find more where units are few. The others find what the first do
+not in wide nets, whose weights hardly move: there, differences of two columns are nearly 0 in many units, too."""
+_STARTS_PER_INPUT = 24
 _MOST_INACTIVE = 0.5
 """Of the inactive units, the share that is taken to learn nothing: those near 0 may have been active for a while."""
 _LEARNS = 0.2
@@ -205,7 +207,7 @@ def _consistent(units: Units, columns: list[Tensor]) -> Tensor | None:
         y = _dual(units, columns)
         if y is None:
             return None
-        again = [_sharpened(units, _vanishing(units, one, one[:, None])) for one in y]
+        again = [_sharpened(units, _vanishing(units, one, one[:, None], _SHARPER)) for one in y]
         sparser = [max(pair, key=units.zeros) for pair in zip(columns, again, strict=True)]
         if all(_same(one, other, 1e-6) for one, other in zip(columns, sparser, strict=True)):
             return y if _are_apart(units, columns) and _agree(units, columns, y) else None
@@ -225,8 +227,9 @@ def _column(units: Units, columns: list[Tensor], generator: Generator) -> Tensor
     offset, directions = _affine(units, free)
     y = _start(units, free, generator)
     when, before = float(torch.rand((), generator=generator)), None
+    sharper = _SHARPER if float(torch.rand((), generator=generator)) < 0.5 else _SHARPER[:_BLUNT]
     for _ in range(_STEPS):
-        r = _sharpened(units, _vanishing(units, y, free))
+        r = _sharpened(units, _vanishing(units, y, free, sharper))
         values = (units.learned @ r).abs()
         if units.zeros(r) > _ZEROS * units.count:
             return r
@@ -269,7 +272,7 @@ def _start(units: Units, free: Tensor, generator: Generator) -> Tensor:
     return y if torch.rand((), generator=generator) < 0.5 else -y
 
 
-def _vanishing(units: Units, y: Tensor, free: Tensor) -> Tensor:
+def _vanishing(units: Units, y: Tensor, free: Tensor, sharper: Sequence[float]) -> Tensor:
     """r (n,) of length 1: U r is 0, but for a few, on those units that y leaves most inactive.
 
     Of all r with a part of length 1 among the free directions (n, n − m); columns that are known have none.
@@ -279,10 +282,13 @@ def _vanishing(units: Units, y: Tensor, free: Tensor) -> Tensor:
     rows = units.learned[activity.argsort()[:count]]
     weights = rows.new_ones(len(rows))
     r = y
-    for share in _SHARPER:
+    for share in sharper:
         gram = (rows * weights[:, None]).T @ rows
         gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
-        solved = torch.cholesky_solve(free, torch.linalg.cholesky(gram))
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if failed:  # all of these rows are 0
+            break
+        solved = torch.cholesky_solve(free, factor)
         r = nn.functional.normalize(solved @ torch.linalg.eigh(free.T @ solved)[1][:, -1], dim=0)
         largest, zero = float((units.learned @ r).abs().max()), units.zero(r)
         if share * largest < 0.1 * zero:
