@@ -88,6 +88,6 @@ def _slow_fall(step: int, steps: int) -> float:
 
 RECIPES = {
     "adam": Recipe(_adam, _cosine, average=0.0, max_steps=4000, learning_rate=1e-3),
-    "soap": Recipe(_soap, _slow_fall, average=0.98, max_steps=2000, learning_rate=3e-3),
+    "soap": Recipe(_soap, _slow_fall, average=0.98, max_steps=3000, learning_rate=3e-3),
 }
 """By the names that users give."""

@@ -54,7 +54,7 @@ class Training:
         cosine), or "soap" (Adam in the eigenvectors of Shampoo's statistics, needs pytorch-optimizer; the learning rate
         falls slowly at first; the model is an average of the weights), which takes U-Nets a thousand times further.
         None for what suits the architecture: "soap" for a `UNet`, else "adam".
-    max_steps: at most this many steps, ≥ 1; None for 4,000, or 2,000 with SOAP.
+    max_steps: at most this many steps, ≥ 1; None for 4,000, or 3,000 with SOAP.
     batch_size: images per step, ≥ 1; None for all of them. Batches are drawn without replacement, anew in every
         epoch, by (seed, epoch).
     learning_rate: its peak, > 0; None for 1e-3, or 3e-3 with SOAP.

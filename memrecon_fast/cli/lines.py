@@ -14,6 +14,7 @@ import typer
 
 from memrecon_fast.common.errors import (
     AutoencoderChangedError,
+    NothingFoundError,
     first_line,
     is_of_autoencoder,
     is_out_of_memory,
@@ -73,6 +74,8 @@ def keeping_records(run: Path, model: str, resumable: bool = True) -> Iterator[N
     except KeyboardInterrupt:
         say(f"interrupted; {_kept(run, resumable)}")
         raise typer.Exit(130) from None
+    except NothingFoundError as error:
+        refuse(str(error))
     except AutoencoderChangedError as error:
         say(f"{model}: {error}; {_kept(run, resumable=False)}")
         raise typer.Exit(1) from error
@@ -92,7 +95,10 @@ def _kept(run: Path, resumable: bool) -> str:
     from memrecon_fast.attractors.survey.manifest import DESCRIPTION as OF_SURVEY
     from memrecon_fast.audit.store.manifest import DESCRIPTION as OF_AUDIT
     from memrecon_fast.reconstruction.kept.store import DESCRIPTION as OF_RECONSTRUCTION
+    from memrecon_fast.reconstruction.kept.store import SOLUTIONS
 
+    if (run / OF_RECONSTRUCTION).exists() and not any((run / SOLUTIONS).glob("*.npz")):
+        return "no start was made to its end, the same command begins again"
     if not any((run / description).exists() for description in (OF_AUDIT, OF_SURVEY, OF_RECONSTRUCTION)):
         return "no image was done"
     goes_on = "the same command goes on from there, " if resumable else ""

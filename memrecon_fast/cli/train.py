@@ -25,7 +25,7 @@ def train(
         str | None, typer.Option(help="adam or soap [default: what suits the architecture, soap for a U-Net]")
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="at most this many steps [default: 4000; 2000 with soap]")
+        int | None, typer.Option(help="at most this many steps [default: 4000; 3000 with soap]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="images per step [default: all]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="its peak [default: 1e-3; 3e-3 with soap]")] = None,

@@ -9,6 +9,10 @@ import torch
 _OF_AUTOENCODER = "raised by the forward pass of the autoencoder"
 
 
+class NothingFoundError(ValueError):
+    """The work is done, as far as it can be, and there is nothing to show: says why."""
+
+
 class AutoencoderChangedError(RuntimeError):
     """The autoencoder does not answer as it did when it was tried: what was recovered with it is in doubt."""
 

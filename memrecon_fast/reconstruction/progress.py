@@ -74,6 +74,11 @@ class Progress:
             soft_wrap=True,
         )
 
+    def fail(self) -> None:
+        """The start has found nothing."""
+        self._done += 1
+        self._console.print(f"{self._what}: nothing was found", markup=False, highlight=False, soft_wrap=True)
+
     def _left(self, now: float) -> str:
         """Known once a start has been made: how many steps one takes cannot be foretold."""
         made = self._done - self._before

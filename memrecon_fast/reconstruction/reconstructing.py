@@ -124,6 +124,11 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
         raise ValueError("theta has entries that are NaN or infinite")
     if not theta.any():
         raise ValueError("theta is 0: nothing was learned")
+    square = float(theta.double().square().sum())
+    if not 0 < square < math.inf:
+        raise ValueError(
+            f"theta is out of scale, its largest entry is {float(theta.abs().max()):.0e}: multiply it by a number"
+        )
     if images is not None:
         check_integer("images", images, low=1)
     elif settings.method == SGD:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from memrecon_fast.common.checks import check_integer, check_seed
@@ -16,6 +17,8 @@ from memrecon_fast.reconstruction.random_features import RandomFeatures
 from memrecon_fast.reconstruction.results import ReconstructionSettings
 
 Model = RandomFeatures | Head
+DECIDES = ("targets", "images", "settings", "seed")
+"""Of a plan: what decides the solutions. What else is in it may change from session to session."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,7 +103,8 @@ def digest_of_tensors(*tensors: Tensor) -> str:
     """SHA-256 of their shapes, kinds and numbers."""
     found = hashlib.sha256()
     for tensor in tensors:
-        array = tensor.detach().cpu().contiguous().numpy()
+        bits = tensor.detach().cpu().contiguous()
+        array = (bits.view(torch.int16) if bits.dtype == torch.bfloat16 else bits).numpy()
         found.update(f"{array.dtype} {array.shape}".encode())
         found.update(array.tobytes())
     return found.hexdigest()

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from memrecon_fast.audit.progress import Output
 from memrecon_fast.audit.store.folder import check_folders, locked
 from memrecon_fast.audit.store.manifest import place
 from memrecon_fast.audit.store.opening import check_same, has_run, remark_on_versions
+from memrecon_fast.common.errors import NothingFoundError
+from memrecon_fast.common.text import counted
 from memrecon_fast.reconstruction.feature_residual import feature_residual
 from memrecon_fast.reconstruction.kept.results import PICTURES, true_inputs
 from memrecon_fast.reconstruction.kept.store import (
@@ -31,7 +34,7 @@ from memrecon_fast.reconstruction.kept.store import (
 from memrecon_fast.reconstruction.opened import Run
 from memrecon_fast.reconstruction.progress import Progress
 from memrecon_fast.reconstruction.reconstructing import check, reconstruct
-from memrecon_fast.reconstruction.search import Search, describe
+from memrecon_fast.reconstruction.search import DECIDES, Search, describe
 from memrecon_fast.reconstruction.verdicts import judge
 
 KIND = "reconstruction"
@@ -75,14 +78,32 @@ class Session:
         search, store = self.search, self.store
         order = [(index, seed) for index in range(len(search.targets)) for seed in search.seeds]
         missing = [one for one in order if store.read(*one) is None]
+        failures: dict[int, list[str]] = {}
         with self._noted() as note, Progress(len(order), len(order) - len(missing), self.output.console) as progress:
             for index, seed in missing:
                 target, began = search.targets[index], time.monotonic()
                 progress.begin(target.name, seed)
-                found = reconstruct(target.model, target.theta, search.images, search.settings, seed, progress.show)
+                try:
+                    found = reconstruct(target.model, target.theta, search.images, search.settings, seed, progress.show)
+                except ValueError as error:  # this start finds nothing; another one may
+                    failures.setdefault(index, []).append(str(error))
+                    progress.fail()
+                    continue
                 store.write(index, seed, Solution(found, round(time.monotonic() - began, 3)))
                 note["solutions"] += 1
                 progress.end(found)
+        for index, reasons in failures.items():
+            self._fail(index, reasons)
+
+    def _fail(self, index: int, reasons: list[str]) -> None:
+        """Say of a target how many starts found nothing, or raise NothingFoundError where that is all of them."""
+        name, starts = self.search.targets[index].name, self.search.starts
+        if len(reasons) == starts:
+            raise NothingFoundError(
+                f"{name}: {reasons[-1]} ({counted(starts, 'start')}; where it is a matter of chance, others may find "
+                "more: --starts)"
+            )
+        self.output.remark(f"{name}: {len(reasons)} of {starts} starts found nothing: {reasons[-1]}")
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[dict[str, Any]]:
@@ -99,12 +120,13 @@ class Session:
     def _keep_truth(self) -> None:
         """The pictures to compare with, and how much of their features is explained."""
         search, store = self.search, self.store
-        if search.truth is None:
+        pictures = store.read_truth().get(PICTURES) if search.truth is None else search.truth.pictures.float().numpy()
+        if pictures is None:
             return
-        kept: dict[str, Any] = {PICTURES: search.truth.pictures.float().numpy()}
+        kept: dict[str, Any] = {PICTURES: pictures}
         for index, target in enumerate(search.targets):
             solutions = [one.found for seed in search.seeds if (one := store.read(index, seed)) is not None]
-            truth = true_inputs(search.truth.pictures, self.description["targets"][index])
+            truth = true_inputs(torch.from_numpy(pictures), self.description["targets"][index])
             residual = feature_residual(target.model, truth, judge(solutions).best.inputs)
             kept[f"feature_residual-{index}"] = residual.numpy().astype(np.float64)
         store.write_truth(kept)
@@ -120,7 +142,7 @@ def begin(search: Search, path: Path, resume: bool, output: Output) -> Iterator[
     with locked(path, KIND):
         description, store = _open(search, path, output), Store(path)
         store.mend(output.remark)
-        yield Session(search, store, description, output)
+        yield Session(dataclasses.replace(search, starts=description["plan"]["starts"]), store, description, output)
 
 
 def check_run_folder(path: Path, resume: bool) -> None:
@@ -130,12 +152,33 @@ def check_run_folder(path: Path, resume: bool) -> None:
 
 
 def _open(search: Search, path: Path, output: Output) -> dict[str, Any]:
-    """The description of the run: this one, written, or what it was begun with, if that is the same."""
+    """The description of the run: what decides its solutions must be as it was begun, all else is as it is said now;
+    what is not said now, or less, is as it was."""
     now = describe(search)
     if not (path / DESCRIPTION).exists():
         write_description(path, now)  # before all else: what is not empty must be a run's
         return now
     before = read_description(path)
-    check_same({}, before["plan"], now["plan"], path, KIND)
+    begun, continued = ({name: one["plan"][name] for name in DECIDES} for one in (before, now))
+    check_same({}, begun, continued, path, KIND)
     remark_on_versions(before["sessions"], output.remark)
-    return before
+    if before["plan"]["starts"] > search.starts:
+        output.remark(f"{before['plan']['starts']} starts were asked for before, and belong to it: not {search.starts}")
+    if search.truth is None:
+        now["truth"], now["plan"]["truth"] = before["truth"], before["plan"]["truth"]
+    for old, new in zip(before["targets"], now["targets"], strict=True):
+        if new["image_shape"] is None:
+            new["image_shape"] = old["image_shape"]
+        if search.truth is None and before["truth"] is not None and new["image_shape"] != old["image_shape"]:
+            raise ValueError(
+                f"{path} has pictures {tuple(old['image_shape'])} to compare with, not {tuple(new['image_shape'])}: "
+                "give them again"
+            )
+        if new["scaling"] != old["scaling"]:
+            output.remark(
+                f"{new['name']}: the scaling of its pictures is another one than before; it counts from now on"
+            )
+    now["plan"]["starts"] = max(before["plan"]["starts"], search.starts)
+    now |= {"law": now["law"] or before["law"], "sessions": before["sessions"]}
+    write_description(path, now)
+    return now

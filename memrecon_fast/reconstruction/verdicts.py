@@ -30,7 +30,7 @@ class Judged:
     """The best of several reconstructions, which began from different starts."""
 
     best: Reconstruction
-    """That of least residual."""
+    """That of least residual; of those that are certain, where any is."""
     starts: int
     """That were made."""
     explained: int
@@ -43,9 +43,9 @@ class Judged:
 
 def judge(solutions: Sequence[Reconstruction]) -> Judged:
     """Compare reconstructions of one θ, at least one, from different starts."""
-    best = min(solutions, key=lambda one: one.residual)
+    best = min(solutions, key=lambda one: (not one.certain, one.residual))
     found_by = torch.stack([_found(best, other) for other in solutions])
-    explains = torch.tensor([one.status == Status.CONVERGED for one in solutions])
+    explains = torch.tensor([one.status == Status.CONVERGED and one.certain == best.certain for one in solutions])
     verdict = torch.full((len(best.inputs),), int(Verdict.DOUBTFUL))
     if best.status == Status.CONVERGED:
         verdict[found_by[explains].all(dim=0)] = int(Verdict.FOUND)

@@ -163,3 +163,10 @@ def test_a_number_that_is_not_known_is_found_from_few_parameters(seed: int) -> N
     found = reconstruct(one.model, one.theta)
     assert len(found.inputs) == 10
     assert compare(one.inputs, found.inputs).error < 1e-7
+
+
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_parameters_out_of_scale_are_refused(factor: float) -> None:
+    one = fitted(2, 12, 200)
+    with pytest.raises(ValueError, match="theta is out of scale"):
+        reconstruct(one.model, one.theta * factor)

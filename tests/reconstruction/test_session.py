@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from memrecon_fast import reconstruction
+from memrecon_fast.common.errors import NothingFoundError
 from memrecon_fast.reconstruction import Law, Scaling, Search, Target, Truth
 from memrecon_fast.reconstruction.report.sentences import headlines, remarks_of
 from memrecon_fast.reconstruction.search import digest_of_tensors
@@ -97,13 +98,93 @@ def test_another_search_is_refused(search: Search, tmp_path: Path) -> None:
     (one,) = search.targets
     other = dataclasses.replace(one, digest="0" * 64)
     for changed, message in (
-        (dataclasses.replace(search, starts=3), r"starts \(2 then, 3 now\)"),
+        (dataclasses.replace(search, seed=43), r"seed \(42 then, 43 now\)"),
         (dataclasses.replace(search, images=None), r"images \(3 then, none now\)"),
         (dataclasses.replace(search, targets=[other]), "the model, or what it learned"),
-        (dataclasses.replace(search, truth=None), "truth"),
     ):
         with pytest.raises(ValueError, match=message):
             reconstruction.run(changed, tmp_path, progress=False)
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The seeds of all starts that are made from now on."""
+    session = importlib.import_module("memrecon_fast.reconstruction.session")
+    real, seeds = session.reconstruct, []
+
+    def counted(*arguments: Any) -> Any:
+        seeds.append(arguments[4])
+        return real(*arguments)
+
+    monkeypatch.setattr(session, "reconstruct", counted)
+    return seeds
+
+
+def test_the_truth_and_more_starts_can_be_said_later(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = reconstruction.run(dataclasses.replace(search, starts=3), tmp_path / "whole", progress=False)
+    seeds, folder = counting(monkeypatch), tmp_path / "run"
+    reconstruction.run(dataclasses.replace(search, starts=1, truth=None), folder, progress=False)
+    assert json.loads((folder / "summary.json").read_text())["targets"][0]["truth"] is None
+    told = reconstruction.run(dataclasses.replace(search, starts=3), folder, resume=True, progress=False)
+    assert seeds == [42, 43, 44]  # none of them twice
+    assert told.summary["targets"][0]["truth"] == whole.summary["targets"][0]["truth"]
+    with pytest.warns(RuntimeWarning, match="3 starts were asked for before"):
+        again = reconstruction.run(dataclasses.replace(search, truth=None), folder, progress=False)
+    assert len(seeds) == 3
+    assert again.summary["targets"] == told.summary["targets"]  # the truth is still there
+
+
+def test_another_scaling_counts_and_is_said(search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a wrong one nothing seems to come back."""
+    (one,) = search.targets
+    wrong = dataclasses.replace(search, targets=[dataclasses.replace(one, scaling=Scaling("pixels"))])
+    first = reconstruction.run(wrong, tmp_path, progress=False)
+    assert first.summary["targets"][0]["truth"]["recovered"] == 0
+    seeds = counting(monkeypatch)
+    with pytest.warns(RuntimeWarning, match="scaling of its pictures is another one"):
+        second = reconstruction.run(search, tmp_path, progress=False)
+    assert not seeds
+    truth = second.summary["targets"][0]["truth"]
+    assert truth["recovered"] == 3
+    assert max(truth["feature_residual"]) < 1e-8  # made again, too
+
+
+def test_pictures_that_are_there_must_be_given_again_for_another_shape(search: Search, tmp_path: Path) -> None:
+    reconstruction.run(search, tmp_path, progress=False)
+    (one,) = search.targets
+    turned = dataclasses.replace(one, image_shape=(3, 4, 3))
+    with pytest.raises(ValueError, match=r"has pictures \(3, 3, 4\) to compare with, not \(3, 4, 3\)"):
+        reconstruction.run(dataclasses.replace(search, targets=[turned], truth=None), tmp_path, progress=False)
+
+
+def test_a_start_that_finds_nothing_does_not_keep_others_from_it(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = importlib.import_module("memrecon_fast.reconstruction.session")
+    real, unlucky = session.reconstruct, {42, 43}
+
+    def refusing(*arguments: Any) -> Any:
+        if arguments[4] in unlucky:
+            raise ValueError("not found in what its units learned")
+        return real(*arguments)
+
+    monkeypatch.setattr(session, "reconstruct", refusing)
+    with pytest.raises(NothingFoundError, match=r"model: not found in what its units learned \(2 starts; .*--starts"):
+        reconstruction.run(search, tmp_path, progress=False)
+    unlucky.remove(43)
+    with pytest.warns(RuntimeWarning, match="1 of 2 starts found nothing: not found in what"):
+        run = reconstruction.run(search, tmp_path, resume=True, progress=False)
+    assert run.summary["targets"][0]["found"] == 3
+    unlucky.clear()
+    run = reconstruction.run(search, tmp_path, resume=True, progress=False)
+    assert run.summary["targets"][0]["starts_explained"] == 2
+
+
+def test_a_digest_of_bfloat16_tells_numbers_apart() -> None:
+    one = torch.tensor([1.0, 2.0], dtype=torch.bfloat16)
+    assert digest_of_tensors(one) == digest_of_tensors(one.clone())
+    assert len({digest_of_tensors(one), digest_of_tensors(-one), digest_of_tensors(one.float())}) == 3
 
 
 def test_what_is_wrong_is_told_before_work(search: Search, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,16 @@ def test_an_opposite_input_is_another_one_where_signs_are_known() -> None:
 def test_without_an_explanation_what_all_starts_agree_on_is_likely() -> None:
     both = solution(ROWS[:2], residual=0.2), solution(ROWS[[3, 0]], residual=0.1)
     assert verdicts(*both) == [Verdict.DOUBTFUL, Verdict.LIKELY]  # of the better one, the second
+
+
+def test_what_is_certain_counts_and_its_residual_does_not() -> None:
+    """Features moved, so that the true inputs leave 0.4 of θ; another start fits others to θ, and leaves 0.1."""
+    certain = dataclasses.replace(solution(ROWS[:2], residual=0.4), certain=True, status=Status.CONVERGED)
+    judged = judge([certain, solution(ROWS[2:], residual=0.1)])
+    assert judged.best is certain
+    assert judged.verdict.tolist() == [Verdict.FOUND] * 2
+    assert judged.explained == 1
+    assert verdicts(solution(ROWS[2:], residual=1e-7), certain) == [Verdict.FOUND] * 2
 
 
 def test_one_start_agrees_with_none() -> None:
