@@ -16,6 +16,7 @@ import torch
 from memrecon_fast import reconstruction
 from memrecon_fast.common.errors import NothingFoundError
 from memrecon_fast.reconstruction import Law, Scaling, Search, Target, Truth
+from memrecon_fast.reconstruction.kept import results
 from memrecon_fast.reconstruction.report.sentences import headlines, remarks_of
 from memrecon_fast.reconstruction.search import digest_of_tensors
 from tests.helpers.features import Fitted, fitted
@@ -141,13 +142,31 @@ def test_another_scaling_counts_and_is_said(search: Search, tmp_path: Path, monk
     wrong = dataclasses.replace(search, targets=[dataclasses.replace(one, scaling=Scaling("pixels"))])
     first = reconstruction.run(wrong, tmp_path, progress=False)
     assert first.summary["targets"][0]["truth"]["recovered"] == 0
+    assert first.summary["targets"][0]["truth"]["rescaled"]["recovered"] == 3
+    ((_, rest),) = headlines(first.summary)
+    assert "In another scaling, 3 did" in rest
     seeds = counting(monkeypatch)
     with pytest.warns(RuntimeWarning, match="scaling of its pictures is another one"):
         second = reconstruction.run(search, tmp_path, progress=False)
     assert not seeds
     truth = second.summary["targets"][0]["truth"]
     assert truth["recovered"] == 3
+    assert truth["rescaled"] is None
     assert max(truth["feature_residual"]) < 1e-8  # made again, too
+
+
+def test_inputs_in_another_scaling_tell_which() -> None:
+    pictures = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(5))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    inputs = Scaling("pixels", mean, std).inputs_of(pictures)[[2, 0, 3]]
+    inputs[2] = torch.randn(inputs.shape[1], generator=torch.Generator().manual_seed(6))  # is none of them
+    found = results._rescaled(pictures, inputs, recovered=0)
+    assert found is not None
+    assert found.recovered == 2
+    assert found.mean == pytest.approx(mean)
+    assert found.std == pytest.approx(std)
+    assert results._rescaled(pictures, inputs, recovered=2) is None
+    assert results._rescaled(pictures, inputs[2:], recovered=0) is None
 
 
 def test_pictures_that_are_there_must_be_given_again_for_another_shape(search: Search, tmp_path: Path) -> None:

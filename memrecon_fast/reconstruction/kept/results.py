@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memrecon_fast import metrics
-from memrecon_fast.reconstruction.compare import Comparison, compare
+from memrecon_fast.reconstruction.compare import RECOVERED, Comparison, compare
 from memrecon_fast.reconstruction.kept.store import Solution, Store, read_description
 from memrecon_fast.reconstruction.pictures import Scaling
 from memrecon_fast.reconstruction.projected import onto_sphere
@@ -23,6 +23,17 @@ from memrecon_fast.reconstruction.verdicts import Judged, judge
 
 PICTURES = "pictures"
 """In the file of the truth: float32 (n, C, H, W). Beside it, "feature_residual-0", … of each target."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rescaled:
+    """Inputs that are the true images in another scaling than was said."""
+
+    recovered: int
+    """How many of the images come back then."""
+    mean: tuple[float, ...]
+    """Input = (pixel − mean)/std of each channel, as fits best."""
+    std: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +49,8 @@ class Against:
     feature_residual: NDArray[np.float64]
     """(n,): the share of the features of the true image that lies outside the span of those of all inputs that were
     found, ‖P⊥ φ(x)‖/‖φ(x)‖; NaN where it is not known yet."""
+    rescaled: Rescaled | None
+    """Where more come back in another scaling."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,4 +135,30 @@ def _against(
     pictures = scaling_of(described).pictures_like(matched, truth)
     mse = torch.full((len(truth),), math.nan, dtype=torch.float64)
     mse[there] = metrics.mse(pictures[there].clamp(0, 1), truth[there].double())
-    return Against(comparison, pictures, mse, np.full(len(truth), np.nan) if residual is None else residual)
+    unknown = np.full(len(truth), np.nan)
+    rescaled = _rescaled(truth, found.inputs, comparison.recovered)
+    return Against(comparison, pictures, mse, unknown if residual is None else residual, rescaled)
+
+
+def _rescaled(truth: Tensor, inputs: Tensor, recovered: int) -> Rescaled | None:
+    """Whether more of the true pictures come back where every channel of each is taken without its mean and divided by
+    its deviation, of which no scaling changes anything."""
+    pictures, shown = truth.double(), inputs.reshape(-1, *truth.shape[1:])
+    compared = compare(_standardised(pictures), _standardised(shown))
+    there = (compared.distance <= RECOVERED) & (compared.index >= 0)
+    if int(there.sum()) <= recovered:
+        return None
+    pixels, values = (
+        one.transpose(0, 1).flatten(1) for one in (pictures[there], shown[compared.index[there]])
+    )  # (C, pixels of all)
+    centred = values - values.mean(1, keepdim=True)
+    std = (centred * pixels).sum(1) / centred.square().sum(1).clamp_min(1e-300)
+    mean = pixels.mean(1) - std * values.mean(1)
+    return Rescaled(int(there.sum()), tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def _standardised(pictures: Tensor) -> Tensor:
+    """(n, d): each channel of each with mean 0 and deviation 1, or 0 where it has one value alone."""
+    centred = pictures - pictures.mean((2, 3), keepdim=True)
+    deviation = centred.square().mean((2, 3), keepdim=True).sqrt()
+    return (centred / deviation.clamp_min(1e-12)).flatten(1)

@@ -26,6 +26,8 @@ def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
             f"came back from {_of_parameters(target)} alone, to within 1 % of their length (mean error ρ "
             f"{truth['error']:.1e}); {left}."
         )
+        if truth["rescaled"] is not None:
+            rest += f" In another scaling, {truth['rescaled']['recovered']} did: see below."
         return f"{of}{truth['recovered']} of {counted(truth['images'], 'training image')}", rest
     if target["certain"]:
         return f"{of}{counted(target['found'], 'training input')} came out:", f"{left}."
@@ -82,6 +84,12 @@ def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
         ratio = target["p"] / (target["found"] * target["d"])
         yield f"There are only {ratio:.1f} parameters for each number that was unknown; it is safe from about 2.5 on."
     truth = target["truth"]
+    if truth is not None and truth["rescaled"] is not None:
+        mean, std = (",".join(f"{one:.4g}" for one in truth["rescaled"][name]) for name in ("mean", "std"))
+        yield (
+            f"{counted(truth['rescaled']['recovered'], 'training image')} came out, but not in the scaling that was "
+            f"said: they are (pixel − mean)/std, as is said by --scaling pixels --mean={mean} --std={std}, or nearly."
+        )
     if truth is not None and truth["missing"]:
         yield f"For {counted(truth['missing'], 'training image')} there was nothing left to compare it with."
     if truth is not None and target["found"] > truth["images"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -119,4 +120,5 @@ def _of_truth(against: Against) -> dict[str, Any]:
         "approximate": int((mse < APPROXIMATE_MSE).sum()),
         "missing": int((comparison.index < 0).sum()),
         "feature_residual": None if np.isnan(residual).any() else residual.tolist(),
+        "rescaled": None if against.rescaled is None else dataclasses.asdict(against.rescaled),
     }
