@@ -29,3 +29,5 @@ class Architecture:
     reconstruction, flattened, of them. None where no such layer comes last; then a training cannot be polished."""
     optimizer: str = "adam"
     """Of `recipes.RECIPES`: what trains it best."""
+    activation: str = "leaky_relu"
+    """Of its presets, where none is given: what comes furthest in training."""

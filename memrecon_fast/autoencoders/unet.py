@@ -170,4 +170,4 @@ def _preset(image_shape: Sequence[int], activation: str, width: int | None, seed
     return UNet(image_shape, widths, activation, skips="none", seed=seed)
 
 
-ARCHITECTURE = Architecture(UNet, presets={"unet": _preset}, shapes=_shapes, optimizer="soap")
+ARCHITECTURE = Architecture(UNet, presets={"unet": _preset}, shapes=_shapes, optimizer="soap", activation="prelu")

@@ -18,7 +18,9 @@ def train(
     images: Annotated[list[str], typer.Argument(help=IMAGES_HELP)],
     out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
     architecture: Annotated[str, typer.Option(help=", ".join(PRESETS))] = PRESETS[0],
-    activation: Annotated[str, typer.Option(help="leaky_relu, prelu or softplus")] = "leaky_relu",
+    activation: Annotated[
+        str | None, typer.Option(help="leaky_relu, prelu or softplus [default: prelu for a U-Net, else leaky_relu]")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="hidden units, or channels of a U-Net at full resolution")] = None,
     target_loss: Annotated[float, typer.Option(help="mean squared error at which to stop")] = 1e-8,
     optimizer: Annotated[

@@ -66,3 +66,8 @@ def test_unknown_presets_are_named() -> None:
 def test_importing_takes_torch_and_numpy_only() -> None:
     code = "import sys, memrecon_fast.autoencoders; print({'safetensors', 'rich', 'skimage'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_unet_has_prelu_where_no_activation_is_given() -> None:
+    assert build("unet", (3, 8, 8), width=4).activation == "prelu"
+    assert build("fc-10", (3, 8, 8), width=4).activation == "leaky_relu"
