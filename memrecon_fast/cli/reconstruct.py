@@ -55,7 +55,8 @@ def reconstruct(
         list[str] | None, typer.Option(help=f"the training images, to compare with: {IMAGES_HELP}")
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(help="CHANNELSxHEIGHTxWIDTH of an input, to show it as a picture")
+        str | None,
+        typer.Option(help="CHANNELSxHEIGHTxWIDTH of an input: needed for a net, else to show it as a picture"),
     ] = None,
     scaling: Annotated[str | None, typer.Option(help=SCALING_HELP)] = None,
     mean: Mean = None,
@@ -179,8 +180,6 @@ def _open_net(name: str, files: NetFiles, image_shape: tuple[int, int, int] | No
         raise ValueError(f"{name} is a net: give --weights, what it was after training")
     if (files.initial is None) == (files.initial_seed is None):
         raise ValueError(f"{name} is a net: give --initial, its weights before training, or --initial-seed")
-    if image_shape is None:
-        raise ValueError(f"{name} does not say which shape its inputs have: give --shape, for instance 3x64x64")
     given = {} if files.arguments is None else json_object("--arguments", files.arguments)
 
     def make() -> nn.Module:
@@ -197,6 +196,8 @@ def _open_net(name: str, files: NetFiles, image_shape: tuple[int, int, int] | No
         assert files.initial_seed is not None
         initial = initial_state(make, files.initial_seed)
     rates = {} if files.bias_rate is None else {"bias_rate": files.bias_rate}
+    if image_shape is None:
+        raise ValueError(f"{name} does not say which shape its inputs have: give --shape, for instance 3x64x64")
     model, theta = from_states(net, trained, initial, image_shape, files.head, **rates)
     said = [torch.tensor(rate) for rate in rates.values()]
     digest = digest_of_tensors(theta, *trained.values(), *initial.values(), *said)

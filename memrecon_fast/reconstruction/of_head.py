@@ -69,8 +69,9 @@ def _by_projection(
         images = model.first.span.count
     if images is not None and images > most:
         raise ValueError(
-            f"the first layer learned of {images} inputs, which were not found in what its units learned, and for as "
-            f"many there are too few features: {model.p}, which are enough for {most}"
+            f"the first layer learned of {images} inputs, but its units do not tell them from one another, which takes "
+            f"some 10 units and more for each; and there are too few features, {model.p}, to find as many by the last "
+            f"layer: enough for {most}"
         )
     count = images or min(FEWEST, most)
     while True:

@@ -153,8 +153,10 @@ def _check_number(model: Head, images: int | None) -> None:
     tells = model.first is not None and model.first.span is not None
     if images is None and model.initial is not None and not tells:
         raise ValueError(
-            "the body was trained as well, so that θ does not tell how many inputs there are, nor does the change of a "
-            "linear first layer: images must say so"
+            "the body was trained as well, so that θ does not tell how many inputs there are, nor does a linear first "
+            "layer: there is none, or it was trained by Adam or with weight decay, which leave no trace of single "
+            "inputs. Say how many there are (images=n, --images N); it takes about 2.5·n·d features then, and features "
+            "that moved explain θ in part only"
         )
 
 

@@ -100,8 +100,7 @@ class Session:
         name, starts = self.search.targets[index].name, self.search.starts
         if len(reasons) == starts:
             raise NothingFoundError(
-                f"{name}: {reasons[-1]} ({counted(starts, 'start')}; where it is a matter of chance, others may find "
-                "more: --starts)"
+                f"{name}: {reasons[-1]} ({counted(starts, 'start')} made; another one may be luckier: --starts)"
             )
         self.output.remark(f"{name}: {len(reasons)} of {starts} starts found nothing: {reasons[-1]}")
 

@@ -115,4 +115,4 @@ def test_a_classifier_gives_its_images_away(tmp_path: Path) -> None:
     }
     sgd, adam = rows_of("reconstruction-classifier", cells, tmp_path)
     assert (sgd["certain"], sgd["found"], sgd["accurate"]) == (True, 3, 3)
-    assert "images must say so" in adam["refused"]
+    assert "Say how many there are" in adam["refused"]

@@ -143,8 +143,9 @@ def test_another_scaling_counts_and_is_said(search: Search, tmp_path: Path, monk
     first = reconstruction.run(wrong, tmp_path, progress=False)
     assert first.summary["targets"][0]["truth"]["recovered"] == 0
     assert first.summary["targets"][0]["truth"]["rescaled"]["recovered"] == 3
-    ((_, rest),) = headlines(first.summary)
-    assert "In another scaling, 3 did" in rest
+    ((said, rest),) = headlines(first.summary)
+    assert said == "3 of 3 training images came out"
+    assert "in another scaling than was said" in rest
     seeds = counting(monkeypatch)
     with pytest.warns(RuntimeWarning, match="scaling of its pictures is another one"):
         second = reconstruction.run(search, tmp_path, progress=False)
@@ -189,7 +190,9 @@ def test_a_start_that_finds_nothing_does_not_keep_others_from_it(
         return real(*arguments)
 
     monkeypatch.setattr(session, "reconstruct", refusing)
-    with pytest.raises(NothingFoundError, match=r"model: not found in what its units learned \(2 starts; .*--starts"):
+    with pytest.raises(
+        NothingFoundError, match=r"model: not found in what its units learned \(2 starts made; .*--starts"
+    ):
         reconstruction.run(search, tmp_path, progress=False)
     unlucky.remove(43)
     with pytest.warns(RuntimeWarning, match="1 of 2 starts found nothing: not found in what"):

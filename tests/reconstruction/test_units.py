@@ -72,7 +72,7 @@ def test_adam_leaves_no_gap_and_nothing_is_claimed() -> None:
     model, theta = from_states(module.eval(), module.state_dict(), initial, (40,))
     assert model.first is not None
     assert model.first.span is None
-    with pytest.raises(ValueError, match="images must say so"):
+    with pytest.raises(ValueError, match="Say how many there are"):
         reconstruct(model, theta)
 
 

@@ -27,7 +27,8 @@ def _headline(target: Mapping[str, Any], several: bool) -> tuple[str, str]:
             f"{truth['error']:.1e}); {left}."
         )
         if truth["rescaled"] is not None:
-            rest += f" In another scaling, {truth['rescaled']['recovered']} did: see below."
+            first = f"{of}{truth['rescaled']['recovered']} of {counted(truth['images'], 'training image')} came out"
+            return first, f"of {_of_parameters(target)} alone, in another scaling than was said: see below; {left}."
         return f"{of}{truth['recovered']} of {counted(truth['images'], 'training image')}", rest
     if target["certain"]:
         return f"{of}{counted(target['found'], 'training input')} came out:", f"{left}."
@@ -88,7 +89,8 @@ def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
         mean, std = (",".join(f"{one:.4g}" for one in truth["rescaled"][name]) for name in ("mean", "std"))
         yield (
             f"{counted(truth['rescaled']['recovered'], 'training image')} came out, but not in the scaling that was "
-            f"said: they are (pixel − mean)/std, as is said by --scaling pixels --mean={mean} --std={std}, or nearly."
+            f"said: they are about (pixel − mean)/std. Say --scaling pixels --mean={mean} --std={std}; errors and what "
+            "counts as back are wrong until then."
         )
     if truth is not None and truth["missing"]:
         yield f"For {counted(truth['missing'], 'training image')} there was nothing left to compare it with."

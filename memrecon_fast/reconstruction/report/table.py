@@ -13,7 +13,7 @@ from memrecon_fast.metrics import THRESHOLD_NAMES
 
 def _explained(target: Mapping[str, Any]) -> str:
     if target["certain"]:
-        return "not needed"  # the first layer tells
+        return "not needed"  # the first layer tells all; θ, the change of the last one, is not explained by any inputs
     return "yes" if target["explained"] else "NO"
 
 
@@ -21,13 +21,13 @@ def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     """A column for each target. summary: of `make_summary`."""
     done = [target for target in summary["targets"] if target["done"]]
     lines = {
-        "parameters p": [f"{one['p']}" for one in done],
+        "features p": [f"{one['p']}" for one in done],
         "numbers of an input d": [f"{one['d']}" for one in done],
         "inputs that came out n": [f"{one['found']}" for one in done],
-        "p/(n·d)": [f"{one['p'] / (one['found'] * one['d']):.2f}" for one in done],
-        "left of theta": [f"{one['residual']:.1e}" for one in done],
+        "p/(n·d)": ["" if one["certain"] else f"{one['p'] / (one['found'] * one['d']):.2f}" for one in done],
+        "left of theta": ["" if one["certain"] else f"{one['residual']:.1e}" for one in done],
         "theta explained": [_explained(one) for one in done],
-        "by starts": [f"{one['starts_explained']} of {one['starts_made']}" for one in done],
+        "starts that found them": [f"{one['starts_explained']} of {one['starts_made']}" for one in done],
         "found": [f"{one['verdicts']['found']}" for one in done],
         "likely": [f"{one['verdicts']['likely']}" for one in done],
         "doubtful": [f"{one['verdicts']['doubtful']}" for one in done],
@@ -43,6 +43,7 @@ def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
             f"accurate (MSE < {THRESHOLD_NAMES['accurate']})": [f"{one['accurate']}" for one in truths],
             f"approximate (MSE < {THRESHOLD_NAMES['approximate']})": [f"{one['approximate']}" for one in truths],
         }
+    lines = {name: cells for name, cells in lines.items() if any(cells)}
     table = Table(box=box.SIMPLE_HEAD, show_header=len(done) > 1, pad_edge=False)
     table.add_column("", no_wrap=True)
     for one in done:
