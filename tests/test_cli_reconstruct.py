@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,42 @@ def test_what_is_wrong_is_one_line(
     assert result.exit_code == 2
     assert message in one_line(result.stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_kept_is_said_only_where_something_is(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = importlib.import_module("memrecon_fast.reconstruction.session")
+    real, failing = session.reconstruct, {42: RuntimeError("broken"), 43: RuntimeError("broken")}
+
+    def reconstruct(*arguments: Any) -> Any:
+        if arguments[4] in failing:
+            raise failing[arguments[4]]
+        return real(*arguments)
+
+    monkeypatch.setattr(session, "reconstruct", reconstruct)
+    command = ["reconstruct", str(folder / "vectors.safetensors"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "no start was made to its end" in one_line(result.stderr)
+    assert "memrecon report" not in result.stderr
+    del failing[42]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "the same command goes on from there, memrecon report" in one_line(result.stderr)
+
+
+def test_starts_that_find_nothing_are_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reconstruct(*arguments: Any) -> Any:
+        raise ValueError("the first layer learned of 9 inputs, which were not found")
+
+    monkeypatch.setattr(importlib.import_module("memrecon_fast.reconstruction.session"), "reconstruct", reconstruct)
+    command = ["reconstruct", str(folder / "vectors.safetensors"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "which were not found (2 starts made; " in one_line(result.stderr)
+    assert "--starts" in result.stderr
+    assert "memrecon report" not in result.stderr
 
 
 def test_the_folder_is_needed(folder: Path) -> None:

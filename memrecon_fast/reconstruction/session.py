@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from memrecon_fast.audit.progress import Output
 from memrecon_fast.audit.store.folder import check_folders, locked
@@ -22,7 +23,7 @@ from memrecon_fast.audit.store.opening import check_same, has_run, remark_on_ver
 from memrecon_fast.common.errors import NothingFoundError
 from memrecon_fast.common.text import counted
 from memrecon_fast.reconstruction.feature_residual import feature_residual
-from memrecon_fast.reconstruction.kept.results import PICTURES, true_inputs
+from memrecon_fast.reconstruction.kept.results import PICTURES, scaling_of, true_inputs
 from memrecon_fast.reconstruction.kept.store import (
     DESCRIPTION,
     SOLUTIONS,
@@ -117,9 +118,9 @@ class Session:
                 write_description(self.store.run, self.description)
 
     def _keep_truth(self) -> None:
-        """The pictures to compare with, and how much of their features is explained."""
+        """Beside the pictures to compare with, how much of their features is explained."""
         search, store = self.search, self.store
-        pictures = store.read_truth().get(PICTURES) if search.truth is None else search.truth.pictures.float().numpy()
+        pictures = store.read_truth().get(PICTURES)
         if pictures is None:
             return
         kept: dict[str, Any] = {PICTURES: pictures}
@@ -152,14 +153,28 @@ def check_run_folder(path: Path, resume: bool) -> None:
 
 def _open(search: Search, path: Path, output: Output) -> dict[str, Any]:
     """The description of the run: what decides its solutions must be as it was begun, all else is as it is said now;
-    what is not said now, or less, is as it was."""
-    now = describe(search)
-    if not (path / DESCRIPTION).exists():
-        write_description(path, now)  # before all else: what is not empty must be a run's
-        return now
-    before = read_description(path)
-    begun, continued = ({name: one["plan"][name] for name in DECIDES} for one in (before, now))
-    check_same({}, begun, continued, path, KIND)
+    what is not said now, or less, is as it was. The pictures to compare with are kept beside it, alone: how much of
+    their features is explained rests on scalings and starts, and is known again after the work."""
+    now, store, pictures = describe(search), Store(path), None
+    if search.truth is not None:
+        pictures = search.truth.pictures.float()
+    if (path / DESCRIPTION).exists():
+        before = read_description(path)
+        begun, continued = ({name: one["plan"][name] for name in DECIDES} for one in (before, now))
+        check_same({}, begun, continued, path, KIND)
+        if search.truth is None and PICTURES in (kept := store.read_truth()):
+            pictures = torch.from_numpy(kept[PICTURES])
+        _go_on(before, now, search, pictures, path, output)
+    write_description(path, now)  # before all else: what is not empty must be a run's
+    if pictures is not None:
+        store.write_truth({PICTURES: pictures.numpy()})
+    return now
+
+
+def _go_on(
+    before: dict[str, Any], now: dict[str, Any], search: Search, pictures: Tensor | None, path: Path, output: Output
+) -> None:
+    """Put into the description what is still as it was before. Raises ValueError where scalings do not fit that."""
     remark_on_versions(before["sessions"], output.remark)
     if before["plan"]["starts"] > search.starts:
         output.remark(f"{before['plan']['starts']} starts were asked for before, and belong to it: not {search.starts}")
@@ -173,11 +188,13 @@ def _open(search: Search, path: Path, output: Output) -> dict[str, Any]:
                 f"{path} has pictures {tuple(old['image_shape'])} to compare with, not {tuple(new['image_shape'])}: "
                 "give them again"
             )
+        if new["image_shape"] is not None:
+            scaling_of(new).check(tuple(new["image_shape"]))
+        if pictures is not None:
+            scaling_of(new).inputs_of(pictures)  # raises for what it cannot be compared with
         if new["scaling"] != old["scaling"]:
             output.remark(
                 f"{new['name']}: the scaling of its pictures is another one than before; it counts from now on"
             )
     now["plan"]["starts"] = max(before["plan"]["starts"], search.starts)
     now |= {"law": now["law"] or before["law"], "sessions": before["sessions"]}
-    write_description(path, now)
-    return now

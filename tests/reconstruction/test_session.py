@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,49 @@ def test_inputs_in_another_scaling_tell_which() -> None:
     assert found.std == pytest.approx(std)
     assert results._rescaled(pictures, inputs, recovered=2) is None
     assert results._rescaled(pictures, inputs[2:], recovered=0) is None
+
+
+@pytest.mark.parametrize("what", ["truth", "scaling", "starts"])
+def test_what_is_said_later_counts_at_once_where_the_work_is_interrupted(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Names are never shown beside other pictures, nor residuals that are of another scaling."""
+    (one,), more = search.targets, dataclasses.replace(search, starts=3)
+    reconstruction.run(search, tmp_path, progress=False)
+    pictures = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(9))
+    if what == "truth":
+        more = dataclasses.replace(more, truth=Truth("elsewhere", pictures, ["w", "x", "y", "z"]))
+    elif what == "scaling":
+        scaled = dataclasses.replace(one, scaling=Scaling("pixels"))
+        more = dataclasses.replace(more, targets=[scaled], truth=None)
+
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("memrecon_fast.reconstruction.session"), "reconstruct", interrupted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # another scaling is said
+        with pytest.raises(KeyboardInterrupt):
+            reconstruction.run(more, tmp_path, progress=False)
+    run = reconstruction.open(tmp_path)
+    truth, described = run.results.truth, run.description["truth"]
+    assert truth is not None
+    assert len(truth) == len(described["names"]) == (4 if what == "truth" else 3)
+    (found,) = run.summary["targets"]
+    assert found["truth"]["recovered"] == (3 if what == "starts" else 0)
+    assert found["truth"]["feature_residual"] is None
+    run.write_report()
+
+
+def test_a_scaling_that_does_not_fit_what_is_there_is_refused(search: Search, tmp_path: Path) -> None:
+    """Its shape and the pictures are known from before, and are not said again."""
+    reconstruction.run(search, tmp_path, progress=False)
+    before, (one,) = (tmp_path / "reconstruction.json").read_bytes(), search.targets
+    two = dataclasses.replace(one, image_shape=None, scaling=Scaling("pixels", (1.0, 2.0), (1.0, 1.0)))
+    with pytest.raises(ValueError, match="2 means, and pictures of 3 channels"):
+        reconstruction.run(dataclasses.replace(search, targets=[two], truth=None), tmp_path, progress=False)
+    assert (tmp_path / "reconstruction.json").read_bytes() == before
+    assert reconstruction.open(tmp_path).summary["targets"][0]["truth"]["recovered"] == 3
 
 
 def test_pictures_that_are_there_must_be_given_again_for_another_shape(search: Search, tmp_path: Path) -> None:
