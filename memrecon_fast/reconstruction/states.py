@@ -217,9 +217,17 @@ def _first_layer(
     name = found[0]
     weights = [state[f"{name}.weight"] for state in (trained, initial)]
     biases = [state[f"{name}.bias"].double() if f"{name}.bias" in state else None for state in (trained, initial)]
-    rounding = max(torch.finfo(weight.dtype).eps for weight in weights)
+    rounding = max(map(_rounding, weights))
     cuts_off = _cuts_off(net, name, probe)
     return FirstLayer(weights[0].double(), weights[1].double(), biases[0], biases[1], rounding, cuts_off, bias_rate)
+
+
+def _rounding(weight: Tensor) -> float:
+    """Of the numbers, whatever they are stored as: a net in float32 may have been filled from a file of bfloat16."""
+    for coarse in (torch.bfloat16, torch.float16):
+        if torch.equal(weight, weight.to(coarse).to(weight.dtype)):
+            return torch.finfo(coarse).eps
+    return torch.finfo(weight.dtype).eps
 
 
 def _cuts_off(net: nn.Module, layer: str, probe: Tensor) -> bool:

@@ -168,3 +168,15 @@ def test_the_number_that_the_layer_tells_counts_not_the_one_that_was_asked_for(i
     assert found.certain
     assert len(found.inputs) == 6
     assert compare(inputs, found.inputs).error < 1e-10
+
+
+@pytest.mark.parametrize("coarse", [torch.bfloat16, torch.float16])
+def test_what_was_rounded_is_taken_for_that_whatever_it_is_stored_as(coarse: torch.dtype) -> None:
+    net, _, initial = by_two_rates(1.0)
+    after = net.state_dict()
+    coarsely = [{name: one.to(coarse) for name, one in state.items()} for state in (after, initial)]
+    as_stored = [{name: one.float() for name, one in state.items()} for state in coarsely]
+    for states, expected in (((after, initial), torch.float32), (coarsely, coarse), (as_stored, coarse)):
+        model, _ = from_states(net, states[0], states[1], (100,))
+        assert model.first is not None
+        assert model.first.rounding == torch.finfo(expected).eps
