@@ -90,16 +90,10 @@ class Training:
         if self.batch_size is not None:
             check_integer("batch_size", self.batch_size, low=1)
 
-    def of(self, model: nn.Module) -> Training:
-        """With all that is None as it is for this model, but for the batch size."""
+    def optimizer_for(self, model: nn.Module) -> str:
+        """Its name in `RECIPES`."""
         architecture = name_of(model)
-        name = self.optimizer or (ARCHITECTURES[architecture].optimizer if architecture else "adam")
-        return dataclasses.replace(
-            self,
-            optimizer=name,
-            max_steps=self.max_steps or RECIPES[name].max_steps,
-            learning_rate=float(self.learning_rate or RECIPES[name].learning_rate),
-        )
+        return self.optimizer or (ARCHITECTURES[architecture].optimizer if architecture else "adam")
 
 
 @allow_tf32(False)
@@ -133,27 +127,27 @@ def train(
     them; FileNotFoundError where there is nothing to resume; ImportError where SOAP is not installed.
     """
     check_number("target_loss", target_loss, low=0, low_is_allowed=False)
-    training = Training(**how).of(model)
+    training = Training(**how)
     _check_images(model, images)
     last_layer = _split_last_layer(model) if training.polish else None
-    assert training.optimizer is not None
-    assert training.max_steps is not None
-    assert training.learning_rate is not None
-    recipe, max_steps, seed = RECIPES[training.optimizer], training.max_steps, training.seed
+    name, seed = training.optimizer_for(model), training.seed
+    recipe = RECIPES[name]
+    max_steps = training.max_steps or recipe.max_steps
+    learning_rate = float(training.learning_rate or recipe.learning_rate)
     batch_size = min(training.batch_size or len(images), len(images))
     folder = None if checkpoint_folder is None else Path(checkpoint_folder)
     if resume and folder is None:
         raise ValueError("resume needs the checkpoint_folder to resume from")
 
     weights = copy.deepcopy(model) if recipe.average else model  # that are moved; the model is their average
-    optimizer = recipe.optimizer(weights.parameters(), training.learning_rate)
+    optimizer = recipe.optimizer(weights.parameters(), learning_rate)
     identity = training_state.Identity.of(
         model,
         images,
-        optimizer=training.optimizer,
+        optimizer=name,
         max_steps=max_steps,
         batch_size=batch_size,
-        learning_rate=training.learning_rate,
+        learning_rate=learning_rate,
         seed=seed,
     )
     state = training_state.State(model, weights, optimizer, identity)
@@ -186,7 +180,7 @@ def train(
                 total = 0.0
                 for batch in _batches(len(images), batch_size, seed, epoch):
                     for group in optimizer.param_groups:
-                        group["lr"] = training.learning_rate * recipe.schedule(steps, max_steps)
+                        group["lr"] = learning_rate * recipe.schedule(steps, max_steps)
                     total += _step(weights, optimizer, images[batch]) * len(batch)
                     if recipe.average:
                         _average(model, weights, recipe)

@@ -44,9 +44,8 @@ def reconstruct(
     ] = None,
     head: Annotated[str | None, typer.Option(help="of a net: its last linear layer, where it cannot be told")] = None,
     bias_rate: Annotated[
-        float | None,
-        typer.Option(help="of a net: the learning rate of its biases over that of its weights [default: 1]"),
-    ] = None,
+        float, typer.Option(help="of a net: the learning rate of its biases over that of its weights")
+    ] = 1.0,
     arguments: Arguments = None,
     images: Annotated[
         int | None, typer.Option(min=1, help="n, how many inputs there are [default: the fewest that explain it]")
@@ -134,12 +133,12 @@ def _truth(names: list[str], shape: str | None, resize: str | None, console: Con
 class NetFiles:
     """The options about a net, as they were written."""
 
-    weights: str | None
-    initial: str | None
-    initial_seed: int | None
-    head: str | None
-    bias_rate: float | None
-    arguments: str | None
+    weights: str | None = None
+    initial: str | None = None
+    initial_seed: int | None = None
+    head: str | None = None
+    bias_rate: float = 1.0
+    arguments: str | None = None
 
 
 def _open(name: str, files: NetFiles, shape: str | None, scaling: Scaling | None, truth: Truth | None) -> Target:
@@ -154,7 +153,7 @@ def _open(name: str, files: NetFiles, shape: str | None, scaling: Scaling | None
         image_shape = (truth.pictures.shape[1], truth.pictures.shape[2], truth.pictures.shape[3])
     if is_factory(name):
         return _open_net(name, files, image_shape, scaling)
-    if files != NetFiles(None, None, None, None, None, None):
+    if files != NetFiles():
         raise ValueError(
             f"--weights, --initial, --initial-seed, --head, --bias-rate and --arguments are for nets; {name} is a file"
         )
@@ -195,11 +194,10 @@ def _open_net(name: str, files: NetFiles, image_shape: tuple[int, int, int] | No
     else:
         assert files.initial_seed is not None
         initial = initial_state(make, files.initial_seed)
-    rates = {} if files.bias_rate is None else {"bias_rate": files.bias_rate}
     if image_shape is None:
         raise ValueError(f"{name} does not say which shape its inputs have: give --shape, for instance 3x64x64")
-    model, theta = from_states(net, trained, initial, image_shape, files.head, **rates)
-    said = [torch.tensor(rate) for rate in rates.values()]
+    model, theta = from_states(net, trained, initial, image_shape, files.head, files.bias_rate)
+    said = [torch.tensor(files.bias_rate)] if files.bias_rate != 1 else []
     digest = digest_of_tensors(theta, *trained.values(), *initial.values(), *said)
     return Target(name, model, theta, digest, image_shape, scaling or Scaling(PIXELS))
 

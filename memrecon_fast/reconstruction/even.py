@@ -38,7 +38,8 @@ class Even:
     def model(self) -> Kinked:
         """With b as its last column."""
         columns = torch.cat([self.images.T, self.offset[:, None]], dim=1)
-        return Kinked(columns, torch.cat([0.5 * self.signs, self.signs.new_ones(1)]), False, last_is_linear=True)
+        factors = torch.cat([0.5 * self.signs, self.signs.new_ones(1)])
+        return Kinked(columns, factors, rectified=False, last_is_linear=True)
 
     @property
     def between(self) -> Tensor:

@@ -46,6 +46,8 @@ class Linearised(Generic[P]):
 
     rows: Rows
     at: P
+    factors: Tensor
+    """c of its model."""
     residual: Tensor
     """r = θ − model, float64 (p,)."""
     kinks: Tensor
@@ -65,7 +67,7 @@ class Linearised(Generic[P]):
 
     def product(self, step: Tensor) -> Tensor:
         """JᵀJ·step, (d, m): one read of V for all images."""
-        return passes.choose().product(self.rows, self._factors, self.kinks, step)
+        return passes.choose().product(self.rows, self.factors, self.kinks, step)
 
     def metric(self, step: Tensor) -> Tensor:
         """What JᵀJ is on average over Gaussian rows, roughly, times a step."""
@@ -79,10 +81,6 @@ class Linearised(Generic[P]):
         return torch.cat([images, right[:, count:]], dim=1) / self.rows.count
 
     @functools.cached_property
-    def _factors(self) -> Tensor:
-        return self.at.model.factors
-
-    @functools.cached_property
     def _between(self) -> Tensor:
         return self.at.between
 
@@ -94,7 +92,8 @@ class Linearised(Generic[P]):
 
 def linearise(rows: Rows, at: P) -> Linearised[P]:
     """The model at a point: one read of V for all images."""
-    return Linearised(rows, at, *passes.choose().linearise(rows, at.model))
+    model = at.model
+    return Linearised(rows, at, model.factors, *passes.choose().linearise(rows, model))
 
 
 def between(directions: Tensor, signs: Tensor, same: float) -> Tensor:

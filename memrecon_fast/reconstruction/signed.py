@@ -32,7 +32,7 @@ class Signed:
     @property
     def model(self) -> Kinked:
         """Without a linear column."""
-        return Kinked(self.images.T.contiguous(), self.signs, True, last_is_linear=False)
+        return Kinked(self.images.T.contiguous(), self.signs, rectified=True, last_is_linear=False)
 
     @property
     def between(self) -> Tensor:

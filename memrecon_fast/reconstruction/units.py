@@ -127,8 +127,7 @@ class Units:
         """
         if self.biases is None:
             return 1.0
-        zero = torch.tensor([self.zero(r) for r in columns], dtype=torch.float64)
-        learned = (self.learned @ torch.stack(columns, dim=1)).T.abs() > zero[:, None]
+        learned = self.learns(columns)
         before, after = (
             (y @ weights.T, bias) for weights, bias in zip((self.before, self.after), self.biases, strict=True)
         )
@@ -152,7 +151,11 @@ class Units:
 
     def zeros(self, r: Tensor) -> int:
         """How many units learned nothing."""
-        return int(((self.learned @ r).abs() <= self.zero(r)).sum())
+        return int((~self.learns([r])).sum())
+
+    def learns(self, columns: list[Tensor]) -> Tensor:
+        """Which units learned of each of m inputs, bool (m, units)."""
+        return torch.stack([(self.learned @ r).abs() > self.zero(r) for r in columns])
 
 
 def inputs_by_units(units: Units, generator: Generator) -> Tensor | None:
@@ -348,8 +351,7 @@ def _dual(units: Units, columns: list[Tensor]) -> Tensor | None:
         return None
     if units.has_bias:
         return y / (y @ units.last)[:, None]
-    zero = torch.tensor([units.zero(r) for r in columns], dtype=torch.float64)
-    learns = (units.learned @ every).T.abs() > zero[:, None]
+    learns = units.learns(columns)
     agree = [((units.activity(sign * y) > 0) == learns).double().mean(dim=1) for sign in (1, -1)]
     return torch.where(agree[0] > agree[1], 1.0, -1.0)[:, None] * y
 
@@ -362,10 +364,8 @@ def _are_apart(units: Units, columns: list[Tensor]) -> bool:
     input, although their zeros agreed: there were no such units, or one. With the 83 that were right there were 3 or
     more, in all but two of them 5 or more.
     """
-    every = torch.stack(columns, dim=1)
-    zero = torch.tensor([units.zero(r) for r in columns], dtype=torch.float64)
-    learns = ((units.learned @ every).abs() > zero).double()
-    apart = (1 - learns).T @ learns
+    learns = units.learns(columns).double()
+    apart = (1 - learns) @ learns.T
     apart.fill_diagonal_(torch.inf)
     return bool((apart >= _LEAST_APART).all())
 
@@ -378,8 +378,8 @@ def _agree(units: Units, columns: list[Tensor], y: Tensor) -> bool:
     two of training there are other combinations with as many zeros, but where inputs leave the units active, too: at
     83 % of those at most something was learned. True inputs of which so little was learned are left out with them.
     """
-    for r, one in zip(columns, y, strict=True):
-        activity, nothing = units.activity(one), (units.learned @ r).abs() <= units.zero(r)
+    for nothing, one in zip(~units.learns(columns), y, strict=True):
+        activity = units.activity(one)
         order, inactive = activity.argsort(), int((activity < 0).sum())
         zeros = nothing[order[: math.ceil(_MOST_INACTIVE * inactive)]].double()
         of_all, learned = nothing[order[:inactive]].double(), (~nothing[order[inactive:]]).double()

@@ -47,3 +47,17 @@ def check_against_plain(found: Passes, rows: Rows, model: Kinked) -> None:
 def assert_close(found: Tensor, expected: Tensor) -> None:
     largest = float(expected.abs().max())
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12 * largest)
+
+
+def check_zeros(found: Passes, kind: tuple[bool, bool]) -> None:
+    weights = torch.eye(8).repeat(5, 1)
+    weights[0], weights[1] = 0.0, -0.0
+    weights[2] = 1e-40  # denormal
+    weights[3] = -1e-45
+    columns = random(8, 3, seed=7)
+    columns[0, 0] = -0.0
+    columns[3, 0], columns[5, 0] = -1e-310, 2e-310
+    model = Kinked(columns, random(3, seed=4), *kind)
+    check_against_plain(found, Rows(weights, random(40, seed=2)), model)
+    _, sides, _ = found.linearise(Rows(weights, random(40, seed=2)), model)
+    assert set(sides[:, 0].tolist()) == ({0, 1} if model.rectified else {0, -1, 1})

@@ -7,10 +7,18 @@ import pytest
 import torch
 
 from memrecon_fast.ops.launch import INTERPRETED
-from memrecon_fast.reconstruction.passes import Kinked, plain, triton
+from memrecon_fast.reconstruction.passes import plain, triton
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.weights import Drawn
-from tests.helpers.kinked import KINDS, assert_close, check_against_plain, kinked, random, rows_of
+from tests.helpers.kinked import (
+    KINDS,
+    assert_close,
+    check_against_plain,
+    check_zeros,
+    kinked,
+    random,
+    rows_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, of products of 32 bits that overflow
 CPU = torch.device("cpu")
@@ -50,17 +58,7 @@ def test_the_first_rows_alone() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_zeros_signs_of_zeros_and_denormal_numbers(kind: tuple[bool, bool]) -> None:
-    weights = torch.eye(8).repeat(5, 1)
-    weights[0], weights[1] = 0.0, -0.0
-    weights[2] = 1e-40  # denormal
-    weights[3] = -1e-45
-    columns = random(8, 3, seed=7)
-    columns[0, 0] = -0.0
-    columns[3, 0], columns[5, 0] = -1e-310, 2e-310
-    model = Kinked(columns, random(3, seed=4), *kind)
-    check_against_plain(triton, Rows(weights, random(40, seed=2)), model)
-    _, sides, _ = triton.linearise(Rows(weights, random(40, seed=2)), model)
-    assert set(sides[:, 0].tolist()) == ({0, 1} if model.rectified else {0, -1, 1})
+    check_zeros(triton, kind)
 
 
 @pytest.mark.parametrize(("p", "d", "seed"), [(1, 1, 0), (45, 7, 3), (33, 130, 2**64 - 1), (5, 64, 2**33)])

@@ -14,7 +14,15 @@ from memrecon_fast.reconstruction import weights as blocks
 from memrecon_fast.reconstruction.passes import Kinked, plain
 from memrecon_fast.reconstruction.rows import Rows
 from memrecon_fast.reconstruction.weights import Drawn
-from tests.helpers.kinked import KINDS, assert_close, check_against_plain, kinked, random, rows_of
+from tests.helpers.kinked import (
+    KINDS,
+    assert_close,
+    check_against_plain,
+    check_zeros,
+    kinked,
+    random,
+    rows_of,
+)
 
 _C: Any = pytest.importorskip("memrecon_fast._C", reason="built without the C++ kernels")
 cpp: Any = pytest.importorskip("memrecon_fast.reconstruction.passes.cpp")
@@ -80,17 +88,7 @@ def test_v_that_is_not_contiguous_and_the_first_rows_alone() -> None:
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("kind", KINDS)
 def test_zeros_signs_of_zeros_and_denormal_numbers(kind: tuple[bool, bool]) -> None:
-    weights = torch.eye(8).repeat(5, 1)
-    weights[0], weights[1] = 0.0, -0.0
-    weights[2] = 1e-40  # denormal
-    weights[3] = -1e-45
-    columns = random(8, 3, seed=7)
-    columns[0, 0] = -0.0
-    columns[3, 0], columns[5, 0] = -1e-310, 2e-310
-    model = Kinked(columns, random(3, seed=4), *kind)
-    check_against_plain(cpp, Rows(weights, random(40, seed=2)), model)
-    _, sides, _ = cpp.linearise(Rows(weights, random(40, seed=2)), model)
-    assert set(sides[:, 0].tolist()) == ({0, 1} if model.rectified else {0, -1, 1})
+    check_zeros(cpp, kind)
 
 
 def everything(rows: Rows, model: Kinked) -> list[Tensor]:

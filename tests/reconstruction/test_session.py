@@ -143,7 +143,9 @@ def test_another_scaling_counts_and_is_said(search: Search, tmp_path: Path, monk
     wrong = dataclasses.replace(search, targets=[dataclasses.replace(one, scaling=Scaling("pixels"))])
     first = reconstruction.run(wrong, tmp_path, progress=False)
     assert first.summary["targets"][0]["truth"]["recovered"] == 0
-    assert first.summary["targets"][0]["truth"]["rescaled"]["recovered"] == 3
+    rescaled = first.summary["targets"][0]["truth"]["rescaled"]
+    assert (rescaled["recovered"], rescaled["scaling"]["name"]) == (3, "standardised")
+    assert any("say --scaling standardised." in remark for remark in remarks_of(first.summary))
     ((said, rest),) = headlines(first.summary)
     assert said == "3 of 3 training images came out"
     assert "in another scaling than was said" in rest
@@ -162,13 +164,16 @@ def test_inputs_in_another_scaling_tell_which() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     inputs = Scaling("pixels", mean, std).inputs_of(pictures)[[2, 0, 3]]
     inputs[2] = torch.randn(inputs.shape[1], generator=torch.Generator().manual_seed(6))  # is none of them
-    found = results._rescaled(pictures, inputs, recovered=0)
+    found = results._rescaled(pictures, inputs, recovered=0, lengths_known=True)
     assert found is not None
+    assert found.scaling is not None
     assert found.recovered == 2
-    assert found.mean == pytest.approx(mean)
-    assert found.std == pytest.approx(std)
-    assert results._rescaled(pictures, inputs, recovered=2) is None
-    assert results._rescaled(pictures, inputs[2:], recovered=0) is None
+    assert found.scaling.mean == pytest.approx(mean)
+    assert found.scaling.std == pytest.approx(std)
+    assert results._rescaled(pictures, inputs, recovered=2, lengths_known=True) is None
+    assert results._rescaled(pictures, inputs[2:], recovered=0, lengths_known=True) is None
+    each = inputs[:2] * torch.tensor([[1.0], [3.0]])  # one of them with three times the contrast
+    assert results._rescaled(pictures, each, recovered=0, lengths_known=True) == results.Rescaled(2, None)
 
 
 @pytest.mark.parametrize("what", ["truth", "scaling", "starts"])

@@ -16,7 +16,7 @@ from torch import Tensor
 from memrecon_fast import metrics
 from memrecon_fast.reconstruction.compare import RECOVERED, Comparison, compare
 from memrecon_fast.reconstruction.kept.store import Solution, Store, read_description
-from memrecon_fast.reconstruction.pictures import Scaling
+from memrecon_fast.reconstruction.pictures import PIXELS, Scaling
 from memrecon_fast.reconstruction.projected import onto_sphere
 from memrecon_fast.reconstruction.results import Reconstruction
 from memrecon_fast.reconstruction.verdicts import Judged, judge
@@ -30,10 +30,9 @@ class Rescaled:
     """Inputs that are the true images in another scaling than was said."""
 
     recovered: int
-    """How many of the images come back then."""
-    mean: tuple[float, ...]
-    """Input = (pixel − mean)/std of each channel, as fits best."""
-    std: tuple[float, ...]
+    """How many of the images come back, but for the mean and the deviation of each channel."""
+    scaling: Scaling | None
+    """In which as many come back; None where neither standardising nor one (pixel − mean)/std does it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,25 +135,32 @@ def _against(
     mse = torch.full((len(truth),), math.nan, dtype=torch.float64)
     mse[there] = metrics.mse(pictures[there].clamp(0, 1), truth[there].double())
     unknown = np.full(len(truth), np.nan)
-    rescaled = _rescaled(truth, found.inputs, comparison.recovered)
+    rescaled = _rescaled(truth, found.inputs, comparison.recovered, described["lengths_known"])
     return Against(comparison, pictures, mse, unknown if residual is None else residual, rescaled)
 
 
-def _rescaled(truth: Tensor, inputs: Tensor, recovered: int) -> Rescaled | None:
+def _rescaled(truth: Tensor, inputs: Tensor, recovered: int, lengths_known: bool) -> Rescaled | None:
     """Whether more of the true pictures come back where every channel of each is taken without its mean and divided by
-    its deviation, of which no scaling changes anything."""
+    its deviation, of which no scaling changes anything; and which scaling it was."""
     pictures, shown = truth.double(), inputs.reshape(-1, *truth.shape[1:])
     compared = compare(_standardised(pictures), _standardised(shown))
     there = (compared.distance <= RECOVERED) & (compared.index >= 0)
     if int(there.sum()) <= recovered:
         return None
-    pixels, values = (
-        one.transpose(0, 1).flatten(1) for one in (pictures[there], shown[compared.index[there]])
-    )  # (C, pixels of all)
+    for scaling in (_fitted(pictures[there], shown[compared.index[there]]), Scaling()):
+        scaled = scaling.inputs_of(truth)
+        if compare(scaled if lengths_known else onto_sphere(scaled), inputs).recovered >= int(there.sum()):
+            return Rescaled(int(there.sum()), scaling)
+    return Rescaled(int(there.sum()), None)
+
+
+def _fitted(pictures: Tensor, inputs: Tensor) -> Scaling:
+    """Input = (pixel − mean)/std of each channel, as fits pictures (n, C, H, W) best that correlate with the inputs."""
+    pixels, values = (one.transpose(0, 1).flatten(1) for one in (pictures, inputs))  # (C, pixels of all)
     centred = values - values.mean(1, keepdim=True)
-    std = (centred * pixels).sum(1) / centred.square().sum(1).clamp_min(1e-300)
+    std = ((centred * pixels).sum(1) / centred.square().sum(1).clamp_min(1e-300)).clamp_min(1e-12)
     mean = pixels.mean(1) - std * values.mean(1)
-    return Rescaled(int(there.sum()), tuple(mean.tolist()), tuple(std.tolist()))
+    return Scaling(PIXELS, tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def _standardised(pictures: Tensor) -> Tensor:

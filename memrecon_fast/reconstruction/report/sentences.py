@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memrecon_fast.common.text import counted
+from memrecon_fast.reconstruction.pictures import PIXELS, STANDARDISED
 
 
 def headlines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -86,13 +87,21 @@ def _of_target(target: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[s
         yield f"There are only {ratio:.1f} parameters for each number that was unknown; it is safe from about 2.5 on."
     truth = target["truth"]
     if truth is not None and truth["rescaled"] is not None:
-        mean, std = (",".join(f"{one:.4g}" for one in truth["rescaled"][name]) for name in ("mean", "std"))
         yield (
             f"{counted(truth['rescaled']['recovered'], 'training image')} came out, but not in the scaling that was "
-            f"said: they are about (pixel − mean)/std. Say --scaling pixels --mean={mean} --std={std}; errors and what "
-            "counts as back are wrong until then."
+            f"said: {_said(truth['rescaled']['scaling'])}. Errors and what counts as back are wrong until then."
         )
     if truth is not None and truth["missing"]:
         yield f"For {counted(truth['missing'], 'training image')} there was nothing left to compare it with."
     if truth is not None and target["found"] > truth["images"]:
         yield f"{target['found'] - truth['images']} more came out than there are images to compare with."
+
+
+def _said(scaling: Mapping[str, Any] | None) -> str:
+    """How a scaling is said to the command."""
+    if scaling is None:
+        return "another one for each, that can only be told by what was done to pictures before training"
+    if scaling["name"] == STANDARDISED:
+        return f"say --scaling {STANDARDISED}"
+    mean, std = (",".join(f"{one:.4g}" for one in scaling[name]) for name in ("mean", "std"))
+    return f"say --scaling {PIXELS} --mean={mean} --std={std}"
