@@ -115,4 +115,5 @@ def test_a_classifier_gives_its_images_away(tmp_path: Path) -> None:
     }
     sgd, adam = rows_of("reconstruction-classifier", cells, tmp_path)
     assert (sgd["certain"], sgd["found"], sgd["accurate"]) == (True, 3, 3)
-    assert "Say how many there are" in adam["refused"]
+    assert adam["refused"]
+    assert "Say how many there are" in adam["reason"]

@@ -34,7 +34,7 @@ def _measure(given: Given, width: int, optimiser: str = "sgd", epochs: int = EPO
     try:
         found = mf.reconstruct(model, theta, seed=given.seed)
     except ValueError as error:
-        return Outcome([{**row, "refused": str(error)}], {"true": pictures[:_SHOWN].numpy()})
+        return Outcome([{**row, "refused": True, "reason": str(error)}], {"true": pictures[:_SHOWN].numpy()})
     compared = compare(seen.flatten(1), found.inputs)
     back = SCALING.pictures_like(found.inputs[compared.index.clamp_min(0)], pictures)
     mse = metrics.mse(back, pictures.double())
@@ -44,6 +44,7 @@ def _measure(given: Given, width: int, optimiser: str = "sgd", epochs: int = EPO
         "recovered": compared.recovered,
         "accurate": int((mse < metrics.ACCURATE_MSE).sum()),
         "rho": compared.error,
+        "refused": False,
     }
     return Outcome([row], {"true": pictures[:_SHOWN].numpy(), "found": back[:_SHOWN].numpy()})
 
