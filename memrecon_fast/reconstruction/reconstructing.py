@@ -87,14 +87,26 @@ def reconstruct(
     settings = settings or ReconstructionSettings()
     check_seed(seed)
     check(model, theta, images, settings)
+    scale = 2.0 ** (math.frexp(float(theta.abs().max()))[1] - 1)  # thresholds are for numbers about 1
     generator = Generator().manual_seed(_keyed(seed))
-    effort = Effort(watch)
+    found = _reconstruct(model, theta.double() / scale, images, settings, generator, Effort(watch))
+    return dataclasses.replace(found, coefficients=scale * found.coefficients)
+
+
+def _reconstruct(
+    model: RandomFeatures | Head,
+    theta: Tensor,
+    images: int | None,
+    settings: ReconstructionSettings,
+    generator: Generator,
+    effort: Effort,
+) -> Reconstruction:
     if settings.method == SGD:
         assert images is not None
-        return reconstruct_by_sgd(model, theta.double(), images, settings, generator, effort)
+        return reconstruct_by_sgd(model, theta, images, settings, generator, effort)
     if isinstance(model, Head):
-        return reconstruct_from_head(model, theta.double(), images, settings.tolerance, generator, effort)
-    rows = Rows(model.weights, theta.double(), 1 / root_mean_square(model.weights), effort)
+        return reconstruct_from_head(model, theta, images, settings.tolerance, generator, effort)
+    rows = Rows(model.weights, theta, 1 / root_mean_square(model.weights), effort)
 
     per_unknown = settings.rows_per_unknown * (1 if model.activation == "relu" else _ROWS_OF_OTHERS)
 
@@ -124,11 +136,6 @@ def check(model: RandomFeatures | Head, theta: Tensor, images: int | None, setti
         raise ValueError("theta has entries that are NaN or infinite")
     if not theta.any():
         raise ValueError("theta is 0: nothing was learned")
-    square = float(theta.double().square().sum())
-    if not 0 < square < math.inf:
-        raise ValueError(
-            f"theta is out of scale, its largest entry is {float(theta.abs().max()):.0e}: multiply it by a number"
-        )
     if images is not None:
         check_integer("images", images, low=1)
     elif settings.method == SGD:
