@@ -27,7 +27,7 @@ def make_tables(summary: Mapping[str, Any]) -> Iterator[Table]:
         "p/(n·d)": ["" if one["certain"] else f"{one['p'] / (one['found'] * one['d']):.2f}" for one in done],
         "left of theta": ["" if one["certain"] else f"{one['residual']:.1e}" for one in done],
         "theta explained": [_explained(one) for one in done],
-        "starts that found them": [f"{one['starts_explained']} of {one['starts_made']}" for one in done],
+        "successful starts": [f"{one['starts_explained']} of {one['starts_made']}" for one in done],
         "found": [f"{one['verdicts']['found']}" for one in done],
         "likely": [f"{one['verdicts']['likely']}" for one in done],
         "doubtful": [f"{one['verdicts']['doubtful']}" for one in done],
