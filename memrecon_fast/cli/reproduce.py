@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memrecon_fast.cli.lines import checking, refuse, say, wants_traceback
-from memrecon_fast.cli.texts import IMAGES_HELP
+from memrecon_fast.cli.texts import DEVICE_HELP, IMAGES_HELP
 from memrecon_fast.common.errors import one_line
 from memrecon_fast.common.text import escaped
 
@@ -41,6 +41,14 @@ def reproduce(
     ] = None,
     controls: Annotated[list[str] | None, typer.Option(help="images of the same kind to start from")] = None,
     seed: Annotated[int, typer.Option(help="of images, first weights and starts")] = 42,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="so many members, and controls, in place of the scale's number")
+    ] = None,
+    only: Annotated[
+        str, typer.Option(help="the parts to make, a pattern in quotes; others that are there are shown")
+    ] = "*",
+    device: Annotated[str, typer.Option(help=f"of experiments on autoencoders: {DEVICE_HELP}")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="of the processor, of experiments on autoencoders")] = 1,
     list_all: Annotated[bool, typer.Option("--list", help="all of them, and how long they take")] = False,
 ) -> None:
     """Make a table or a figure of the papers again: numbers as JSON and CSV, figures as PNG and SVG."""
@@ -57,7 +65,7 @@ def reproduce(
         experiment = experiments.find(name)
         if out is None:
             refuse(f"--out is missing: the folder for the numbers and figures of {name}")
-        plan = running.make_plan(experiment, scale, members, controls, seed)
+        plan = running.make_plan(experiment, scale, members, controls, seed, running.Part(limit, only, device, threads))
         running.check_folder(plan, out)
     console.print(f"{experiment.name}: {experiment.what}. Reproduces: {experiment.reproduces}.", highlight=False)
     for split, said in plan.inputs.said.items():
@@ -68,7 +76,11 @@ def reproduce(
 
     with _keeping_cells(plan, out):
         made = running.reproduce(plan, out, shlex.join(["memrecon", *sys.argv[1:]]), show)
-    _print_whole(console, _table(experiment, made.rows))
+    for table in made.tables.values():
+        console.print(table.caption, highlight=False, markup=False)
+        _print_whole(console, _table(table.header, [dict(zip(table.header, row, strict=True)) for row in table.rows]))
+    if not made.tables:
+        _print_whole(console, _table(experiment.columns, made.rows))
     console.print("Not as in the paper:")
     for difference in experiment.differs:
         console.print(f"  - {difference}", highlight=False, markup=False)
@@ -108,12 +120,12 @@ def _listed(experiments: list[Experiment]) -> str:
     return "\n".join(lines)
 
 
-def _table(experiment: Experiment, rows: list[Row]) -> Table:
+def _table(columns: Sequence[str], rows: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in experiment.columns:
+    for column in columns:
         table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(_shown(row.get(column))) for column in experiment.columns))
+        table.add_row(*(Text(_shown(row.get(column))) for column in columns))
     return table
 
 

@@ -38,6 +38,10 @@ class Given:
     members: Tensor | None = None
     """float32 (n, C, H, W); None for experiments that make their own data."""
     controls: Tensor | None = None
+    kept: Path = Path()
+    """The cell's own, for what stays beside the numbers: models, audits with their reports."""
+    device: str = "cpu"
+    """For experiments that are `on_device`: "cpu" or "cuda"."""
 
     def images(self) -> tuple[Tensor, Tensor]:
         """Members and controls, of an experiment that has `pictures`."""
@@ -62,6 +66,18 @@ class Scale:
     cells: Mapping[str, Mapping[str, Any]]
     minutes: float
     """Of all cells on one thread, about."""
+    pictures: Pictures | None = None
+    """Where it takes others than the experiment's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table for a paper."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+    """Texts, numbers as they are to be read, and None for what there is not."""
 
 
 Measure = Callable[..., Outcome]
@@ -88,6 +104,12 @@ class Experiment:
     """The figures, by file name without a suffix, of the outcomes by cell."""
     pictures: Pictures | None = None
     """None for an experiment that makes its own data."""
+    tables: Callable[[Mapping[str, Outcome]], Mapping[str, Table]] | None = None
+    """By file name without a suffix, of the outcomes by cell; they are printed in place of the rows."""
+    family: str = ""
+    """Experiments that show the same cells in other ways have one folder in common, and name the first of them."""
+    on_device: bool = False
+    """Whether it can be made on a GPU, and with more than one thread."""
     check_shape: Callable[[tuple[int, ...]], None] | None = None
     """Raises ValueError for a shape (C, H, W) of images that it cannot be made with."""
 

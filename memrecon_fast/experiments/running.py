@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import hashlib
 import os
 import time
@@ -14,13 +15,14 @@ import matplotlib as mpl
 import torch
 from torch import Tensor
 
+from memrecon_fast.audit.model import find_device
 from memrecon_fast.audit.report.charts import STYLE
 from memrecon_fast.audit.store.manifest import machine, versions
 from memrecon_fast.common.checks import check_choice, check_integer
 from memrecon_fast.common.files import write_json
-from memrecon_fast.common.threads import one_thread
+from memrecon_fast.common.threads import threads
 from memrecon_fast.experiments import store
-from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Row
+from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Row, Table
 from memrecon_fast.images.photographs import make_photographs
 from memrecon_fast.images.scan import open_images
 from memrecon_fast.images.sources import Names
@@ -47,16 +49,25 @@ class Plan:
     scale: str
     inputs: Inputs
     seed: int
+    only: str = "*"
+    """A pattern: the cells that are made; of the others those are shown that were made before."""
+    device: str = "cpu"
+    threads: int = 1
 
     @property
     def cells(self) -> dict[str, dict[str, Any]]:
         """The arguments of each cell."""
         return {name: dict(arguments) for name, arguments in self.experiment.scales[self.scale].cells.items()}
 
+    def is_wanted(self, cell: str) -> bool:
+        """Whether the cell is to be made."""
+        return fnmatch.fnmatchcase(cell, self.only)
+
     @property
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on, for JSON."""
-        return {"experiment": self.experiment.name, "scale": self.scale, "seed": self.seed, "data": self.inputs.digest}
+        name = self.experiment.family or self.experiment.name
+        return {"experiment": name, "scale": self.scale, "seed": self.seed, "data": self.inputs.digest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +75,23 @@ class Reproduction:
     """What came of an experiment."""
 
     rows: list[Row]
+    tables: dict[str, Table]
     paths: list[Path]
     """Of what was written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What of an experiment is made, and on what.
+
+    limit: so many members and controls in place of the scale's; only: a pattern with * and ?, the cells to make;
+    device: "cpu", "cuda", or "auto" for a GPU where there is one; threads: of torch.
+    """
+
+    limit: int | None = None
+    only: str = "*"
+    device: str = "cpu"
+    threads: int = 1
 
 
 def make_plan(
@@ -74,38 +100,50 @@ def make_plan(
     members: Names | None = None,
     controls: Names | None = None,
     seed: int = 42,
+    part: Part | None = None,
 ) -> Plan:
     """Check all that is given, and read the images.
 
     members, controls: sources of images of one shape, see `images.open_images`; the first of them are taken, as many as
     the experiment has by default. Without them, photographs.
 
-    Raises ValueError where the experiment has not this scale, takes no images, or gets too few.
+    Raises ValueError where the experiment has not this scale or cell, takes no images, gets too few, or cannot be made
+    there.
     """
+    part = part or Part()
     check_integer("seed", seed, low=0, high=2**63 - 1)
+    check_integer("--threads", part.threads, low=1)
     if scale not in experiment.scales:
         check_choice(f"--scale of {experiment.name}", scale, tuple(experiment.scales))
-    inputs = _open(experiment, members, controls)
+    device = find_device(part.device).type
+    if not experiment.on_device and (device != "cpu" or part.threads != 1):
+        raise ValueError(f"{experiment.name} is made on one thread of the CPU: it takes no --device and no --threads")
+    cells = experiment.scales[scale].cells
+    if not fnmatch.filter(cells, part.only):
+        raise ValueError(f"--only {part.only} is none of the parts of {experiment.name}: {', '.join(cells)}")
+    inputs = _open(experiment, scale, part.limit, members, controls)
     if experiment.check_shape is not None and inputs.members is not None:
         experiment.check_shape(tuple(inputs.members.shape[1:]))
-    return Plan(experiment, scale, inputs, seed)
+    return Plan(experiment, scale, inputs, seed, part.only, device, part.threads)
 
 
 def reproduce(
     plan: Plan, out: Path, command: str = "", show: Callable[[str, int, int], object] | None = None
 ) -> Reproduction:
-    """Measure the cells that are not done in the folder `out`, on one thread; write numbers and figures.
+    """Measure the cells that are not done in the folder `out`; write numbers, tables and figures.
 
     command: what was called, for the files. show: is told the name of each cell before it is measured, how many are
     done, and how many there are. The same call goes on where an interrupted one ended.
 
     Raises ValueError where the folder holds something else.
     """
-    identity = plan.identity
-    with store.opened(out, identity) as sessions, one_thread():
+    identity, experiment = plan.identity, plan.experiment
+    with store.opened(out, identity) as sessions, threads(plan.threads):
         session: dict[str, Any] = {
             "command": command,
             "machine": machine(),
+            "device": plan.device,
+            "threads": plan.threads,
             "versions": versions(),
             "seconds": None,
             "cells": [],
@@ -114,9 +152,11 @@ def reproduce(
         write_json(out / store.DESCRIPTION, description)
         outcomes = _measured(plan, out, description, show)
         rows = [{"cell": cell, **row} for cell, outcome in outcomes.items() for row in outcome.rows]
+        tables = dict(experiment.tables(outcomes)) if experiment.tables is not None else {}
         with mpl.rc_context({**STYLE, "text.parse_math": True}):
-            paths = store.write_results(out, plan.experiment, description, rows, plan.experiment.draw(outcomes))
-    return Reproduction(rows, paths)
+            paths = store.write_results(out, experiment, description, rows, experiment.draw(outcomes))
+        paths += store.write_tables(out, tables)
+    return Reproduction(rows, tables, paths)
 
 
 def check_folder(plan: Plan, out: Path) -> None:
@@ -139,11 +179,14 @@ def _measured(
     cells = plan.cells
     for number, (cell, arguments) in enumerate(cells.items()):
         if (outcome := store.read_cell(out, cell)) is None:
+            if not plan.is_wanted(cell):
+                continue
             if show is not None:
                 show(cell, number, len(cells))
             folder = out / store.WORK / cell
             folder.mkdir(parents=True, exist_ok=True)
-            given = Given(plan.seed, folder, plan.inputs.members, plan.inputs.controls)
+            kept = out / store.RUNS / cell
+            given = Given(plan.seed, folder, plan.inputs.members, plan.inputs.controls, kept, plan.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan.seed)
                 store.write_cell(out, cell, plan.experiment.measure(given, **arguments))
@@ -158,12 +201,19 @@ def _measured(
     return outcomes
 
 
-def _open(experiment: Experiment, members: Names | None, controls: Names | None) -> Inputs:
-    pictures = experiment.pictures
+def _open(
+    experiment: Experiment, scale: str, limit: int | None, members: Names | None, controls: Names | None
+) -> Inputs:
+    pictures = experiment.scales[scale].pictures or experiment.pictures
     if pictures is None:
-        if members is not None or controls is not None:
-            raise ValueError(f"{experiment.name} makes its own data: it takes no --members and no --controls")
+        if members is not None or controls is not None or limit is not None:
+            raise ValueError(
+                f"{experiment.name} makes its own data: it takes no --members, no --controls and no --limit"
+            )
         return Inputs(None, None, {}, "")
+    if limit is not None:
+        check_integer("--limit", limit, low=1)
+        pictures = dataclasses.replace(pictures, members=limit, controls=limit if pictures.controls else 0)
     if controls is not None and members is None:
         raise ValueError("--controls needs --members: images of the same kind")
     if members is not None and controls is None and pictures.controls:

@@ -16,10 +16,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memrecon_fast.common.files import UNFINISHED, read_json, replacing, write_csv, write_json
-from memrecon_fast.experiments.experiment import Experiment, Outcome, Row
+from memrecon_fast.experiments.experiment import Experiment, Outcome, Row, Table
+from memrecon_fast.experiments.latex import latex_table
 
 DESCRIPTION = "experiment.json"
 CELLS = "cells"
+RUNS = "runs"
+"""For what cells keep for good."""
 WORK = "work"
 """For what cells keep before they are done; it is removed in the end."""
 _LOCK = ".lock"
@@ -105,6 +108,18 @@ def write_results(
                 metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
                 figure.savefig(temporary, format=kind, dpi=_DPI, metadata=metadata)
             paths.append(path)
+    return paths
+
+
+def write_tables(out: Path, tables: Mapping[str, Table]) -> list[Path]:
+    """Write each as CSV and LaTeX; returns the paths."""
+    paths = []
+    for name, table in tables.items():
+        rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+        write_csv(out / f"{name}.csv", table.header, rows)
+        with replacing(out / f"{name}.tex") as temporary:
+            temporary.write_text(latex_table(table), encoding="utf-8")
+        paths += [out / f"{name}.csv", out / f"{name}.tex"]
     return paths
 
 
