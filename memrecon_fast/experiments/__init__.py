@@ -11,6 +11,12 @@ from memrecon_fast.common.checks import suggestion
 from memrecon_fast.experiments.experiment import Experiment
 
 MODULES = {
+    "fig3": "recovery.fig3",
+    "figF1": "recovery.fig_f1",
+    "figF2": "recovery.fig_f2",
+    "figF3": "recovery.fig_f3",
+    "figF4": "recovery.fig_f4",
+    "controls": "recovery.controls",
     "attractors-single-layer": "attractors.single_layer",
     "attractors-table1": "attractors.table1",
     "attractors-table2": "attractors.table2",

@@ -1,0 +1,140 @@
+"""Audits of a net at several levels of its train loss, by the methods of the paper and by this project's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memrecon_fast.audit import Audit, open_model, run
+from memrecon_fast.audit.opened import Run
+from memrecon_fast.audit.store.records import Cell
+from memrecon_fast.degradation import MASKS, erase, make_mask
+from memrecon_fast.engine.inflight import InFlight
+from memrecon_fast.engine.samples import Sample
+from memrecon_fast.experiments.experiment import Given, Outcome, Row
+from memrecon_fast.experiments.recovery.nets import Net, Trained, fit
+from memrecon_fast.images.arrays import from_array
+from memrecon_fast.images.scan import Images, scan
+from memrecon_fast.recovery import prepare_recover
+
+OURS = "accelerated"
+PUBLISHED = ("paper", "known-mask", "iterate", "inpaint")
+"""The methods of the paper; "inpaint", for which no diffusion model is needed, in place of DDNM."""
+BORDERLINE = (4e-4, 5e-4)
+"""The errors of the images of Figure F.1."""
+_SHOWN = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What of a net is audited."""
+
+    levels: Sequence[float]
+    masks: Sequence[str] = MASKS
+    methods: Sequence[str] = (OURS, *PUBLISHED)
+    noise_std: float = 0.0
+    controls: bool = True
+    """Whether the net with the lowest loss is tried on controls as well; the others never are, as in the paper."""
+    borderline: bool = False
+    """Whether estimates of which the error is borderline are kept, to be shown."""
+
+
+def measure(given: Given, net: Net, task: Task) -> Outcome:
+    """Train the net, and audit it at each level that it reached; rows as `rates_of` makes them.
+
+    Arrays, for each level: the errors of the members, by `errors_name`; and "borderline", (2, n, C, H, W), originals
+    and estimates by the paper's method with "borderline-mse" (n,).
+    """
+    members, controls = (net.images(pictures) for pictures in given.images())
+    rows: list[Row] = []
+    arrays: dict[str, NDArray[Any]] = {}
+    trained = fit(given, net, members, task.levels)
+    shown: list[tuple[Tensor, Tensor, float]] = []
+    for one in trained:
+        about = {"net": net.title, "level": one.level, "loss": one.loss}
+        splits = {"members": members}
+        if task.controls and one is trained[-1]:
+            splits["controls"] = controls
+        for audit in _audits(given, net, one, splits, task):
+            rows += [about | row for row in rates_of(audit)]
+            for cell in _cells(audit):
+                if cell.split == "members":
+                    arrays[errors_name(one.name, cell)] = audit.results.cells[cell]["mse"]
+            if task.borderline and "paper" in audit.summary["methods"] and len(shown) < _SHOWN:
+                shown += _borderline(given, net, one, audit, members, task)[: _SHOWN - len(shown)]
+    if shown:
+        originals, estimates, errors = zip(*shown, strict=True)
+        arrays["borderline"] = torch.stack([torch.stack(originals), torch.stack(estimates)]).numpy()
+        arrays["borderline-mse"] = np.array(errors)
+    return Outcome(rows, arrays)
+
+
+def errors_name(level: str, cell: Cell) -> str:
+    """The name of an array of errors."""
+    return f"{level} {cell.mask} {cell.method}"
+
+
+def rates_of(audit: Run) -> list[Row]:
+    """A row for each split, mask and method: how many images count, the rates of accurate and approximate recovery,
+    mean PSNR in dB, mean applications of the autoencoder."""
+    taken = ("split", "mask", "method", "images")
+    named = {"accurate_rate": "accurate", "approximate_rate": "approximate", "mean_psnr": "psnr",
+             "mean_evaluations": "evaluations"}  # fmt: skip
+    return [
+        {name: row[name] for name in taken} | {ours: row[name] for name, ours in named.items()}
+        for row in audit.summary["rows"]
+    ]
+
+
+def _audits(given: Given, net: Net, one: Trained, splits: Mapping[str, Tensor], task: Task) -> list[Run]:
+    """Two of them, as this project's method and the paper's have different γ."""
+    images = {split: _scanned(pictures) for split, pictures in splits.items()}
+    shape = images["members"].image_shape
+    masks = {name: make_mask(name, shape, given.seed) for name in task.masks}
+    model = open_model(one.path, device=given.device)
+    found = []
+    for solver, methods in ((OURS, [OURS]), ("paper", PUBLISHED)):
+        if chosen := tuple(method for method in methods if method in task.methods):
+            plan = Audit(
+                images,
+                masks,
+                chosen,
+                net.settings(given.seed, solver, noisy=task.noise_std > 0),
+                noise_std=task.noise_std,
+            )
+            found.append(run(plan, model, given.kept / f"{one.name}-{solver}", progress=False))
+    return found
+
+
+def _cells(audit: Run) -> list[Cell]:
+    return [Cell(row["split"], row["mask"], row["method"]) for row in audit.summary["rows"] if row["images"]]
+
+
+def _borderline(
+    given: Given, net: Net, one: Trained, audit: Run, members: Tensor, task: Task
+) -> list[tuple[Tensor, Tensor, float]]:
+    """Originals and estimates of the paper's method that are just about recovered, with their errors. The estimates are
+    made once more: an audit keeps few."""
+    low, high = BORDERLINE
+    found = []
+    prepared = prepare_recover(one.load(given.device), members.shape[1:], net.settings(given.seed, "paper"))
+    for name in task.masks:
+        cell = Cell("members", name, "paper")
+        columns = audit.results.cells.get(cell, {"index": np.array([]), "mse": np.array([])})
+        chosen = columns["index"][(columns["mse"] > low) & (columns["mse"] < high)].tolist()[:2]
+        mask = make_mask(name, members.shape[1:], given.seed)
+        samples = [Sample(index, erase(members[index : index + 1], mask)[0]) for index in chosen]
+        for done in InFlight(prepared, max(1, len(samples))).stream(samples):
+            error = (done.image - members[done.index]).square().mean().item()
+            found.append((members[done.index], done.image, error))
+    return found
+
+
+def _scanned(pictures: Tensor) -> Images:
+    return scan(from_array(pictures.permute(0, 2, 3, 1).contiguous().numpy()))
