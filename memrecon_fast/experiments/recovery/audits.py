@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,9 @@ class Task:
     masks: Sequence[str] = MASKS
     methods: Sequence[str] = (OURS, *PUBLISHED)
     noise_std: float = 0.0
-    controls: bool = True
-    """Whether the net with the lowest loss is tried on controls as well; the others never are, as in the paper."""
+    controls: Sequence[str] = (OURS, "paper")
+    """The solvers whose audits try controls as well, of the net with the lowest loss; of others none does, as in the
+    paper."""
     borderline: bool = False
     """Whether estimates of which the error is borderline are kept, to be shown."""
 
@@ -58,10 +59,7 @@ def measure(given: Given, net: Net, task: Task) -> Outcome:
     shown: list[tuple[Tensor, Tensor, float]] = []
     for one in trained:
         about = {"net": net.title, "level": one.level, "loss": one.loss}
-        splits = {"members": members}
-        if task.controls and one is trained[-1]:
-            splits["controls"] = controls
-        for audit in _audits(given, net, one, splits, task):
+        for audit in _audits(given, net, one, members, controls if one is trained[-1] else None, task):
             rows += [about | row for row in rates_of(audit)]
             for cell in _cells(audit):
                 if cell.split == "members":
@@ -92,9 +90,10 @@ def rates_of(audit: Run) -> list[Row]:
     ]
 
 
-def _audits(given: Given, net: Net, one: Trained, splits: Mapping[str, Tensor], task: Task) -> list[Run]:
+def _audits(given: Given, net: Net, one: Trained, members: Tensor, controls: Tensor | None, task: Task) -> list[Run]:
     """Two of them, as this project's method and the paper's have different γ."""
-    images = {split: _scanned(pictures) for split, pictures in splits.items()}
+    images = {"members": _scanned(members)}
+    beside = {} if controls is None else {"controls": _scanned(controls)}
     shape = images["members"].image_shape
     masks = {name: make_mask(name, shape, given.seed) for name in task.masks}
     model = open_model(one.path, device=given.device)
@@ -102,7 +101,7 @@ def _audits(given: Given, net: Net, one: Trained, splits: Mapping[str, Tensor], 
     for solver, methods in ((OURS, [OURS]), ("paper", PUBLISHED)):
         if chosen := tuple(method for method in methods if method in task.methods):
             plan = Audit(
-                images,
+                images | (beside if solver in task.controls else {}),
                 masks,
                 chosen,
                 net.settings(given.seed, solver, noisy=task.noise_std > 0),
