@@ -110,8 +110,8 @@ class Experiment:
     """Experiments that show the same cells in other ways have one folder in common, and name the first of them."""
     on_device: bool = False
     """Whether it can be made on a GPU, and with more than one thread."""
-    check_shape: Callable[[tuple[int, ...]], None] | None = None
-    """Raises ValueError for a shape (C, H, W) of images that it cannot be made with."""
+    check_shape: Callable[[tuple[int, ...], Mapping[str, Mapping[str, Any]]], None] | None = None
+    """Raises ValueError for a shape (C, H, W) of images that the cells of a scale cannot be made with."""
 
 
 def columns_of(outcomes: Mapping[str, Outcome], name: str) -> NDArray[Any]:

@@ -123,7 +123,7 @@ def make_plan(
         raise ValueError(f"--only {part.only} is none of the parts of {experiment.name}: {', '.join(cells)}")
     inputs = _open(experiment, scale, part.limit, members, controls)
     if experiment.check_shape is not None and inputs.members is not None:
-        experiment.check_shape(tuple(inputs.members.shape[1:]))
+        experiment.check_shape(tuple(inputs.members.shape[1:]), cells)
     return Plan(experiment, scale, inputs, seed, part.only, device, part.threads)
 
 

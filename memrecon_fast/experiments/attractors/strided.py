@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -53,7 +54,7 @@ def _halvings(image_shape: Sequence[int], least: int) -> int:
     return halvings
 
 
-def _check_shape(image_shape: Sequence[int]) -> None:
+def _check_shape(image_shape: Sequence[int], cells: Mapping[str, Mapping[str, Any]]) -> None:
     _halvings(image_shape, _LEAST)
 
 

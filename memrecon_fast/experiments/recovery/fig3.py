@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from memrecon_fast.experiments.experiment import Experiment, Outcome, Pictures, Row, Scale, Table
 from memrecon_fast.experiments.recovery.audits import Task, measure
-from memrecon_fast.experiments.recovery.nets import LEVELS, Net
+from memrecon_fast.experiments.recovery.nets import LEVELS, Net, check_shape
 from memrecon_fast.experiments.recovery.published import (
     NO_DDNM,
     OURS_BESIDE,
@@ -110,4 +110,5 @@ EXPERIMENT = Experiment(
     tables=_tables,
     pictures=Pictures(members=50, controls=50, size=32),
     on_device=True,
+    check_shape=check_shape,
 )

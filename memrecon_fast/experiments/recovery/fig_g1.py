@@ -12,7 +12,7 @@ from memrecon_fast.degradation import erase, make_mask
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale, Table
 from memrecon_fast.experiments.figures import tile_panels
 from memrecon_fast.experiments.recovery.audits import OURS, Task, measure
-from memrecon_fast.experiments.recovery.nets import Net, fit
+from memrecon_fast.experiments.recovery.nets import Net, check_shape, fit
 from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS, OWN_WIDTHS
 from memrecon_fast.experiments.recovery.rates import rates_table
 from memrecon_fast.recovery import iterate, recover
@@ -85,4 +85,5 @@ EXPERIMENT = Experiment(
     tables=_tables,
     pictures=Pictures(members=50, controls=50, size=32),
     on_device=True,
+    check_shape=check_shape,
 )

@@ -46,6 +46,10 @@ class Net:
             return pictures
         return nn.functional.interpolate(pictures, (self.side, self.side), mode="area")
 
+    def build(self, image_shape: Sequence[int], seed: int) -> nn.Module:
+        """The net before training."""
+        return build(self.architecture, image_shape, activation=self.activation, width=self.width, seed=seed)
+
     def settings(self, seed: int, solver: str, noisy: bool = False) -> Settings:
         """Of a recovery: with "paper" as published, with "accelerated" this project's γ."""
         published = {"gamma": self.gamma, "max_outer_iterations": self.max_outer_iterations}
@@ -56,6 +60,16 @@ class Net:
             restore_known_pixels=not noisy,
             **(published if solver == "paper" else {}),  # type: ignore[arg-type]
         )
+
+
+def check_shape(image_shape: tuple[int, ...], cells: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError where the net of a cell is none for images of this shape."""
+    for cell, arguments in cells.items():
+        net: Net = arguments["net"]
+        try:
+            net.build(net.images(torch.zeros(1, *image_shape)).shape[1:], seed=0)
+        except ValueError as error:
+            raise ValueError(f"{cell}, {net.title}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +98,9 @@ def fit(given: Given, net: Net, images: Tensor, levels: Sequence[float] = LEVELS
     lowest last. Where it did not reach the lowest level, the net at the end of the training comes last."""
     folder = given.kept / "models"
     end = folder / "end.safetensors"
-    model = build(net.architecture, images.shape[1:], activation=net.activation, width=net.width, seed=given.seed)
+    model = net.build(images.shape[1:], given.seed).to(torch.device(given.device))
     result = train(
-        model.to(torch.device(given.device)),
+        model,
         images,
         min(levels),
         checkpoint_folder=folder,

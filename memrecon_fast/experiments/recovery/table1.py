@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from memrecon_fast.experiments.experiment import Experiment, Outcome, Pictures, Scale, Table
 from memrecon_fast.experiments.recovery.audits import measure
 from memrecon_fast.experiments.recovery.larger import LEVEL, TASK, THREE_MASKS, tables_of
-from memrecon_fast.experiments.recovery.nets import Net
+from memrecon_fast.experiments.recovery.nets import Net, check_shape
 from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS, OWN_WIDTHS
 from memrecon_fast.experiments.recovery.rates import thresholds_figure
 
@@ -58,4 +58,5 @@ EXPERIMENT = Experiment(
     tables=_tables,
     pictures=Pictures(members=1000, controls=100, size=64),
     on_device=True,
+    check_shape=check_shape,
 )
