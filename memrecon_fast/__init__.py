@@ -16,6 +16,7 @@ from memrecon_fast.ops import backends
 from memrecon_fast.recovery import iterate, prepare_recover, recover
 from memrecon_fast.results import Recovery, Status
 from memrecon_fast.settings import Settings
+from memrecon_fast.tracing import Trace, trace, trace_iterate
 
 if TYPE_CHECKING:
     from memrecon_fast import attractors, audit, autoencoders, images, reconstruction, reference
@@ -29,6 +30,7 @@ __all__ = [
     "Sample",
     "Settings",
     "Status",
+    "Trace",
     "attractors",
     "audit",
     "autoencoders",
@@ -42,6 +44,8 @@ __all__ = [
     "reconstruction",
     "recover",
     "reference",
+    "trace",
+    "trace_iterate",
 ]
 _LATER = ("attractors", "audit", "autoencoders", "images", "reconstruction", "reference")
 """What needs more than torch and NumPy, or is not needed by every program: imported when it is first used."""

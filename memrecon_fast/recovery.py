@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from memrecon_fast.solvers import iteration
 PIXEL_RANGE = (-10.0, 10.0)
 """Degraded pixels must lie in this range: [0, 1] with room for noise, so that 0…255 is noticed."""
 CPU = torch.device("cpu")
-_COLUMNS: dict[str, tuple[torch.dtype, float]] = {
+COLUMNS: dict[str, tuple[torch.dtype, float]] = {
     **dict.fromkeys(("residual", "fixed_point_mse", "misfit", "explained"), (torch.float32, math.nan)),
     **dict.fromkeys(("outer_iterations", "evaluations", "accepted", "rejected", "mask_changes"), (torch.int32, 0)),
     "attempts": (torch.int32, 1),
@@ -71,21 +71,7 @@ def recover(
     Whatever was switched in torch, such as autocast, the default dtype or gradients, the numbers are those of
     `settings.precision`.
     """
-    _check_degraded(degraded)
-    masks = None if mask is None else broadcast_mask(mask, degraded)
-    noisy = isinstance(settings, Settings) and not settings.restore_known_pixels
-    if masks is not None:
-        _check_masks(degraded, masks, noisy)
-    solver = prepare_recover(
-        autoencoder,
-        degraded.shape[1:],
-        settings,
-        known_masks=mask is not None,
-        backend=backend,
-        device=degraded.device,
-    )
-    if masks is None and not noisy:
-        _warn_of_nothing_erased(degraded)
+    solver, masks = check_and_prepare(autoencoder, degraded, mask, settings, backend)
     return _run(solver, slots, degraded, masks)
 
 
@@ -102,11 +88,34 @@ def iterate(
     An image stops once the MSE between successive iterates is below `tolerance`, or after `max_iterations`. The other
     arguments, the result and the errors are those of `recover`; the result's masks are all True.
     """
-    _check_degraded(degraded)
+    check_degraded(degraded)
     solver = prepare_iterate(
         autoencoder, degraded.shape[1:], max_iterations, tolerance, backend=backend, device=degraded.device
     )
     return _run(solver, slots, degraded)
+
+
+def check_and_prepare(
+    autoencoder: Autoencoder, degraded: Tensor, mask: Tensor | None, settings: Settings | None, backend: str
+) -> tuple[Solver, Tensor | None]:
+    """The solver for the arguments of `recover`, and the masks, bool (B, *image_shape), where they are known. Raises
+    and warns as `recover`."""
+    check_degraded(degraded)
+    masks = None if mask is None else broadcast_mask(mask, degraded)
+    noisy = isinstance(settings, Settings) and not settings.restore_known_pixels
+    if masks is not None:
+        _check_masks(degraded, masks, noisy)
+    solver = prepare_recover(
+        autoencoder,
+        degraded.shape[1:],
+        settings,
+        known_masks=mask is not None,
+        backend=backend,
+        device=degraded.device,
+    )
+    if masks is None and not noisy:
+        _warn_of_nothing_erased(degraded)
+    return solver, masks
 
 
 def prepare_recover(
@@ -150,7 +159,8 @@ def prepare_iterate(
     return iteration.prepare(autoencoder, image_shape, max_iterations, tolerance, backend=name, device=device)
 
 
-def _check_degraded(degraded: Tensor) -> None:
+def check_degraded(degraded: Tensor) -> None:
+    """Raise TypeError or ValueError for what cannot be a batch of degraded images."""
     if not isinstance(degraded, Tensor):
         raise TypeError(f"degraded must be a torch tensor, not {type(degraded).__name__}")
     if degraded.dtype != torch.float32:
@@ -190,7 +200,7 @@ def _warn_of_nothing_erased(degraded: Tensor) -> None:
             f"{first}: erased entries must be 0, and none is (with noise: Settings(restore_known_pixels=False))"
             + (filled if count[often] > 1 else ""),
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -207,12 +217,10 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
     images = torch.empty(degraded.shape, dtype=torch.float32, device=place)
     estimated_masks = torch.empty(degraded.shape, dtype=torch.bool, device=place)
     columns = {
-        name: torch.full((len(degraded),), entry, dtype=dtype, device=CPU) for name, (dtype, entry) in _COLUMNS.items()
+        name: torch.full((len(degraded),), entry, dtype=dtype, device=CPU) for name, (dtype, entry) in COLUMNS.items()
     }
     in_flight = InFlight(solver, max(1, min(slots or slots_by_default(solver), len(degraded))))
-    known = itertools.repeat(None) if masks is None else masks.to(place)
-    samples = (Sample(i, image, mask) for i, (image, mask) in enumerate(zip(degraded.to(place), known, strict=False)))
-    for batch in in_flight.estimates(samples, pixels=not stay):
+    for batch in in_flight.estimates(samples_of(degraded.to(place), masks), pixels=not stay):
         indices = torch.tensor([sample.index for sample in batch.samples], dtype=torch.int64, device=CPU)
         with working_on(place):
             rows = to_device(indices, place)
@@ -221,12 +229,7 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
         for name, column in batch.numbers.items():
             if name in columns:
                 columns[name][indices] = column
-    doubt = ""
-    try:
-        in_flight.check()
-    except AutoencoderChangedError as error:
-        doubt = f"{error}: the result is in doubt"
-        warnings.warn(doubt, RuntimeWarning, stacklevel=3)
+    doubt = doubt_of(solver)
     return Recovery(
         images=images.to(degraded.device),
         masks=estimated_masks.to(degraded.device),
@@ -235,3 +238,20 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
         execution=in_flight.execution,
         doubt=doubt,
     )
+
+
+def samples_of(degraded: Tensor, masks: Tensor | None) -> Iterator[Sample]:
+    """The images one by one, each with its mask, where they are known, on the device of the images."""
+    known = itertools.repeat(None) if masks is None else masks.to(degraded.device)
+    return (Sample(i, image, mask) for i, (image, mask) in enumerate(zip(degraded, known, strict=False)))
+
+
+def doubt_of(solver: Solver) -> str:
+    """`Recovery.doubt`, at the end of the work; a RuntimeWarning where there is one."""
+    try:
+        solver.prox.check_same()
+    except AutoencoderChangedError as error:
+        doubt = f"{error}: the result is in doubt"
+        warnings.warn(doubt, RuntimeWarning, stacklevel=4)
+        return doubt
+    return ""
