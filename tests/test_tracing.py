@@ -110,6 +110,7 @@ def test_an_entry_is_what_the_recovery_would_have_returned(memorised: Memorised,
     settings, degraded = Settings(max_outer_iterations=20, **options), degrade(memorised, "corner")
     trace = mf.trace(memorised.autoencoder, degraded, settings=settings)
     numbers = trace.outer_iterations
+    assert numbers[0].min() == 1  # the first outer iteration has an entry, also where it is shared by all images
     for limit in numbers.unique().tolist():
         ended = dataclasses.replace(settings, max_outer_iterations=limit)
         result = mf.recover(memorised.autoencoder, degraded, settings=ended)
