@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from memrecon_fast.autoencoders import fully_connected, unet
+from memrecon_fast.autoencoders import fully_connected, tied, unet
 from memrecon_fast.autoencoders.architecture import Architecture
 
 ARCHITECTURES: dict[str, Architecture] = {
     "FullyConnected": fully_connected.ARCHITECTURE,
     "UNet": unet.ARCHITECTURE,
+    "Tied": tied.ARCHITECTURE,
 }
 """By the names that are in the files of models."""
 

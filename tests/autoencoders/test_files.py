@@ -93,7 +93,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_save_refuses_what_load_could_not_read(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"only FullyConnected and UNet can be saved, not Linear"):
+    with pytest.raises(TypeError, match=r"only FullyConnected and UNet and Tied can be saved, not Linear"):
         save(nn.Linear(2, 2), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"saved as .safetensors files, not 'model.pt'"):
         save(FullyConnected((1, 2, 2), 3, 2), tmp_path / "model.pt")

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from memrecon_fast.autoencoders import PRESETS, FullyConnected, UNet, build
+from memrecon_fast.autoencoders import PRESETS, FullyConnected, Tied, UNet, build
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -18,10 +18,11 @@ def test_every_preset_builds(name: str, activation: str) -> None:
 
 
 def test_presets_are_what_they_are_called() -> None:
-    ten, twenty, unet = (build(name, (3, 8, 8), width=4) for name in ("fc-10", "fc-20", "unet"))
+    ten, twenty, unet, tied = (build(name, (3, 8, 8), width=4) for name in ("fc-10", "fc-20", "unet", "tied"))
     assert isinstance(ten, FullyConnected)
     assert isinstance(twenty, FullyConnected)
     assert isinstance(unet, UNet)
+    assert isinstance(tied, Tied)
     assert (ten.depth, twenty.depth, unet.skips) == (10, 20, "none")
 
 
@@ -59,7 +60,7 @@ def test_a_unet_says_that_sides_must_be_even() -> None:
 
 
 def test_unknown_presets_are_named() -> None:
-    with pytest.raises(ValueError, match="architecture must be one of 'fc-10', 'fc-20', 'unet', not 'vae'"):
+    with pytest.raises(ValueError, match="architecture must be one of 'fc-10', 'fc-20', 'unet', 'tied', not 'vae'"):
         build("vae", (3, 8, 8))
 
 
