@@ -283,10 +283,15 @@ def _check(model: Autoencoder, images: Tensor) -> torch.device:
         raise ValueError(f"the model is for images of shape {tuple(shape)}; these are {tuple(images.shape[1:])}")
     if not isinstance(model, nn.Module):
         return images.device
-    # an exported program has the flag of training, but no such mode
-    if any(part.training and not isinstance(part, torch.fx.GraphModule) for part in model.modules()):
+    if _is_training(model):
         raise ValueError("the model is in training mode; call model.eval() first")
     return next((tensor.device for tensor in itertools.chain(model.parameters(), model.buffers())), images.device)
+
+
+def _is_training(module: nn.Module) -> bool:
+    if isinstance(module, torch.fx.GraphModule):  # an exported program has the flag of training, but no such mode
+        return False
+    return module.training or any(map(_is_training, module.children()))
 
 
 def _checked_function(model: Autoencoder, image_shape: tuple[int, ...]) -> _Rows:

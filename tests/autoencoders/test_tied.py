@@ -122,7 +122,12 @@ def test_a_changed_parameter_is_never_stale(change: Callable[[Tied], None]) -> N
 def test_in_eval_mode_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Tensor] = []
     real = tied.constrained
-    monkeypatch.setattr(tied, "constrained", lambda free: (made.append(free), real(free))[1])
+
+    def counted(free: Tensor) -> Tensor:
+        made.append(free)
+        return real(free)
+
+    monkeypatch.setattr(tied, "constrained", counted)
     model = Tied(SHAPE, 7).eval()
     settings = mf.Settings(solver="paper", gamma=0.5, max_outer_iterations=3)
     mf.recover(model, torch.rand(4, *SHAPE) * mf.degradation.make_mask("half", SHAPE), settings=settings)
@@ -177,6 +182,7 @@ def test_an_exported_one_answers_the_same() -> None:
 def test_a_trained_one_comes_back_bit_for_bit_and_goes_on(activation: str, tmp_path: Path) -> None:
     images = open_photographs()[0][:5]
     model = build("tied", (3, 8, 8), activation=activation, width=20, seed=3)
+    assert isinstance(model, Tied)
     whole = train(model, images, 1e-9, max_steps=30, save_every=10, checkpoint_folder=tmp_path / "first")
     save(model, tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
