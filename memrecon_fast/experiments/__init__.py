@@ -11,6 +11,8 @@ from memrecon_fast.common.checks import suggestion
 from memrecon_fast.experiments.experiment import Experiment
 
 MODULES = {
+    "fig1": "recovery.fig1",
+    "fig2": "recovery.fig2",
     "fig3": "recovery.fig3",
     "figF1": "recovery.fig_f1",
     "figF2": "recovery.fig_f2",

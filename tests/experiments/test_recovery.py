@@ -164,7 +164,7 @@ def test_the_tables(name: str, tmp_path: Path) -> None:
 
 def test_images_that_a_net_cannot_take() -> None:
     experiment = dataclasses.replace(experiments.find("table2"), pictures=Pictures(2, 2, 9))
-    with pytest.raises(ValueError, match="unet, U-Net, Softplus: .*divisible by 2, not 9×9"):
+    with pytest.raises(ValueError, match=r"unet, U-Net, Softplus: .*divisible by 2, not 9×9"):
         make_plan(experiment)
 
 
@@ -175,3 +175,22 @@ def test_latex() -> None:
     assert r"\begin{tabular}{lr}" in lines
     assert r"random-50 & 12.5 \\" in lines
     assert r"a\_b & -- \\" in lines
+
+
+def test_iterations(tmp_path: Path) -> None:
+    experiment = dataclasses.replace(
+        experiments.find("fig1"),
+        scales={"small": Scale({"fc": {"net": MEMORISES}}, 0.1)},
+        pictures=Pictures(6, 0, 8),
+    )
+    found = reproduce(make_plan(experiment), tmp_path)
+    (center,) = [row for row in found.tables["fig1"].rows if row[:2] == ["center", "paper"]]
+    assert center[3] != "never"
+    assert float(str(center[7])) > 33
+    blind = [row for row in found.rows if (row["mask"], row["method"]) == ("center", "paper")]
+    assert blind[0]["residual"] is None  # there is nothing to compare the first one with
+    assert blind[0]["wrong_mask_share"] > blind[-1]["wrong_mask_share"]
+    assert (tmp_path / "fig1-fc.png").stat().st_size > 5000
+    masks = dataclasses.replace(experiments.find("fig2"), scales=experiment.scales, pictures=experiment.pictures)
+    assert reproduce(make_plan(masks), tmp_path).rows == found.rows
+    assert (tmp_path / "fig2-fc.svg").exists()
