@@ -63,7 +63,8 @@ class TiedLike(nn.Module):
 def with_singular_values(values: Tensor, d: int) -> Tensor:
     """W (m, d) that has these."""
     random = torch.randn(d, len(values), generator=torch.Generator().manual_seed(0))
-    return values[:, None] * torch.linalg.qr(random).Q.T
+    directions: Tensor = torch.linalg.qr(random).Q.T
+    return values[:, None] * directions
 
 
 @pytest.fixture(params=["exactly", "by products"])
