@@ -41,7 +41,8 @@ class Tied(nn.Module):
 
     The parameter is a matrix V of any values; with the singular values s of 10 V, those of W are s/√(1 + s²). W is made
     in float64 and rounded once, so that its singular values exceed 1 by no more than that rounding (1e-7). In eval mode
-    it is made once, and again when V was changed.
+    it is made once, and again when V was changed; on a GPU, what is written by way of `.data` is noticed at the next
+    `.eval()` only.
 
     Maps float32 (B, *image_shape) to the same, contiguous; the input is left as it was. Raises ValueError or TypeError
     for arguments outside these ranges.
@@ -74,6 +75,11 @@ class Tied(nn.Module):
         if self._kept is None or not self._kept.is_of(free):
             self._kept = _Kept.make(free)
         return self._kept.weight
+
+    def train(self, mode: bool = True) -> Tied:
+        """Into training mode or out of it; W is made anew."""
+        self._kept = None
+        return super().train(mode)
 
     def forward(self, images: Tensor) -> Tensor:
         """The reconstructions, (B, *image_shape)."""

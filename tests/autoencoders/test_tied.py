@@ -136,7 +136,9 @@ def test_in_eval_mode_it_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         model(torch.rand(4, *SHAPE))
         model(torch.rand(4, *SHAPE))
-    assert len(made) == 2
+        assert len(made) == 2
+        nn.Sequential(model).eval()(torch.rand(4, *SHAPE))
+    assert len(made) == 3
 
 
 def test_what_was_kept_in_inference_mode_hides_no_gradient() -> None:
