@@ -6,15 +6,17 @@ method that iterates is a solver in slots; any other one is a function of a batc
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from memrecon_fast.baselines.diffusion import Diffusion, NullSpace
 from memrecon_fast.baselines.inpainting import ALGORITHM, inpaint
 from memrecon_fast.common.checks import check_choice
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.batched import Batched
+from memrecon_fast.engine.batched import Batched, BatchedSamples
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Finished, Sample
 from memrecon_fast.recovery import prepare_iterate, prepare_recover
@@ -24,6 +26,10 @@ ITERATE_TOLERANCE = 1e-12
 """Of "iterate": stricter than the default of `iterate`, so that the baseline is not cut short of an accurate
 recovery."""
 ITERATE_MAX_ITERATIONS = 1000
+NEEDS_DIFFUSION = (
+    "the method ddnm needs a diffusion model: --diffusion FOLDER, or in Python "
+    "METHODS['ddnm'] = methods.ddnm(open_diffusion(FOLDER))"
+)
 INPAINTED_AT_ONCE = 4
 """They are inpainted one by one, large ones in seconds each: what is done should not wait long for others."""
 
@@ -107,6 +113,41 @@ def _inpaint(autoencoder: Autoencoder, shape: Sequence[int], settings: Settings,
     return lambda slots: Batched(inpaint, scorer, min(slots or INPAINTED_AT_ONCE, INPAINTED_AT_ONCE))
 
 
+def _ddnm(
+    diffusion: Diffusion | None, autoencoder: Autoencoder, shape: Sequence[int], settings: Settings, backend: str
+) -> Open:
+    if diffusion is None:
+        raise ValueError(NEEDS_DIFFUSION)
+    scorer = prepare_iterate(autoencoder, shape, backend=backend)
+    null_space = NullSpace(diffusion, shape, settings.seed, scorer.prox.device)
+
+    def opened(slots: int | None) -> BatchedSamples:
+        rows = min(slots or null_space.most_rows, null_space.most_rows)
+        return BatchedSamples(partial(null_space, rows=rows), scorer, rows)
+
+    return opened
+
+
+def ddnm(diffusion: Diffusion | None) -> Method:
+    """Inpainting by a diffusion model, see `baselines.diffusion`; None: by one that is not named yet, so that a run
+    that was made with one can be read."""
+    identity = {} if diffusion is None else diffusion.identity()
+    return Method("ddnm", "given", False, partial(_ddnm, diffusion), uses_model=False, identity=identity)
+
+
+@contextlib.contextmanager
+def registered(method: Method) -> Iterator[None]:
+    """The method is that of its name in `METHODS` meanwhile."""
+    before = METHODS.get(method.name)
+    METHODS[method.name] = method
+    try:
+        yield
+    finally:
+        del METHODS[method.name]
+        if before is not None:
+            METHODS[method.name] = before
+
+
 METHODS = {
     method.name: method
     for method in (
@@ -121,7 +162,8 @@ METHODS = {
             identity={"tolerance": ITERATE_TOLERANCE, "max_iterations": ITERATE_MAX_ITERATIONS},
         ),
         Method("inpaint", "given", False, _inpaint, uses_model=False, identity=ALGORITHM),
+        ddnm(None),
     )
 }
 DEFAULT_METHODS = ("accelerated", "paper", "known-mask", "iterate")
-"""Of an audit that names none. "inpaint" knows nothing of the autoencoder, and is made on request."""
+"""Of an audit that names none. "inpaint" and "ddnm" know nothing of the autoencoder, and are made on request."""

@@ -31,6 +31,7 @@ def test_the_methods_of_the_package() -> None:
         "known-mask": ("given", True),
         "iterate": ("unused", False),
         "inpaint": ("given", False),
+        "ddnm": ("given", False),
     }
     assert DEFAULT_METHODS == ("accelerated", "paper", "known-mask", "iterate")
     with pytest.raises(ValueError, match="method must be one of 'accelerated', 'paper', .* not 'newton'"):  # noqa: RUF043

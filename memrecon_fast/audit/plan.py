@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-import re
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
+from memrecon_fast.common.digests import digest_of, parts_of_module
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import check_mask, contradiction, may_be_erased
 from memrecon_fast.engine.stated import check_shape, original_of
@@ -193,7 +192,7 @@ def describe(
             "model": model_digest(autoencoder),
             "images": {split: images.digest() for split, images in audit.splits.items()},
             "image_shape": list(audit.image_shape),
-            "masks": {name: _digest([mask]) for name, mask in audit.masks.items()},
+            "masks": {name: digest_of([mask]) for name, mask in audit.masks.items()},
             "methods": list(audit.methods),
             "settings": audit.settings.to_dict(),
             **{name: _as_json(METHODS[name].identity) for name in audit.methods if METHODS[name].identity},
@@ -218,11 +217,7 @@ def model_digest(autoencoder: Autoencoder) -> str:
         return f"{getattr(autoencoder, '__qualname__', type(autoencoder).__qualname__)}, unknown"
     program = autoencoder.model if isinstance(autoencoder, Adapted) else autoencoder
     code = program.code if isinstance(program, (torch.fx.GraphModule, torch.jit.ScriptModule)) else ""
-    # not its qualified name, which a class within a function loses on the way to a worker process
-    layers = f"{type(autoencoder).__name__} {autoencoder!r} {code}"
-    layers = re.sub(r" at 0x[0-9a-fA-F]+", "", layers)  # addresses in memory
-    tensors = {**dict(autoencoder.named_parameters()), **dict(autoencoder.named_buffers())}
-    return _digest([layers, *(part for name in sorted(tensors) for part in (name, tensors[name]))])
+    return digest_of(parts_of_module(autoencoder, code))
 
 
 def watch_weights(autoencoder: Autoencoder) -> Callable[[], str]:
@@ -231,7 +226,7 @@ def watch_weights(autoencoder: Autoencoder) -> Callable[[], str]:
 
     def digest() -> str:
         named = dict(autoencoder.named_parameters()) if isinstance(autoencoder, nn.Module) else {}
-        return _digest([part for name in sorted(named) for part in (name, named[name])])
+        return digest_of([part for name in sorted(named) for part in (name, named[name])])
 
     before = digest()
     return lambda: "" if digest() == before else "the weights of the model were changed while it was used"
@@ -240,31 +235,3 @@ def watch_weights(autoencoder: Autoencoder) -> Callable[[], str]:
 def _as_json(content: Mapping[str, Any]) -> Any:
     """As it is read again: tuples are lists there, for instance."""
     return json.loads(json.dumps(content))
-
-
-def _digest(parts: list[str | Tensor]) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, str):
-            found.update(part.encode())
-        else:
-            found.update(f" {part.dtype} {tuple(part.shape)} ".encode())
-            for dense in _dense_parts(part.detach()):
-                found.update(
-                    dense.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8).numpy().data
-                )
-    return found.hexdigest()
-
-
-def _dense_parts(tensor: Tensor) -> list[Tensor]:
-    """Dense tensors that hold all of its values."""
-    if tensor.layout == torch.sparse_coo:
-        tensor = tensor.coalesce()
-        return [tensor.indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    if tensor.is_quantized:
-        return [tensor.int_repr(), tensor.dequantize()]
-    return [tensor if tensor.layout == torch.strided else tensor.to_dense()]

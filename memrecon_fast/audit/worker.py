@@ -182,7 +182,7 @@ class Workbench:
                 degraded = erase(original[None], mask, noise_std, audit.settings.seed, first_index=index)[0]
                 truth = None if audit.degraded else Truth(original, mask)
                 job = Job(shard.cell, images.names[index], images.sha256[index], degraded, truth)
-                yield Sample(index, degraded, known_mask, label=job)
+                yield Sample(index, degraded, known_mask, noise_std=audit.noise_std, label=job)
 
 
 class Saver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -34,7 +35,7 @@ from memrecon_fast.cli.options import (
 from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.text import escaped
 from memrecon_fast.degradation import MASKS
-from memrecon_fast.methods import DEFAULT_METHODS, METHODS, find
+from memrecon_fast.methods import DEFAULT_METHODS, METHODS, NEEDS_DIFFUSION, Method, ddnm, find, registered
 from memrecon_fast.ops import BACKENDS
 from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, SOLVERS, Settings
 
@@ -45,6 +46,10 @@ GAMMA_HELP = (
     f"other is tried until an image comes back [default: {_GAMMAS}]"
 )
 MASKS_HELP = f"{', '.join(MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
+DIFFUSION_HELP = (
+    "for --method ddnm: a folder with a diffusion model as diffusers' save_pretrained writes it, a UNet2DModel and its "
+    "scheduler; should not have seen IMAGES"
+)
 DEGRADED_HELP = (
     "IMAGES and --controls are degraded, their originals unknown: which ones come back is told without them; "
     "--mask is the true mask, if it is known; otherwise the methods are accelerated (the default) and paper"
@@ -59,6 +64,7 @@ def audit(
     controls: Controls = None,
     mask: Annotated[list[str] | None, typer.Option(help=MASKS_HELP)] = None,
     method: Annotated[list[str] | None, typer.Option(help=METHODS_HELP)] = None,
+    diffusion: Annotated[Path | None, typer.Option(help=DIFFUSION_HELP)] = None,
     gamma: Annotated[list[float] | None, typer.Option(help=GAMMA_HELP)] = None,
     starts: Annotated[
         int, typer.Option(help="initial masks that each γ is tried with, until an image comes back")
@@ -134,6 +140,10 @@ def audit(
             for name in method or ():  # checked before all images are read, which may take long
                 find(name)
             methods = _methods_of_degraded(method, mask, resize) if degraded else tuple(method or DEFAULT_METHODS)
+            if "ddnm" in methods and diffusion is None:
+                raise ValueError(NEEDS_DIFFUSION)
+            if diffusion is not None:
+                opened.enter_context(registered(_with_diffusion(diffusion, methods)))
             kept = ALL_IMAGES if keep_images == "all" else _whole("--keep-images", keep_images)
             size = size_of(resize)
             seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
@@ -184,6 +194,14 @@ def _methods_of_degraded(methods: list[str] | None, masks: list[str] | None, res
         when = "with the known --mask" if masks else "without the known --mask"
         raise ValueError(f"--degraded {when} cannot do --method {wrong[0]}; expected {' or '.join(allowed)}")
     return tuple(methods or allowed[:1])
+
+
+def _with_diffusion(folder: Path, methods: tuple[str, ...]) -> Method:
+    from memrecon_fast.baselines.diffusion_files import open_diffusion
+
+    if "ddnm" not in methods:
+        raise ValueError(f"--diffusion is for --method ddnm; the methods are {', '.join(methods)}")
+    return ddnm(open_diffusion(folder))
 
 
 def _one_or_several(numbers: list[float] | None) -> float | tuple[float, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +17,13 @@ from memrecon_fast.results import Status
 IMAGES_AT_ONCE = 64
 
 
-class Batched:
-    """A stream of images through a function, many at a time.
+class BatchedSamples:
+    """A stream of images through a function, many at a time, that asks more of an image than its pixels: its index,
+    which is the key of its random numbers, or the noise that it carries.
 
-    function: of degraded images, float32 (B, *image_shape), and their masks, bool, the same shape, True = kept; gives
-        the estimates, float32, the same shape. Each estimate must depend on its own image alone.
+    function: of degraded images, float32 (B, *image_shape), their masks, bool, the same shape, True = kept, and the
+        samples that these are of; gives the estimates, float32, the same shape. Each estimate must depend on its own
+        image alone.
     scorer: a solver whose autoencoder scores the estimates, with one application each; it does no work.
     images_at_once: B at most; None: 64.
     """
@@ -29,7 +31,10 @@ class Batched:
     how = "batches, without slots"
 
     def __init__(
-        self, function: Callable[[Tensor, Tensor], Tensor], scorer: Solver, images_at_once: int | None = None
+        self,
+        function: Callable[[Tensor, Tensor, Sequence[Sample]], Tensor],
+        scorer: Solver,
+        images_at_once: int | None = None,
     ) -> None:
         self._function, self._scorer = function, scorer
         self._count = min(images_at_once or IMAGES_AT_ONCE, scorer.prox.most_rows)
@@ -52,7 +57,7 @@ class Batched:
             missing = next(sample.index for sample in samples if sample.mask is None)
             raise ValueError(f"image {missing} comes without its mask")
         degraded, masks = torch.stack([sample.degraded for sample in samples]), torch.stack(known)
-        images = self._function(degraded, masks)
+        images = self._function(degraded, masks, samples)
         with working_on(prox.device):
             estimates, observed, kept = (prox.to_rows(x.to(prox.device)) for x in (images, degraded, masks))
             count = len(samples)
@@ -71,3 +76,12 @@ class Batched:
             )
             scored = score(prox, self._scorer.ops, batch, self._count).to_host(prox)
         return list(scored.unpack())
+
+
+class Batched(BatchedSamples):
+    """The same for a function of the degraded images and their masks alone."""
+
+    def __init__(
+        self, function: Callable[[Tensor, Tensor], Tensor], scorer: Solver, images_at_once: int | None = None
+    ) -> None:
+        super().__init__(lambda degraded, masks, samples: function(degraded, masks), scorer, images_at_once)

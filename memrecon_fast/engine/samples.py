@@ -39,6 +39,8 @@ class Sample:
     """Outer iterations that another solver made for it before; they count in the result."""
     evaluations_before: int = 0
     """Applications of f that another solver made for it before; they count in the result."""
+    noise_std: float = 0.0
+    """Standard deviation of the noise on `degraded`, where it is known; only methods that model noise read it."""
     label: Any = None
     """Anything the caller wants to have back with the result."""
 
