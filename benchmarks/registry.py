@@ -133,6 +133,14 @@ BENCHMARKS = (
         "benchmarks.speed.reconstruction_passes",
     ),
     Benchmark(
+        "diffusion",
+        "What do inpainting and a diffusion model get back of members and controls, without the autoencoder?",
+        "extras `audit` and `diffusion`",
+        "6",
+        "`diffusion.json`, `.md`",
+        "benchmarks.experiments.diffusion",
+    ),
+    Benchmark(
         "precision",
         "What does the number format of the forward passes do to the verdicts?",
         "extra `audit`",

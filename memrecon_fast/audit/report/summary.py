@@ -15,6 +15,7 @@ from memrecon_fast.audit.analysis.outcomes import gather_outcomes
 from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import rate_interval, scores
+from memrecon_fast.audit.analysis.unaided import unaided
 from memrecon_fast.audit.report.verdicts import alone, copies, count_verdicts, near_duplicates, unusable, write_verdicts
 from memrecon_fast.audit.store.manifest import ERRORS, cells_of, doubts_of
 from memrecon_fast.audit.store.records import Cell
@@ -86,6 +87,7 @@ def _against_originals(results: Results) -> dict[str, Any]:
         "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
         "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
         "near_duplicates": near_duplicates(results),
+        "without_model": [{**dataclasses.asdict(row), "approximate_rate": row.rate} for row in unaided(results)],
         "given_out": summarise_given_out(results),
     }
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.text import escaped
+from memrecon_fast.methods import without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
@@ -92,10 +93,13 @@ def _table_without_originals(summary: Mapping[str, Any]) -> Table:
 def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"] if row["images"]}
     with_controls = "controls" in summary["images"]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(with_controls), caption_justify="left")
+    unaided = {row["mask"]: row for row in summary["without_model"] if row["split"] == "members"}
+    without = without_model(summary["methods"]) if unaided else []
+    caption = _caption(with_controls, without)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("mask", overflow="fold")  # two long names must stay apart
     table.add_column("method", no_wrap=True)
-    for heading in ("approx.", "accurate", "PSNR", "evals"):
+    for heading in ("approx.", *(["no model"] if without else []), "accurate", "PSNR", "evals"):
         table.add_column(heading, justify="right", no_wrap=True)
     if with_controls:
         for heading in ("controls", "PSNR"):
@@ -103,7 +107,9 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     for mask in summary["masks"]:
         for number, method in enumerate(summary["methods"]):
             member, control = (rows.get((mask, method, split)) for split in ("members", "controls"))
-            cells = [escaped(mask) if number == 0 else "", method, *_rates(member), *_effort(member)]
+            approximate, accurate = _rates(member)
+            beside = [_unaided(method, without, unaided.get(mask))] if without else []
+            cells = [escaped(mask) if number == 0 else "", method, approximate, *beside, accurate, *_effort(member)]
             if with_controls:
                 cells += [_rates(control)[0], _effort(control)[0]]
             table.add_row(*map(Text, cells), end_section=number == len(summary["methods"]) - 1)
@@ -116,6 +122,11 @@ def _rates(row: Mapping[str, Any] | None) -> tuple[str, str]:
     return f"{row['approximate_rate']:.1%}", f"{row['accurate_rate']:.1%}"
 
 
+def _unaided(method: str, without: Sequence[str], row: Mapping[str, Any] | None) -> str:
+    """What comes back of the same images without the model, beside a method that uses it."""
+    return "" if method in without or row is None else f"{row['approximate_rate']:.1%}"
+
+
 def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
     if row is None:
         return "–", "–"
@@ -123,7 +134,9 @@ def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
     return f"{row['mean_psnr']:.1f}{diverged}", f"{row['mean_evaluations']:.0f}"
 
 
-def _caption(with_controls: bool) -> str:
+def _caption(with_controls: bool, without: Sequence[str]) -> str:
     limits = f"approximately (MSE < {THRESHOLD_NAMES['approximate']}), accurately (MSE < {THRESHOLD_NAMES['accurate']})"
     text = f"Recovered: {limits}. PSNR: mean, dB."
+    if without:
+        text += f" No model: approximately by {' or '.join(without)}, which needs no memory."
     return text + (" Controls: approximately." if with_controls else "")
