@@ -44,8 +44,8 @@ PLACES_ON_GPU = 2**20
 class Diffusion:
     """A diffusion model of pixels in [−1, 1], and how images are drawn from it.
 
-    unet: a diffusers `UNet2DModel`, or an nn.Module that is called like one: (x (B, C, H, W), timestep) → what it
-        predicts, as `.sample`. A second C channels, of learned variances, are not used. Its `config` says in_channels
+    unet: a diffusers `UNet2DModel`, or an nn.Module that is called like one: (x (B, C, H, W), timestep, int64 ()) →
+        what it predicts, as `.sample`. A second C channels, of learned variances, are not used. Its `config` says in_channels
         and sample_size (the side, or (H, W); None: any).
     scheduler: the diffusers scheduler that it was trained with: only its `alphas_cumprod` ᾱ and the `prediction_type`
         of its config are used.
@@ -157,6 +157,7 @@ class NullSpace:
         self._shape = (channels, height * self._times, width * self._times)
         self._diffusion, self._seed, self._device = diffusion, seed, device
         self._unet = _on(diffusion.unet, device)
+        self._timesteps = torch.arange(len(diffusion.levels), device=device)
         with working_on(device):
             self._try()
 
@@ -226,7 +227,7 @@ class NullSpace:
 
     def _answer(self, x: Tensor, timestep: int) -> Tensor:
         with allow_tf32(False):
-            answered: Any = self._unet(x, timestep)
+            answered: Any = self._unet(x, self._timesteps[timestep])
         answer: Tensor = getattr(answered, "sample", answered)
         if answer.shape[1] == 2 * x.shape[1]:  # the second half: learned variances
             answer = answer[:, : x.shape[1]]

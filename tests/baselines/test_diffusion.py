@@ -340,3 +340,21 @@ def test_the_identity_tells_models_apart(untrained: Diffusion) -> None:
     ]
     digests = {diffusion.identity()["diffusion_model"] for diffusion in (untrained, *others)}
     assert len(digests) == 5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu_the_images_are_those_of_the_cpu(untrained: Diffusion) -> None:
+    images, mask = open_photographs()[0][:5], make_mask("random-50", SHAPE)
+    degraded, kept = erase(images, mask), mask.expand_as(images)
+    samples = samples_of(degraded)
+    null_space = NullSpace(untrained, SHAPE, SEED, torch.device("cuda", 0))
+    rows = null_space.most_rows
+    found = null_space(degraded, kept, samples, rows)
+    assert found.is_cuda
+    assert {parameter.device for parameter in untrained.unet.parameters()} == {CPU}
+    torch.testing.assert_close(found.cpu(), restored(untrained, degraded, mask), rtol=0, atol=1e-3)
+    assert torch.equal(found.cpu()[:, mask], images[:, mask])
+    order = [3, 0]
+    some = null_space(degraded[order], kept[order], [samples[i] for i in order], rows)
+    torch.testing.assert_close(some, found[order], rtol=0, atol=1e-5)
