@@ -45,8 +45,8 @@ class Diffusion:
     """A diffusion model of pixels in [−1, 1], and how images are drawn from it.
 
     unet: a diffusers `UNet2DModel`, or an nn.Module that is called like one: (x (B, C, H, W), timestep, int64 ()) →
-        what it predicts, as `.sample`. A second C channels, of learned variances, are not used. Its `config` says in_channels
-        and sample_size (the side, or (H, W); None: any).
+        what it predicts, as `.sample`. A second C channels, of learned variances, are not used. Its `config` says
+        in_channels and sample_size (the side, or (H, W); None: any).
     scheduler: the diffusers scheduler that it was trained with: only its `alphas_cumprod` ᾱ and the `prediction_type`
         of its config are used.
     steps: so many of the scheduler's T timesteps are made, evenly spaced; a divisor of T. Published: 100 of 1000.
