@@ -38,9 +38,14 @@ def unaided(results: Results) -> list[Unaided]:
     found = []
     for split in results.splits:
         outcomes = gather_outcomes(results, split)
-        tried, back = outcomes.tried[chosen].any(axis=0), (outcomes.tried & outcomes.approximate)[chosen].any(axis=0)
-        rows = [(mask, tried[k], back[k]) for k, mask in enumerate(results.masks)]
-        for mask, was_tried, came_back in [*rows, (None, tried.any(axis=0), back.any(axis=0))]:
-            if was_tried.any():
-                found.append(Unaided(split, mask, int(np.sum(was_tried)), int(np.sum(came_back))))
+        tried = outcomes.tried[chosen]
+        back = tried & outcomes.approximate[chosen]
+        masks: list[tuple[str | None, list[int]]] = [
+            *((mask, [k]) for k, mask in enumerate(results.masks)),
+            (None, [*range(len(results.masks))]),
+        ]
+        for mask, which in masks:
+            counts = [int(np.count_nonzero(one[:, which].any(axis=(0, 1)))) for one in (tried, back)]
+            if counts[0]:
+                found.append(Unaided(split, mask, *counts))
     return found
