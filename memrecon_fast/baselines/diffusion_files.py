@@ -49,6 +49,8 @@ def open_diffusion(folder: str | os.PathLike[str], **how: Any) -> Diffusion:
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found := loading.get(what):
             raise ValueError(f"the weights in {unet} are not those of its {UNET}: {what}, first {found[0]}")
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # out of the mapped file, where the last bits of products depend on its place
     try:
         return Diffusion(model.eval().requires_grad_(False), schedule, **how)
     except ValueError as error:
