@@ -105,7 +105,7 @@ def environment_of(*folders: Path) -> jinja2.Environment:
 def _against_originals(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:
     """What only the template for known originals needs."""
     return {
-        "unaided": {(row["split"], row["mask"]): row for row in summary["without_model"]},
+        "unaided": {(row["split"], row["mask"]): row for row in summary.get("without_model", [])},
         "comparisons": {(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
         "comparisons_over_masks": {row["method"]: row["at"] for row in summary["comparisons_over_masks"]},
     }

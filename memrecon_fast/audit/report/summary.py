@@ -83,11 +83,12 @@ def write_summary(results: Results, summary: Mapping[str, Any]) -> None:
 
 def _against_originals(results: Results) -> dict[str, Any]:
     """The part that needs the originals."""
+    beside = [{**dataclasses.asdict(row), "approximate_rate": row.rate} for row in unaided(results)]
     return {
         "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
         "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
         "near_duplicates": near_duplicates(results),
-        "without_model": [{**dataclasses.asdict(row), "approximate_rate": row.rate} for row in unaided(results)],
+        **({"without_model": beside} if beside else {}),
         "given_out": summarise_given_out(results),
     }
 

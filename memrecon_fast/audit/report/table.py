@@ -93,7 +93,7 @@ def _table_without_originals(summary: Mapping[str, Any]) -> Table:
 def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"] if row["images"]}
     with_controls = "controls" in summary["images"]
-    unaided = {row["mask"]: row for row in summary["without_model"] if row["split"] == "members"}
+    unaided = {row["mask"]: row for row in summary.get("without_model", []) if row["split"] == "members"}
     without = without_model(summary["methods"]) if unaided else []
     caption = _caption(with_controls, without)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
