@@ -59,7 +59,7 @@ def measure(given: Given, net: Net, task: Task) -> Outcome:
     shown: list[tuple[Tensor, Tensor, float]] = []
     for one in trained:
         about = {"net": net.title, "level": one.level, "loss": one.loss}
-        for audit in _audits(given, net, one, members, controls if one is trained[-1] else None, task):
+        for audit in audits_of(given, net, one, members, controls if one is trained[-1] else None, task):
             rows += [about | row for row in rates_of(audit)]
             for cell in _cells(audit):
                 if cell.split == "members":
@@ -90,7 +90,7 @@ def rates_of(audit: Run) -> list[Row]:
     ]
 
 
-def _audits(given: Given, net: Net, one: Trained, members: Tensor, controls: Tensor | None, task: Task) -> list[Run]:
+def audits_of(given: Given, net: Net, one: Trained, members: Tensor, controls: Tensor | None, task: Task) -> list[Run]:
     """Two of them, as this project's method and the paper's have different γ."""
     images = {"members": _scanned(members)}
     beside = {} if controls is None else {"controls": _scanned(controls)}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memrecon_fast.autoencoders import build, evaluate, load, save, train
+from memrecon_fast.autoencoders import FullyConnected, build, evaluate, load, save, train
 from memrecon_fast.experiments.experiment import Given
 from memrecon_fast.settings import Settings
 
@@ -31,6 +31,8 @@ class Net:
     """Of the paper's method, as published."""
     width: int | None = None
     """None: the preset's."""
+    depth: int | None = None
+    """Of a fully connected net whose `width` is given; None: the preset's."""
     side: int | None = None
     """Images are reduced to side × side pixels, by averaging; None: they are taken as they are."""
     zeros: bool = False
@@ -48,6 +50,8 @@ class Net:
 
     def build(self, image_shape: Sequence[int], seed: int) -> nn.Module:
         """The net before training."""
+        if self.depth is not None and self.width is not None:
+            return FullyConnected(image_shape, self.width, self.depth, self.activation, seed=seed)
         return build(self.architecture, image_shape, activation=self.activation, width=self.width, seed=seed)
 
     def settings(self, seed: int, solver: str, noisy: bool = False) -> Settings:
