@@ -22,11 +22,11 @@ from memrecon_fast.experiments.running import Reproduction, make_plan, reproduce
 from memrecon_fast.results import Recovery, Status
 
 NET = small_net(depth=4, width=96, side=8, max_outer_iterations=10, training={"max_steps": 1500})
-SIX = Pictures(6, 6, 8)
 
 
-def made(name: str, folder: Path, pictures: Pictures = SIX, **cells: dict[str, Any]) -> Reproduction:
-    experiment = dataclasses.replace(experiments.find(name), scales={"small": Scale(cells, 0.1)}, pictures=pictures)
+def made(name: str, folder: Path, **cells: Any) -> Reproduction:
+    scale = Scale(cells, 0.1, pictures=Pictures(6, 6, 8))
+    experiment = dataclasses.replace(experiments.find(name), scales={"small": scale})
     found = reproduce(make_plan(experiment), folder)
     assert (folder / f"{name}.png").stat().st_size > 5000
     assert (folder / f"{name}.csv").exists()
@@ -152,6 +152,11 @@ def test_set_size(tmp_path: Path) -> None:
     assert len(found.tables["set-size"].rows) == 2
 
 
+def test_a_part_of_too_few(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 8 members, of which it takes a part, not 6"):
+        made("set-size", tmp_path, few={"net": NET, "part": 8, "task": Task((1e-4,))})
+
+
 def test_what_became_of_a_member() -> None:
     members = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(1)) / 2
     members[3] = 1.0
@@ -182,5 +187,6 @@ def test_failures(tmp_path: Path) -> None:
     high, low = sorted({row["loss"] for row in found.rows}, reverse=True)
     assert all(row["end"] in ("accurate", "approximate") for row in of(found.rows, loss=low))
     assert not of(found.rows, loss=high, end="accurate")
-    assert sum(sum(row[3:]) for row in found.tables["failures"].rows) == len(found.rows)
+    counts = [int(str(count)) for row in found.tables["failures"].rows for count in row[3:]]
+    assert sum(counts) == len(found.rows)
     assert all((row["mse"] < 5e-4) == (row["end"] in ("accurate", "approximate")) for row in found.rows)

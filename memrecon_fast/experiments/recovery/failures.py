@@ -129,9 +129,9 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
             many = np.array([counts[loss, method, mask][end] for mask in masks])
             axes.barh(range(len(masks)), many, left=before, color=colour, label=end)
             before += many
-        axes.set_yticks(range(len(masks)), masks)
-        axes.invert_yaxis()
         axes.set_title(f"{'the paper’s method' if method == 'paper' else method}, loss {loss:.0e}", fontsize=10)
+    panels[0].set_yticks(range(len(masks)), masks)
+    panels[0].invert_yaxis()  # of all, as they share it
     panels[0].set_xlabel("members")
     above.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8.5)
     names = [end for end in ENDS if end in outcome.arrays]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from memrecon_fast.experiments.experiment import Experiment, Outcome, Row, Scale, Table
@@ -26,6 +27,7 @@ _NETS = {
     "prelu": small_net(activation="prelu"),
     "softplus": small_net(activation="softplus"),
 }
+_RATES = ("accurate", "approximate")
 _PANELS = {
     "depth": ("fc-5", "fc-10", "fc-20"),
     "width": ("narrow", "fc-10", "wide"),
@@ -68,26 +70,32 @@ def _controls(outcome: Outcome, method: str) -> str | None:
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
-    figure = new_figure(10.5, 3.6)
-    panels = figure.subplots(1, len(_PANELS), sharey=True)
-    for (what, names), axes in zip(_PANELS.items(), panels, strict=True):
-        for colour, name in zip(COLOURS, [name for name in names if name in outcomes], strict=False):
-            for method, line in ((OURS, "-"), ("paper", "--"), ("iterate", ":")):
-                rates = [(level, _mean(outcomes[name], level, method, "approximate")) for level in LEVELS]
-                known = [(level, 100 * rate) for level, rate in rates if rate is not None]
-                look: Any = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3.5}
-                label = outcomes[name].rows[0]["net"] if method == OURS else None
-                axes.plot([level for level, _ in known], [rate for _, rate in known], label=label, **look)
-        axes.set_xscale("log")
-        axes.set_xlim(max(LEVELS) * 1.5, min(LEVELS) / 1.5)
-        axes.set_ylim(-4, 104)
-        axes.set_title(f"{what}")
-        axes.set_xlabel("train loss")
-        axes.grid(True)
-        axes.legend(fontsize=8, loc="lower right")
-    panels[0].set_ylabel("% approximately recovered")
+    figure = new_figure(10.5, 5.6)
+    panels = figure.subplots(len(_RATES), len(_PANELS), sharey=True, sharex=True)
+    for rate, line in zip(_RATES, panels, strict=True):
+        for names, axes in zip(_PANELS.values(), line, strict=True):
+            _curves(axes, [outcomes[name] for name in names if name in outcomes], rate)
+        line[0].set_ylabel(f"% {rate}")
+    for what, above, below in zip(_PANELS, *panels, strict=True):
+        above.set_title(what)
+        below.set_xlabel("train loss")
+        below.legend(fontsize=8, loc="center right")
+    panels[0][0].set_xscale("log")
+    panels[0][0].set_xlim(max(LEVELS) * 1.5, min(LEVELS) / 1.5)
+    panels[0][0].set_ylim(-4, 104)
     figure.suptitle("— accelerated   – – the paper's method   ··· autoencoder alone", fontsize=9)
     return {"nets": figure}
+
+
+def _curves(axes: Axes, nets: Sequence[Outcome], rate: str) -> None:
+    for colour, outcome in zip(COLOURS, nets, strict=False):
+        for method, line in ((OURS, "-"), ("paper", "--"), ("iterate", ":")):
+            rates = [(level, _mean(outcome, level, method, rate)) for level in LEVELS]
+            known = [(level, 100 * share) for level, share in rates if share is not None]
+            look: Any = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3.5}
+            label = outcome.rows[0]["net"] if method == OURS else None
+            axes.plot([level for level, _ in known], [share for _, share in known], label=label, **look)
+    axes.grid(True)
 
 
 def _cells(nets: Mapping[str, Net]) -> dict[str, dict[str, Any]]:

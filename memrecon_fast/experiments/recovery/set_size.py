@@ -39,6 +39,8 @@ _PREDICTORS = {
 
 def _measure(given: Given, net: Net, part: int, task: Task) -> Outcome:
     members, _ = given.images()
+    if len(members) < part:
+        raise ValueError(f"set-size must have at least {part} members, of which it takes a part, not {len(members)}")
     some = members[: len(members) // part]
     outcome = measure(dataclasses.replace(given, members=some), net, task)
     about = {"n": len(some), "width": net.width, "n/width": len(some) / (net.width or 1)}
