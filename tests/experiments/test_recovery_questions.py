@@ -174,10 +174,10 @@ def test_what_became_of_a_member() -> None:
 
     still = "a fixed point that is no member"
     assert ends() == ["accurate", "another member", "a mixture of members", still]
-    assert ends(fixed_point_mse=one + 1e-3)[3] == "no fixed point"
+    assert ends(fixed_point_mse=one + 1e-3)[3] == "converged, no fixed point"
     assert ends(fixed_point_mse=one + 1e-3, status=(one + Status.STALLED).to(torch.int8))[3] == "not converged"
     assert ends(images=images + 0.01)[0] == "approximate"
-    assert ends(images=images * float("nan"), fixed_point_mse=one * float("nan"))[0] == "no fixed point"
+    assert ends(images=images * float("nan"), fixed_point_mse=one * float("nan"))[0] == "converged, no fixed point"
 
 
 def test_failures(tmp_path: Path) -> None:
@@ -187,6 +187,6 @@ def test_failures(tmp_path: Path) -> None:
     high, low = sorted({row["loss"] for row in found.rows}, reverse=True)
     assert all(row["end"] in ("accurate", "approximate") for row in of(found.rows, loss=low))
     assert not of(found.rows, loss=high, end="accurate")
-    counts = [int(str(count)) for row in found.tables["failures"].rows for count in row[3:]]
+    counts = [int(str(count)) for row in found.tables["failures"].rows for count in row[3:-1]]
     assert sum(counts) == len(found.rows)
     assert all((row["mse"] < 5e-4) == (row["end"] in ("accurate", "approximate")) for row in found.rows)

@@ -33,10 +33,11 @@ ENDS = {
     "another member": COLOURS[5],
     "a mixture of members": COLOURS[1],
     "a fixed point that is no member": COLOURS[3],
-    "no fixed point": CONTROL_COLOUR,
+    "converged, no fixed point": CONTROL_COLOUR,
     "not converged": "#d9d9d9",
 }
 """What may become of a member, the first that holds, with the colour of each."""
+BACK = ("accurate", "approximate")
 _SHOWN = 6
 _SUM_WEIGHT = 100.0
 
@@ -53,12 +54,13 @@ def _measure(given: Given, net: Net, levels: Sequence[float], masks: Sequence[st
                 settings = dataclasses.replace(net.settings(given.seed, method), restore_known_pixels=False)
                 found = recover(model, degraded.to(given.device), settings=settings)
                 for i, end in enumerate(ends_of(found, members)):
+                    estimate = found.images[i].cpu()
+                    errors = mse(estimate.expand_as(members), members)
+                    nearest = int(errors.argmin())
                     about = {"loss": trained.loss, "mask": name, "method": method, "image": i, "end": end}
-                    rows.append(about | {"mse": float(mse(found.images[i : i + 1].cpu(), members[i : i + 1]))})
-                    if list(ENDS).index(end) > 1 and len(shown.setdefault(end, [])) < _SHOWN:
-                        estimate = found.images[i].cpu()
-                        nearest = members[int((members - estimate).square().flatten(1).sum(dim=1).argmin())]
-                        shown[end].append(torch.stack([members[i], degraded[i], estimate, nearest]))
+                    rows.append(about | {"mse": float(errors[i]), "nearest": nearest})
+                    if end not in BACK and len(shown.setdefault(end, [])) < _SHOWN:
+                        shown[end].append(torch.stack([members[i], degraded[i], estimate, members[nearest]]))
     return Outcome(rows, {end: torch.stack(pictures).numpy() for end, pictures in shown.items()})
 
 
@@ -80,7 +82,7 @@ def _end_of(found: Recovery, i: int, members: Tensor) -> str:
         return "a mixture of members"
     if found.fixed_point_mse[i] < STANDS_STILL:
         return "a fixed point that is no member"
-    return "no fixed point" if int(found.status[i]) == Status.CONVERGED else "not converged"
+    return "converged, no fixed point" if int(found.status[i]) == Status.CONVERGED else "not converged"
 
 
 def _from_mixtures(estimate: Tensor, members: Tensor) -> float:
@@ -103,15 +105,21 @@ def _counts(outcomes: Mapping[str, Outcome]) -> dict[tuple[float, str, str], dic
 
 
 def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
+    astray: dict[tuple[float, str, str], int] = {}
+    for row in (row for outcome in outcomes.values() for row in outcome.rows):
+        key = (row["loss"], row["method"], row["mask"])
+        astray[key] = astray.get(key, 0) + (row["end"] not in BACK and row["nearest"] != row["image"])
     lines: list[list[str | float | None]] = [
-        [f"{loss:.1e}", method, mask, *counts.values()] for (loss, method, mask), counts in _counts(outcomes).items()
+        [f"{loss:.1e}", method, mask, *counts.values(), astray[loss, method, mask]]
+        for (loss, method, mask), counts in _counts(outcomes).items()
     ]
     caption = (
         "What becomes of the members, in numbers of them: accurately or approximately recovered; another member (MSE < "
         "5e-4); a weighted mean of members (MSE < 5e-4); another fixed point of the autoencoder (moved by less than "
-        f"{STANDS_STILL:g} in MSE); converged, but no fixed point; not converged."
+        f"{STANDS_STILL:g} in MSE); converged, but no fixed point; not converged. Astray: those that did not come back, "
+        "and are nearer to another member than to themselves."
     )
-    return {"failures": Table(caption, ["train loss", "method", "mask", *ENDS], lines)}
+    return {"failures": Table(caption, ["train loss", "method", "mask", *ENDS, "astray"], lines)}
 
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
@@ -119,8 +127,8 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
     columns = list(dict.fromkeys((loss, method) for loss, method, _ in counts))
     masks = list(dict.fromkeys(mask for *_, mask in counts))
     (outcome,) = outcomes.values()
-    figure = new_figure(3 * len(columns) + 0.8, 6.6)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.25])
+    figure = new_figure(3 * len(columns) + 0.8, 6.0)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.05])
     above, below = halves
     panels = above.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for (loss, method), axes in zip(columns, panels, strict=True):
@@ -163,7 +171,7 @@ EXPERIMENT = Experiment(
     ),
     scales={"small": Scale(_cells(small_net()), minutes=5)},
     measure=_measure,
-    columns=("loss", "mask", "method", "image", "end", "mse"),
+    columns=("loss", "mask", "method", "image", "end", "mse", "nearest"),
     draw=_draw,
     tables=_tables,
     pictures=PICTURES,

@@ -103,7 +103,7 @@ def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
             places = np.arange(len(masks)) + (number - len(FIRST) / 2 + 0.5) * wide
             rates = [100 * rate for rate in _rates(outcomes, method, first, "approximate")]
             axes.bar(places, rates, wide * 0.9, color=colour, label=first)
-        axes.set_xticks(range(len(masks)), masks)
+        axes.set_xticks(range(len(masks)), masks, fontsize=9)
         axes.set_title("the paper's method" if method == "paper" else method)
         axes.set_ylim(0, 104)
         axes.grid(True, axis="y")

@@ -17,7 +17,7 @@ from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pic
 from memrecon_fast.experiments.figures import COLOURS, new_figure
 from memrecon_fast.experiments.recovery.audits import OURS, Task, measure
 from memrecon_fast.experiments.recovery.nets import Net, check_shape
-from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS, percent
+from memrecon_fast.experiments.recovery.published import OWN_MASKS, percent
 from memrecon_fast.experiments.recovery.small import MASKS, NOT_IN_PAPER, SMALL, small_net
 
 LEVELS = (1e-4, 1e-5, 1e-6, 1e-7)
@@ -176,7 +176,14 @@ EXPERIMENT = Experiment(
     name="set-size",
     what="how much comes back of how many images, at equal train loss and in nets of several widths",
     reproduces="nothing of the paper; a question to it",
-    differs=(NOT_IN_PAPER, SMALL, OWN_MASKS, OURS_BESIDE),
+    differs=(
+        NOT_IN_PAPER,
+        SMALL,
+        OWN_MASKS,
+        "By this project's solver alone, `accelerated`.",
+        "An accurate recovery has an MSE below 1e-7, in the midst of these train losses: that the loss decides is in "
+        "part a matter of this threshold.",
+    ),
     scales={
         "small": Scale(
             {
