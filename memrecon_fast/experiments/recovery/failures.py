@@ -116,8 +116,8 @@ def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
     caption = (
         "What becomes of the members, in numbers of them: accurately or approximately recovered; another member (MSE < "
         "5e-4); a weighted mean of members (MSE < 5e-4); another fixed point of the autoencoder (moved by less than "
-        f"{STANDS_STILL:g} in MSE); converged, but no fixed point; not converged. Astray: those that did not come back, "
-        "and are nearer to another member than to themselves."
+        f"{STANDS_STILL:g} in MSE); converged, but no fixed point; not converged. Astray: that did not come back, and "
+        "are nearer to another member than to themselves."
     )
     return {"failures": Table(caption, ["train loss", "method", "mask", *ENDS, "astray"], lines)}
 

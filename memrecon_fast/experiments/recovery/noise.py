@@ -17,7 +17,7 @@ from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS,
 from memrecon_fast.experiments.recovery.rates import METHODS
 from memrecon_fast.experiments.recovery.small import MASKS, NOT_IN_PAPER, PICTURES, SMALL, small_net
 
-SIGMAS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+SIGMAS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.3)
 LEVEL = 1e-7
 _METHODS = (OURS, "paper", "iterate")
 _GAMMA = 0.1  # as published for noisy images
