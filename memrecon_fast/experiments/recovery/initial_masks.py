@@ -124,7 +124,7 @@ EXPERIMENT = Experiment(
         f'Both solvers have γ = {_GAMMA} alone here, and one first mask, but for "random, 4 starts": there up to four '
         "are tried, until an estimate is recognised by its score.",
     ),
-    scales={"small": Scale({"fc-10": {"net": small_net(), "masks": MASKS}}, minutes=5)},
+    scales={"small": Scale({"fc-10": {"net": small_net(), "masks": MASKS}}, minutes=2)},
     measure=_measure,
     columns=("mask", "method", "first", "accurate", "approximate", "evaluations"),
     draw=_draw,

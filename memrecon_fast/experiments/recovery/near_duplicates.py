@@ -153,7 +153,7 @@ EXPERIMENT = Experiment(
         OURS_BESIDE,
         "Where a copy differs from its member by less than the threshold, it is taken for the nearer of the two.",
     ),
-    scales={"small": Scale(_cells(small_net()), minutes=3)},
+    scales={"small": Scale(_cells(small_net()), minutes=2)},
     measure=_measure,
     columns=("copy", "apart", "mask", "method", "images", *ENDS, *_PASSES),
     draw=_draw,
