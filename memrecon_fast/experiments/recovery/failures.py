@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 from torch import Tensor
@@ -18,9 +19,9 @@ from memrecon_fast.experiments.figures import COLOURS, CONTROL_COLOUR, new_figur
 from memrecon_fast.experiments.recovery.audits import OURS
 from memrecon_fast.experiments.recovery.nets import Net, check_shape, fit
 from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS
-from memrecon_fast.experiments.recovery.small import NOT_IN_PAPER, PICTURES, SMALL, small_net
+from memrecon_fast.experiments.recovery.small import ITERATED, NOT_IN_PAPER, PICTURES, SMALL, small_net
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, mse
-from memrecon_fast.recovery import recover
+from memrecon_fast.recovery import iterate, recover
 from memrecon_fast.results import Recovery, Status
 
 LEVELS = (1e-4, 1e-6)
@@ -38,6 +39,7 @@ ENDS = {
 }
 """What may become of a member, the first that holds, with the colour of each."""
 BACK = ("accurate", "approximate")
+_LABELS = ("original", "degraded", "estimate", "estimate, then f", "nearest member")
 _SHOWN = 6
 _SUM_WEIGHT = 100.0
 
@@ -53,15 +55,27 @@ def _measure(given: Given, net: Net, levels: Sequence[float], masks: Sequence[st
             for method in METHODS:
                 settings = dataclasses.replace(net.settings(given.seed, method), restore_known_pixels=False)
                 found = recover(model, degraded.to(given.device), settings=settings)
-                for i, end in enumerate(ends_of(found, members)):
-                    estimate = found.images[i].cpu()
-                    errors = mse(estimate.expand_as(members), members)
-                    nearest = int(errors.argmin())
-                    about = {"loss": trained.loss, "mask": name, "method": method, "image": i, "end": end}
-                    rows.append(about | {"mse": float(errors[i]), "nearest": nearest})
+                after = iterate(model, found.images.nan_to_num().clip(0, 1))
+                about = {"loss": trained.loss, "mask": name}
+                solved = _rows(method, found, members)
+                rows += [about | row for row in [*solved, *_rows(f"{method}{ITERATED}", after, members)]]
+                for row in solved:
+                    i, end = row["image"], row["end"]
                     if end not in BACK and len(shown.setdefault(end, [])) < _SHOWN:
-                        shown[end].append(torch.stack([members[i], degraded[i], estimate, members[nearest]]))
+                        made = [found.images[i].cpu(), after.images[i].cpu(), members[row["nearest"]]]
+                        shown[end].append(torch.stack([members[i], degraded[i], *made]))
     return Outcome(rows, {end: torch.stack(pictures).numpy() for end, pictures in shown.items()})
+
+
+def _rows(method: str, found: Recovery, members: Tensor) -> list[Row]:
+    """One for each member."""
+    rows: list[Row] = []
+    for i, end in enumerate(ends_of(found, members)):
+        errors = mse(found.images[i].cpu().expand_as(members), members)
+        rows.append(
+            {"method": method, "image": i, "end": end, "mse": float(errors[i]), "nearest": int(errors.argmin())}
+        )
+    return rows
 
 
 def ends_of(found: Recovery, members: Tensor) -> list[str]:
@@ -124,34 +138,42 @@ def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
 
 def _draw(outcomes: Mapping[str, Outcome]) -> dict[str, Figure]:
     counts = _counts(outcomes)
-    columns = list(dict.fromkeys((loss, method) for loss, method, _ in counts))
+    losses = list(dict.fromkeys(loss for loss, *_ in counts))
     masks = list(dict.fromkeys(mask for *_, mask in counts))
+    columns = [(loss, method) for loss in losses for method in METHODS]
     (outcome,) = outcomes.values()
-    figure = new_figure(3 * len(columns) + 0.8, 6.0)
-    halves: Any = figure.subfigures(2, 1, height_ratios=[1, 1.05])
+    figure = new_figure(3 * len(columns) + 0.8, 8.6)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
     above, below = halves
-    panels = above.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for (loss, method), axes in zip(columns, panels, strict=True):
-        before = np.zeros(len(masks))
-        for end, colour in ENDS.items():
-            many = np.array([counts[loss, method, mask][end] for mask in masks])
-            axes.barh(range(len(masks)), many, left=before, color=colour, label=end)
-            before += many
-        axes.set_title(f"{'the paper’s method' if method == 'paper' else method}, loss {loss:.0e}", fontsize=10)
-    panels[0].set_yticks(range(len(masks)), masks)
-    panels[0].invert_yaxis()  # of all, as they share it
-    panels[0].set_xlabel("members")
-    above.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8.5)
+    panels = above.subplots(2, len(columns), sharey=True, sharex=True, squeeze=False)
+    for suffix, line in zip(("", ITERATED), panels, strict=True):
+        for (loss, method), axes in zip(columns, line, strict=True):
+            _bars(axes, [counts[loss, f"{method}{suffix}", mask] for mask in masks])
+            name = "the paper’s method" if method == "paper" else method
+            axes.set_title(f"{name}{suffix}, loss {loss:.0e}", fontsize=10)
+    panels[0][0].set_yticks(range(len(masks)), masks)
+    panels[0][0].invert_yaxis()  # of all, as they share it
+    panels[1][0].set_xlabel("members")
+    above.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower left", ncols=4, fontsize=8.5)
     names = [end for end in ENDS if end in outcome.arrays]
     shown = below.subplots(1, max(1, len(names)), squeeze=False)[0]
     for axes, end in zip(shown, names, strict=False):
         pictures = outcome.arrays[end].swapaxes(0, 1)
-        show_tiles(axes, pictures, ("original", "degraded", "estimate", "nearest member") if axes is shown[0] else ())
+        show_tiles(axes, pictures, _LABELS if axes is shown[0] else ())
         axes.set_title(end, fontsize=9)
     if not names:
         shown[0].set_axis_off()
         shown[0].set_title("all came back")
     return {"failures": figure}
+
+
+def _bars(axes: Axes, counts: Sequence[Mapping[str, int]]) -> None:
+    """One for each mask."""
+    before = np.zeros(len(counts))
+    for end, colour in ENDS.items():
+        many = np.array([one[end] for one in counts])
+        axes.barh(range(len(counts)), many, left=before, color=colour, label=end)
+        before += many
 
 
 def _cells(net: Net) -> dict[str, dict[str, Any]]:

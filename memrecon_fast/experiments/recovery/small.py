@@ -10,6 +10,8 @@ from memrecon_fast.experiments.recovery.nets import Net
 PICTURES = Pictures(members=30, controls=30, size=16)
 MASKS = ("center", "half", "random-80")
 WIDTH = 384
+ITERATED = ", then f"
+"""After a method's name: its estimates, after iterations of the autoencoder f."""
 NOT_IN_PAPER = "The paper has no such table or figure."
 SMALL = (
     "The nets are fully connected, of 384 units a layer where nothing else is said, and know few images, reduced to "
