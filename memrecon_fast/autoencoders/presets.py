@@ -29,8 +29,7 @@ def build(
         (28×28 and 16×16: three); "tied", a `Tied`.
     activation: "leaky_relu", "prelu" or "softplus"; None for what trains best, "prelu" for a U-Net, else "leaky_relu".
     width: hidden units of a fully connected net (512 where None) or of a tied one (256); or channels at full resolution
-        of a U-Net, which doubles them from level to level; None: 24, and at every level at least four times as many
-        entries as the image has (16×16×3: 24, 48, 192).
+        of a U-Net, which doubles them from level to level (48 where None: 48, 96, 192 for 16×16 pixels).
 
     Raises ValueError for another name and whatever the architecture refuses; image sides of a U-Net must be even.
     """

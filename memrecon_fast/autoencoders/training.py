@@ -52,7 +52,8 @@ class Training:
 
     optimizer: "adam" (β₂ = 0.99; the learning rate rises over the first 2 % of the steps and falls to zero along a
         cosine), or "soap" (Adam in the eigenvectors of Shampoo's statistics, needs pytorch-optimizer; the learning rate
-        falls slowly at first; the model is an average of the weights), which takes U-Nets a thousand times further.
+        falls slowly at first; the model is an average of the weights; fine detail counts for more, see
+        `recipes.Recipe.edges`), which takes U-Nets a thousand times further.
         None for what suits the architecture: "soap" for a `UNet`, else "adam".
     max_steps: at most this many steps, ≥ 1; None for 4,000, or 3,000 with SOAP.
     batch_size: images per step, ≥ 1; None for all of them. Batches are drawn without replacement, anew in every
@@ -181,7 +182,7 @@ def train(
                 for batch in _batches(len(images), batch_size, seed, epoch):
                     for group in optimizer.param_groups:
                         group["lr"] = learning_rate * recipe.schedule(steps, max_steps)
-                    total += _step(weights, optimizer, images[batch]) * len(batch)
+                    total += _step(weights, optimizer, recipe, images[batch]) * len(batch)
                     if recipe.average:
                         _average(model, weights, recipe)
                     steps += 1
@@ -236,13 +237,13 @@ def evaluate(model: nn.Module, images: Tensor) -> float:
     return total / images.numel()
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> float:
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, batch: Tensor) -> float:
     batch = batch.to(next(model.parameters()).device)
     optimizer.zero_grad()
-    loss = nn.functional.mse_loss(model(batch), batch)
-    loss.backward()
+    objective = recipe.objective(model(batch) - batch)
+    objective.backward()
     optimizer.step()
-    return loss.item()
+    return objective.item()
 
 
 @torch.no_grad()

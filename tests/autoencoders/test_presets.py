@@ -39,10 +39,10 @@ def test_a_unet_has_as_many_levels_as_the_image_can_be_halved(side: int, widths:
 @pytest.mark.parametrize(
     ("shape", "widths"),
     [
-        ((3, 16, 16), (24, 48, 192)),
-        ((1, 28, 28), (24, 48, 96)),
-        ((3, 32, 32), (24, 48, 192, 768)),
-        ((3, 8, 8), (24, 48)),
+        ((3, 16, 16), (48, 96, 192)),
+        ((1, 28, 28), (48, 96, 192)),
+        ((3, 32, 32), (48, 96, 192, 384)),
+        ((3, 8, 8), (48, 96)),
     ],
 )
 def test_a_unet_of_its_own_width_has_four_times_the_entries_of_the_image_at_every_level(

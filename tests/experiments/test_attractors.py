@@ -63,7 +63,7 @@ def test_the_list_names_all() -> None:
     ("arguments", "message"),
     [
         (["attractors-tabel1", "--out", "x"], "did you mean 'attractors-table1'?; --list shows all"),
-        (["fig99", "--out", "x"], "there is no experiment 'fig99'; --list shows all"),
+        (["picture", "--out", "x"], "there is no experiment 'picture'; --list shows all"),
         (["attractors-table1"], "--out is missing"),
         ([], "name an experiment"),
         (["attractors-table1", "--out", "x", "--members", "x.npy"], "makes its own data"),

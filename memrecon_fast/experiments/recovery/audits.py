@@ -56,7 +56,7 @@ def measure(given: Given, net: Net, task: Task) -> Outcome:
     rows: list[Row] = []
     arrays: dict[str, NDArray[Any]] = {}
     trained = fit(given, net, members, task.levels)
-    shown: list[tuple[Tensor, Tensor, float]] = []
+    shown: dict[int, tuple[Tensor, float]] = {}
     for one in trained:
         about = {"net": net.title, "level": one.level, "loss": one.loss}
         for audit in audits_of(given, net, one, members, controls if one is trained[-1] else None, task):
@@ -65,10 +65,11 @@ def measure(given: Given, net: Net, task: Task) -> Outcome:
                 if cell.split == "members":
                     arrays[errors_name(one.name, cell)] = audit.results.cells[cell]["mse"]
             if task.borderline and "paper" in audit.summary["methods"] and len(shown) < _SHOWN:
-                shown += _borderline(given, net, one, audit, members, task)[: _SHOWN - len(shown)]
+                shown = _borderline(given, net, one, audit, members, task) | shown
     if shown:
-        originals, estimates, errors = zip(*shown, strict=True)
-        arrays["borderline"] = torch.stack([torch.stack(originals), torch.stack(estimates)]).numpy()
+        chosen = dict(list(shown.items())[:_SHOWN])
+        estimates, errors = zip(*chosen.values(), strict=True)
+        arrays["borderline"] = torch.stack([members[list(chosen)], torch.stack(estimates)]).numpy()
         arrays["borderline-mse"] = np.array(errors)
     return Outcome(rows, arrays)
 
@@ -117,21 +118,21 @@ def _cells(audit: Run) -> list[Cell]:
 
 def _borderline(
     given: Given, net: Net, one: Trained, audit: Run, members: Tensor, task: Task
-) -> list[tuple[Tensor, Tensor, float]]:
-    """Originals and estimates of the paper's method that are just about recovered, with their errors. The estimates are
-    made once more: an audit keeps few."""
+) -> dict[int, tuple[Tensor, float]]:
+    """Estimates by the paper's method of members that are just about recovered, with their errors, by the member's
+    index. They are made once more: an audit keeps few."""
     low, high = BORDERLINE
-    found = []
+    found: dict[int, tuple[Tensor, float]] = {}
     prepared = prepare_recover(one.load(given.device), members.shape[1:], net.settings(given.seed, "paper"))
     for name in task.masks:
         cell = Cell("members", name, "paper")
         columns = audit.results.cells.get(cell, {"index": np.array([]), "mse": np.array([])})
-        chosen = columns["index"][(columns["mse"] > low) & (columns["mse"] < high)].tolist()[:2]
+        chosen = columns["index"][(columns["mse"] > low) & (columns["mse"] < high)].tolist()
         mask = make_mask(name, members.shape[1:], given.seed)
-        samples = [Sample(index, erase(members[index : index + 1], mask)[0]) for index in chosen]
+        wanted = [index for index in chosen if index not in found][:2]
+        samples = [Sample(index, erase(members[index : index + 1], mask)[0]) for index in wanted]
         for done in InFlight(prepared, max(1, len(samples))).stream(samples):
-            error = (done.image - members[done.index]).square().mean().item()
-            found.append((members[done.index], done.image, error))
+            found[done.index] = (done.image, (done.image - members[done.index]).square().mean().item())
     return found
 
 

@@ -36,7 +36,7 @@ def rates_figure(outcomes: Mapping[str, Outcome], measure: str) -> Figure:
     for net, line in zip(nets, panels, strict=True):
         for mask, axes in zip(masks, line, strict=True):
             _curves(axes, [row for row in rows if row["net"] == net and row["mask"] == mask], measure)
-        line[0].set_ylabel(net)
+        line[0].set_ylabel(f"{net}\n{'dB' if measure == 'psnr' else '%'}")
     for mask, axes in zip(masks, panels[0], strict=True):
         axes.set_title(mask)
     for axes in panels[-1]:
@@ -76,7 +76,7 @@ def thresholds_figure(outcomes: Mapping[str, Outcome]) -> Figure:
 def borderline_figure(outcomes: Mapping[str, Outcome]) -> Figure:
     """Originals above, estimates below, of which the error is just below the threshold of approximate recovery."""
     shown = {name: one for name, one in outcomes.items() if "borderline" in one.arrays}
-    figure = new_figure(1.5 + 2.2 * max(1, len(shown)), 2.6)
+    figure = new_figure(1.5 + 2.2 * max(1, len(shown)), 1.9)
     panels = figure.subplots(1, max(1, len(shown)), squeeze=False)[0]
     if not shown:
         panels[0].set_axis_off()
@@ -115,6 +115,7 @@ def controls_table(outcomes: Mapping[str, Outcome]) -> Table:
             back = [round(sum(row["images"] * row[measure] for row in ours)) for measure in ("accurate", "approximate")]
             worst = max(ours, key=lambda row: row["approximate"])
             most = f"{round(worst['images'] * worst['approximate'])} of {worst['images']} ({worst['mask']})"
+            most = most if back[1] else "–"
             lines.append([ours[0]["net"], f"{ours[0]['loss']:.1e}", method, tried, *back, most])
     header = ["net", "train loss", "method", "tried", "accurate", "approximate", "most under one mask"]
     return Table("Controls that come back, over all masks.", header, lines)

@@ -19,7 +19,7 @@ _NET = Net(
     "leaky_relu",
     0.1,
     width=1024,
-    training={"batch_size": 100, "max_steps": 4000},
+    training={"batch_size": 100, "max_steps": 3000},
 )
 _PUBLISHED = {"iterate": "7.64, 0.78, 1.92", "paper": "54.2, 45.2, 56.9", "known-mask": "80.6, 75.9, 84.2"}
 
