@@ -59,7 +59,7 @@ class Row:
 
 _UNET = Row("unet", images=20, widths=(16, 32, 64, 128), steps=2000, learning_rate=2e-3, gammas=(1.0,))
 _SOAP = dataclasses.replace(
-    _UNET, name="unet-soap", activation="prelu", widths=(24, 48, 192), optimizer="soap", learning_rate=3e-3, steps=3000
+    _UNET, name="unet-soap", activation="prelu", widths=(48, 96, 192), optimizer="soap", learning_rate=3e-3, steps=3000
 )
 
 ROWS = (

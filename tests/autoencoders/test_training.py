@@ -325,3 +325,16 @@ def test_refuses_arguments_out_of_range(images: Tensor, arguments: dict[str, Any
 def test_the_progress_bar_shows_the_loss(images: Tensor, capsys: pytest.CaptureFixture[str]) -> None:
     train(_model(), images, 1e-9, max_steps=3, progress=True)
     assert "3/3 loss" in capsys.readouterr().out
+
+
+def test_with_edges_fine_detail_counts_for_more_and_nothing_else_does() -> None:
+    soap, adam = recipes.RECIPES["soap"], recipes.RECIPES["adam"]
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    fine = (1 - 2 * ((rows + columns) % 2)).float().expand(2, 3, 8, 8)
+    padded = torch.nn.functional.pad(fine.double(), (1, 1, 1, 1))
+    neighbours = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1] + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]
+    expected = 1 + (4 * fine.double() - neighbours).square().mean()
+    assert soap.objective(fine).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert adam.objective(fine).item() == 1
+    assert soap.objective(torch.ones(2, 3, 8, 8)) < 0.1 * expected  # of the same size, without detail
+    assert soap.objective(torch.ones(2, 5)).item() == 1  # no images: there is no detail
