@@ -23,8 +23,8 @@ from memrecon_fast.common.checks import check_choice, check_integer
 
 SKIPS = ("none", "lower", "all")
 # Of the preset: channels at full resolution; and so many levels, where the image can be halved so often without a side
-# of less than 4. With 24 channels at full resolution the fine detail of 32×32 pixels stays behind (3e-6 where 48 have
-# 5e-8), and with a lowest level that does not see the whole image, training images are no attractors.
+# of less than 4. With 24 channels at full resolution the fine detail of 32×32 pixels stays behind (a loss of 2e-6 where
+# 48 came to 5e-8), and with a lowest level that does not see the whole image, training images are no attractors.
 _WIDTH, _LEVELS, _LEAST_SIDE = 48, 4, 4
 
 
