@@ -97,7 +97,7 @@ EXPERIMENT = Experiment(
         OURS_BESIDE,
     ),
     scales={
-        "small": Scale({name: {"net": net, "task": _TASK} for name, net in _SMALL.items()}, minutes=60),
+        "small": Scale({name: {"net": net, "task": _TASK} for name, net in _SMALL.items()}, minutes=90),
         "paper": Scale(
             {name: {"net": net, "task": _TASK} for name, net in _PAPER.items()},
             minutes=3000,
