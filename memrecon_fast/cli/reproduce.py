@@ -79,7 +79,7 @@ def reproduce(
     for table in made.tables.values():
         console.print(table.caption, highlight=False, markup=False)
         _print_whole(console, _table(table.header, [dict(zip(table.header, row, strict=True)) for row in table.rows]))
-    if not made.tables:
+    if experiment.tables is None:
         _print_whole(console, _table(experiment.columns, made.rows))
     console.print("Not as in the paper:")
     for difference in experiment.differs:

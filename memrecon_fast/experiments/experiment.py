@@ -99,7 +99,7 @@ class Experiment:
     """By name: "small", and "paper" where the published size differs and is known."""
     measure: Measure
     columns: Sequence[str]
-    """Of its rows, those that are printed; the files have all."""
+    """Of its rows, those that are printed, where it has no `tables`; the files have all."""
     draw: Callable[[Mapping[str, Outcome]], Mapping[str, Figure]]
     """The figures, by file name without a suffix, of the outcomes by cell."""
     pictures: Pictures | None = None

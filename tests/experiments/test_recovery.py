@@ -54,6 +54,10 @@ def rates(rows: list[Row], measure: str, **wanted: object) -> list[float]:
     return [row[measure] for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
+def rates_of_cell(rows: list[Row], net: Any, level: float | None, mask: Any, method: Any) -> list[float]:
+    return rates(rows, "accurate", net=net, level=level, mask=mask, method=method, split="members")
+
+
 def test_what_is_memorised_comes_back(fig3: Reproduction) -> None:
     accelerated = rates(fig3.rows, "accurate", cell="memorises", level=1e-7, split="members", method=OURS)
     alone = rates(fig3.rows, "accurate", cell="memorises", level=1e-7, split="members", method="iterate")
@@ -101,7 +105,7 @@ def test_the_files(fig3: Reproduction, folder: Path) -> None:
     ("figF1", ["figF1.png"]),
     ("figF2", ["figF2.svg", "figF2.csv", "figF2.tex"]),
     ("figF3", ["figF3.svg", "figF3.csv"]),
-    ("figF4", ["figF4.svg"]),
+    ("figF4", ["figF4.svg", "figF4.csv"]),
     ("controls", ["controls.csv", "controls.tex"]),
 ])  # fmt: skip
 def test_the_same_cells_are_shown_in_other_ways(
@@ -114,6 +118,11 @@ def test_the_same_cells_are_shown_in_other_ways(
     again = made(name, folder, memorises=(MEMORISES, TASK), short=(SHORT, TASK))
     assert again.rows == fig3.rows
     assert all((folder / file).stat().st_size for file in files)
+    if name == "figF4":
+        for net, mask, method, *rates in again.tables["figF4"].rows:
+            level = 1e-7 if net == MEMORISES.title else None
+            (accurate,) = rates_of_cell(fig3.rows, net, level, mask, method)
+            assert rates[-1] == f"{100 * accurate:.3g}"  # the threshold of accurate recovery
     if name == "controls":
         assert [row[3:6] for row in again.tables["controls"].rows] == [[12, 0, 0]] * 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from memrecon_fast.experiments.recovery import fig3
-from memrecon_fast.experiments.recovery.rates import thresholds_figure
+from memrecon_fast.experiments.recovery.rates import thresholds_figure, thresholds_table
 
 EXPERIMENT = dataclasses.replace(
     fig3.EXPERIMENT,
@@ -14,5 +14,5 @@ EXPERIMENT = dataclasses.replace(
     what="how many training images come back, for any threshold of the error",
     reproduces="Figure F.4",
     draw=lambda outcomes: {"figF4": thresholds_figure(outcomes)},
-    tables=None,
+    tables=lambda outcomes: {"figF4": thresholds_table(outcomes)},
 )

@@ -45,12 +45,13 @@ def _measure(given: Given, net: Net, copies: Sequence[str], masks: Sequence[str]
     for name, images in shown_to_it.items():
         for mask_name in masks:
             mask = make_mask(mask_name, members.shape[1:], given.seed)
+            degraded = erase(images, mask)
             for method in METHODS:
-                estimates = _recovered(given, net, model, erase(images, mask), method)
+                estimates = _recovered(given, net, model, degraded, method)
                 about = {"loss": trained.loss, "copy": name, "mask": mask_name, "method": method}
                 rows.append(about | _counted(estimates, images, members, mask, name))
                 if (mask_name, method) == (masks[0], OURS):
-                    shown = [images, erase(images, mask), estimates, members]
+                    shown = [images, degraded, estimates, members]
                     arrays[name] = torch.stack([one[:_SHOWN] for one in shown]).numpy()
     return Outcome(rows, arrays)
 

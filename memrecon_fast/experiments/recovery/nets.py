@@ -88,13 +88,18 @@ class Trained:
     @property
     def name(self) -> str:
         """For files and arrays."""
-        return "end" if self.level is None else f"{self.level:.0e}"
+        return level_name(self.level)
 
     def load(self, device: str) -> nn.Module:
         """The model, in eval mode."""
         model = load(self.path)
         assert isinstance(model, nn.Module)
         return model.to(torch.device(device))
+
+
+def level_name(level: float | None) -> str:
+    """Of a level of the loss; None: the end of a training at none of them."""
+    return "end" if level is None else f"{level:.0e}"
 
 
 def fit(given: Given, net: Net, images: Tensor, levels: Sequence[float] = LEVELS) -> list[Trained]:

@@ -13,6 +13,7 @@ from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.experiments.experiment import Outcome, Row, Table
 from memrecon_fast.experiments.figures import COLOURS, CONTROL_COLOUR, new_figure, show_tiles
 from memrecon_fast.experiments.recovery.audits import errors_name
+from memrecon_fast.experiments.recovery.nets import level_name
 from memrecon_fast.experiments.recovery.published import lowest, percent
 from memrecon_fast.metrics import THRESHOLD_PSNRS
 
@@ -25,6 +26,7 @@ METHODS = {
 }
 """The colour and the label of each."""
 THRESHOLDS = np.logspace(-8, -3, 101)
+THRESHOLDS_TOLD = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 
 def rates_figure(outcomes: Mapping[str, Outcome], measure: str) -> Figure:
@@ -55,8 +57,7 @@ def thresholds_figure(outcomes: Mapping[str, Outcome]) -> Figure:
     figure = new_figure(1.0 + 2.0 * len(masks), 0.9 + 1.9 * len(nets))
     panels = figure.subplots(len(nets), len(masks), squeeze=False, sharey=True, sharex=True)
     for outcome, line in zip(outcomes.values(), panels, strict=True):
-        level = min(outcome.rows, key=lambda row: row["loss"])["level"]
-        name = "end" if level is None else f"{level:.0e}"
+        name = _lowest_level(outcome)
         for mask, axes in zip(masks, line, strict=True):
             for method, (colour, label) in METHODS.items():
                 errors = outcome.arrays.get(errors_name(name, Cell("members", mask, method)))
@@ -71,6 +72,21 @@ def thresholds_figure(outcomes: Mapping[str, Outcome]) -> Figure:
         axes.set_xlabel("threshold (MSE)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3, fontsize=9)
     return figure
+
+
+def thresholds_table(outcomes: Mapping[str, Outcome]) -> Table:
+    """The same at `THRESHOLDS_TOLD`."""
+    lines: list[list[str | float | None]] = []
+    for outcome in outcomes.values():
+        name = _lowest_level(outcome)
+        for mask in _in_order(outcome.rows, "mask"):
+            for method in METHODS:
+                errors = outcome.arrays.get(errors_name(name, Cell("members", mask, method)))
+                if errors is not None:
+                    rates = (percent(float((errors < threshold).mean())) for threshold in THRESHOLDS_TOLD)
+                    lines.append([outcome.rows[0]["net"], mask, method, *rates])
+    header = ["net", "mask", "method", *(f"{threshold:.0e}" for threshold in THRESHOLDS_TOLD)]
+    return Table("Members whose MSE is below these thresholds, in %, at each net's lowest loss.", header, lines)
 
 
 def borderline_figure(outcomes: Mapping[str, Outcome]) -> Figure:
@@ -140,6 +156,11 @@ def _curves(axes: Axes, rows: Sequence[Row], measure: str) -> None:
         axes.axhline(THRESHOLD_PSNRS["approximate"], color=CONTROL_COLOUR, linewidth=0.8, linestyle=":")
     else:
         axes.set_ylim(-4, 104)
+
+
+def _lowest_level(outcome: Outcome) -> str:
+    """The name of the level, see `Trained.name`, that the net's lowest loss is at."""
+    return level_name(min(outcome.rows, key=lambda row: row["loss"])["level"])
 
 
 def _in_order(rows: Sequence[Row], name: str) -> list[Any]:
