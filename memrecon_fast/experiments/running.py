@@ -212,7 +212,7 @@ def _open(
             )
         return Inputs(None, None, {}, "")
     if limit is not None:
-        check_integer("--limit", limit, low=1)
+        check_integer(f"--limit of {experiment.name}", limit, low=pictures.fewest)
         pictures = dataclasses.replace(pictures, members=limit, controls=limit if pictures.controls else 0)
     if controls is not None and members is None:
         raise ValueError("--controls needs --members: images of the same kind")

@@ -17,7 +17,7 @@ from memrecon_fast.experiments.recovery import failures, near_duplicates, noise,
 from memrecon_fast.experiments.recovery.audits import OURS, Task
 from memrecon_fast.experiments.recovery.near_copies import NEAR_COPIES
 from memrecon_fast.experiments.recovery.small import ITERATED, small_net
-from memrecon_fast.experiments.running import Reproduction, make_plan, reproduce
+from memrecon_fast.experiments.running import Part, Reproduction, make_plan, reproduce
 from memrecon_fast.results import Recovery, Status
 
 NET = small_net(depth=4, width=96, side=8, max_outer_iterations=10, training={"max_steps": 1500})
@@ -154,9 +154,10 @@ def test_set_size(tmp_path: Path) -> None:
     assert len(found.tables["set-size"].rows) == 2
 
 
-def test_a_part_of_too_few(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 8 members, of which it takes a part, not 6"):
-        made("set-size", tmp_path, few={"net": NET, "part": 8, "task": Task((1e-4,))})
+def test_a_part_of_too_few() -> None:
+    with pytest.raises(ValueError, match="--limit of set-size must be at least 8, not 7"):
+        make_plan(experiments.find("set-size"), part=Part(limit=7))
+    make_plan(experiments.find("set-size"), part=Part(limit=8))
 
 
 def test_what_became_of_a_member() -> None:

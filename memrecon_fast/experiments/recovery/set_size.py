@@ -39,8 +39,6 @@ _PREDICTORS = {
 
 def _measure(given: Given, net: Net, part: int, task: Task) -> Outcome:
     members, _ = given.images()
-    if len(members) < part:
-        raise ValueError(f"set-size must have at least {part} members, of which it takes a part, not {len(members)}")
     some = members[: len(members) // part]
     outcome = measure(dataclasses.replace(given, members=some), net, task)
     about = {"n": len(some), "width": net.width, "n/width": len(some) / (net.width or 1)}
@@ -197,7 +195,7 @@ EXPERIMENT = Experiment(
     columns=("n", "width", "loss", "split", "mask", "method", "accurate", "approximate", "psnr", "evaluations"),
     draw=_draw,
     tables=_tables,
-    pictures=Pictures(members=64, controls=16, size=16),
+    pictures=Pictures(members=64, controls=16, size=16, fewest=max(PARTS)),
     on_device=True,
     check_shape=check_shape,
 )
