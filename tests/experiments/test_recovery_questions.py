@@ -152,6 +152,7 @@ def test_set_size(tmp_path: Path) -> None:
     assert {row["images"] for row in of(found.rows, split="members", cell="part-2")} == {3}
     assert max(row["approximate"] for row in of(found.rows, split="controls")) == 0
     assert len(found.tables["set-size"].rows) == 2
+    assert {row[2] for row in found.tables["set-size-law"].rows} == {"–"}  # of two nets nothing is told
 
 
 def test_a_part_of_too_few() -> None:

@@ -148,7 +148,7 @@ def _curves(axes: Axes, rows: Sequence[Row], measure: str) -> None:
     if controls:
         most = max(row[measure] for row in controls)
         look = {"color": "white", "markeredgecolor": CONTROL_COLOUR, "marker": "D", "linestyle": "", "markersize": 5}
-        axes.plot([controls[0]["loss"]], [scale * most], label="controls, the most by any method", **look)
+        axes.plot([controls[0]["loss"]], [scale * most], label="controls, the most by any method with the net", **look)
     axes.set_xscale("log")
     axes.invert_xaxis()
     axes.grid(True)
