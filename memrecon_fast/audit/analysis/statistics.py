@@ -11,7 +11,7 @@ from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 CONFIDENCE = 0.95
-FALSE_POSITIVE_RATES = (0.0, 0.001)
+FALSE_POSITIVE_RATES = (0.0, 0.001, 0.01)
 """At which the true-positive rate is stated."""
 GROUPS = ("best", "borderline", "worst")
 """Of the images that a gallery shows."""

@@ -51,7 +51,7 @@ def count_verdicts(results: Results) -> dict[str, dict[str, int]]:
 
 def all_verdicts(results: Results) -> tuple[str, ...]:
     """All verdicts of `judge`, the best first."""
-    return (*results.verdicts, _otherwise(results), "diverged", "nothing erased", "not done", "unusable")
+    return (*results.verdicts, results.otherwise, "diverged", "nothing erased", "not done", "unusable")
 
 
 def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> NDArray[np.str_]:
@@ -70,7 +70,7 @@ def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> ND
         **{verdict: getattr(outcomes, verdict).any(axis=both) for verdict in results.verdicts},
         "diverged": (outcomes.diverged | ~outcomes.tried).all(axis=both),
     }
-    return np.select(list(conditions.values()), list(conditions), _otherwise(results))
+    return np.select(list(conditions.values()), list(conditions), results.otherwise)
 
 
 def unusable(results: Results) -> dict[str, dict[str, Any]]:
@@ -152,10 +152,6 @@ def only_method(results: Results, split: str, verdict: str) -> NDArray[np.int64]
     back = (getattr(outcomes, verdict) & fair).any(axis=1)
     winners: NDArray[np.int64] = np.where(back.sum(axis=0) == 1, back.argmax(axis=0), -1)
     return winners
-
-
-def _otherwise(results: Results) -> str:
-    return "not recognized" if results.degraded else "not recovered"
 
 
 def _columns(results: Results, split: str) -> dict[str, list[Any]]:
