@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,13 @@ class Folder:
                     raise
         return table
 
-    def pictures(self, cell: Cell, indices: Sequence[int]) -> list[Picture]:
+    def pictures(self, cell: Cell, indices: Collection[int]) -> list[Picture]:
         """The pictures of these images, as far as they were kept."""
         if cell_path(self.path, cell).exists():
             return [picture for picture in read_pictures(self._gallery(cell)) if picture.index in indices]
         return list(self._pictures(cell, indices))
 
-    def thumbnails(self, cell: Cell, indices: Sequence[int]) -> list[Thumbnail]:
+    def thumbnails(self, cell: Cell, indices: Collection[int]) -> list[Thumbnail]:
         """The thumbnails of these images, as far as they were kept: of members by the headline method alone."""
         if cell_path(self.path, cell).exists():
             return [one for one in read_thumbnails(self._sheet(cell)) if one.index in indices]
@@ -165,11 +165,11 @@ class Folder:
     def _sheet(self, cell: Cell) -> Path:
         return self.path / SHEET / f"{cell.file_stem}.npz"
 
-    def _pictures(self, cell: Cell, indices: Sequence[int]) -> Iterator[Picture]:
+    def _pictures(self, cell: Cell, indices: Collection[int]) -> Iterator[Picture]:
         for index, pixels in _of(self.parts.read(cell, ["index", "picture"]), "picture", indices):
             yield Picture(index, *pixels)
 
-    def _thumbnails(self, cell: Cell, indices: Sequence[int]) -> Iterator[Thumbnail]:
+    def _thumbnails(self, cell: Cell, indices: Collection[int]) -> Iterator[Thumbnail]:
         for index, pixels in _of(self.parts.read(cell, ["index", THUMBNAIL]), THUMBNAIL, indices):
             yield Thumbnail(index, *pixels)
 
@@ -244,7 +244,7 @@ def _in_order(tables: Iterable[pa.Table]) -> pa.Table:
     return table.take(first)
 
 
-def _of(tables: Iterable[pa.Table], column: str, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+def _of(tables: Iterable[pa.Table], column: str, indices: Collection[int]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Index and pixels of these images in a column, each image once."""
     wanted = set(indices)
     for table in tables:

@@ -19,8 +19,8 @@ import memrecon_fast as mf
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import GROUPS, IN_EACH_GROUP
 from memrecon_fast.audit.report import showcase
+from memrecon_fast.audit.report.embedding import embed_image, embed_mask
 from memrecon_fast.audit.report.page import write_report
-from memrecon_fast.audit.report.showcase import embed_image, embed_mask
 from memrecon_fast.audit.report.summary import summarise
 from memrecon_fast.audit.store.pictures import (
     LARGEST_SIDE,
