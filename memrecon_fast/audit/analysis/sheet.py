@@ -70,11 +70,14 @@ class Standing:
 
 
 def hardest_first(outcomes: Outcomes, method: int, verdict: str) -> NDArray[np.int64]:
-    """(masks,): their numbers, by the share of images that came back with this verdict at least; of equal ones the
-    first, and last those that were not tried."""
-    tried = outcomes.tried[method].sum(axis=1)
-    back = (getattr(outcomes, verdict)[method] & outcomes.tried[method]).sum(axis=1)
-    order: NDArray[np.int64] = np.argsort(np.where(tried, back / np.maximum(tried, 1), np.inf), kind="stable")
+    """(masks,): their numbers, by the share of images that came back with this verdict at least; of equal ones the one
+    with the higher median error first. Those that were not tried are the last."""
+    tried = outcomes.tried[method]
+    back = (getattr(outcomes, verdict)[method] & tried).sum(axis=1)
+    shares = np.where(tried.any(axis=1), back / np.maximum(tried.sum(axis=1), 1), np.inf)
+    counted = zip(outcomes.errors[method], tried, strict=True)
+    medians = [np.median(error[one]) if one.any() else 0.0 for error, one in counted]
+    order: NDArray[np.int64] = np.lexsort((np.negative(medians), shares))
     return order
 
 

@@ -31,7 +31,7 @@ _QUALITY = 85
 def embed_image(pixels: NDArray[np.uint8], encoding: Encoding = ENCODINGS[0]) -> str:
     """uint8 (C, H, W), C = 1 or 3, as the address of a picture."""
     image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
-    return _address(image.reduce(encoding.reduce), encoding.lossy and features.check("webp"))
+    return _address(image.reduce(encoding.reduce), encoding.lossy and bool(features.check("webp")))
 
 
 def embed_mask(mask: NDArray[np.uint8], encoding: Encoding = ENCODINGS[0]) -> str:
