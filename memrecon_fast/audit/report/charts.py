@@ -97,13 +97,14 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
     """The share of images recovered, over all masks, as a function of the MSE that still counts as recovered."""
     with new_figure(8.5, 4.2) as figure:
         axes = figure.subplots()
-        for split, line in (("members", "-"), ("controls", "--")):
+        for split in ("members", "controls"):
             for number, (method, width) in enumerate(zip(methods, nested_widths(len(methods)), strict=True)):
                 mse = errors({name: pool(cells, split, method, name) for name in ("mse", "diverged")})
                 if len(mse):
                     rates = 100 * np.searchsorted(np.sort(mse), THRESHOLDS) / len(mse)
-                    look: Any = {"color": colour_of(number), "linewidth": width, **_UNCLIPPED}
-                    axes.plot(THRESHOLDS, rates, line, label=f"{method}, {split}", **look)
+                    dashes = "-" if split == "members" else (0, (7 / width, 4 / width))  # in widths of the line
+                    look: Any = {"color": colour_of(number), "linewidth": width, "linestyle": dashes, **_UNCLIPPED}
+                    axes.plot(THRESHOLDS, rates, label=f"{method}, {split}", **look)
         for mse_limit, name in ((ACCURATE_MSE, "accurate"), (APPROXIMATE_MSE, "approximate")):
             axes.axvline(mse_limit, color=INK, linestyle=":", linewidth=1.2)
             _above(axes, mse_limit, name)
@@ -203,9 +204,9 @@ def colour_of(number: int) -> str:
 
 
 def _dark_style() -> str:
-    """The colours of `DARK`, for browsers: they stand in the attributes of each shape."""
+    """The colours of `DARK`, for browsers: they stand in the attributes of each shape, and of the tiles of a hatch."""
     rules = (
-        f'[style*="{what}: {light.lower()}"] {{ {what}: {dark} !important; }}'
+        f'[style*="{what}: {light.lower()}"], [{what}="{light.lower()}"] {{ {what}: {dark} !important; }}'
         for light, dark in DARK.items()
         for what in ("fill", "stroke")
     )

@@ -124,8 +124,11 @@ def environment_of(*folders: Path) -> jinja2.Environment:
 
 def _against_originals(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:
     """What only the template for known originals needs."""
-    controls = [row["controls"] for row in summary["comparisons"] + summary["comparisons_over_masks"]]
+    compared = summary["comparisons"] + summary["comparisons_over_masks"]
+    controls = [row["controls"] for row in compared]
+    told = {at["false_positive_rate"] for row in compared for at in row["at"] if at["told"]}
     return {
+        "told": sorted(told - {0.0}),
         "fewest_controls": min(controls, default=0),
         "most_controls": max(controls, default=0),
         "unaided": {(row["split"], row["mask"]): row for row in summary.get("without_model", [])},
