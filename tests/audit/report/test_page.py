@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
 import math
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -19,7 +21,7 @@ import memrecon_fast as mf
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import GROUPS, IN_EACH_GROUP
 from memrecon_fast.audit.report import showcase
-from memrecon_fast.audit.report.embedding import embed_image, embed_mask
+from memrecon_fast.audit.report.embedding import Encoding, embed_image, embed_mask
 from memrecon_fast.audit.report.page import write_report
 from memrecon_fast.audit.report.summary import summarise
 from memrecon_fast.audit.store.pictures import (
@@ -53,7 +55,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self._hidden = tag == "style"
+        self._hidden = tag in ("style", "script")
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
@@ -100,24 +102,43 @@ def page(folder: Path) -> Page:
 
 
 def test_the_report_needs_no_network(page: Page) -> None:
-    for tag in ("script", "iframe", "object", "embed", "base", "video", "audio", "source"):
+    for tag in ("iframe", "object", "embed", "base", "video", "audio", "source", "form"):
         assert not page.all(tag)
+    assert page.all("script") == [{}]
     for attributes in page.all("img"):
         assert (attributes["src"] or "").startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
     for _, attributes in page.tags:
         assert not any(
-            name == "href" and not (value or "").startswith(("#", "data:")) for name, value in attributes.items()
+            name == "href"
+            and not (value or "").startswith(("#", "data:"))
+            and value not in ("verdicts.csv", "records/")
+            for name, value in attributes.items()
         )
+
+
+def test_no_script_runs_but_the_one_that_is_the_reports(folder: Path) -> None:
+    html = report_of(read_results(folder))
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+
+
+def test_each_section_is_in_the_contents(page: Page) -> None:
+    links = [attributes["href"] for attributes in page.all("a") if (attributes["href"] or "").startswith("#")]
+    ids = [attributes["id"] for attributes in page.all("h2")]
+    assert len(ids) == len(set(ids)) >= 12
+    assert links[: len(ids)] == [f"#{one}" for one in ids]
 
 
 def test_every_picture_has_a_text_for_those_who_cannot_see_it(page: Page) -> None:
     images = page.all("img")
     of_controls = [one for one in images if "control" in (one["alt"] or "") and one["class"] == "pixels"]
+    on_sheet = 2 * 16
     assert len(of_controls) >= 3 * 3  # by each method: the control, what was shown, what came out; and then the member
     assert len(of_controls) % 3 == 0
     given_out = 4 * len(of_controls) // 3
     # masks × splits × (original, degraded, 3 methods, a mask)
-    assert len(images) == CHARTS + 2 * 2 * SHOWN * 6 + given_out
+    assert len(images) == CHARTS + on_sheet + 2 * 2 * SHOWN * 6 + given_out
     assert all(attributes["alt"] for attributes in images)
 
 
@@ -397,10 +418,11 @@ def test_many_large_pictures_are_shown_with_fewer_pixels(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("reduce", [1, 2])
 def test_embedded_pictures_are_what_was_given(channels: int, reduce: int) -> None:
+    encoding = Encoding(reduce)
     random = np.random.default_rng(0)
     mask = (random.random((channels, 4, 6)) < 0.5).repeat(reduce, 1).repeat(reduce, 2) * np.uint8(255)
     image = random.integers(0, 256, (channels, 4, 6), np.uint8).repeat(reduce, 1).repeat(reduce, 2)
-    for address, pixels in ((embed_mask(mask, reduce), mask), (embed_image(image, reduce), image)):
+    for address, pixels in ((embed_mask(mask, encoding), mask), (embed_image(image, encoding), image)):
         expected = np.broadcast_to(pixels[:, ::reduce, ::reduce], (3, 4, 6)).transpose(1, 2, 0)
         np.testing.assert_array_equal(pixels_of(address), expected)
 
