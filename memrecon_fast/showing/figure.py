@@ -38,7 +38,7 @@ def draw_images(rows: Mapping[str, Tensor], titles: Sequence[str]) -> Figure:
             axes.imshow(to_pixels(image), interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
-            axes.spines[:].set_visible(False)
+            axes.spines[:].set(color="#aaaaaa", linewidth=0.5)
         label = {"rotation": 0, "ha": "right", "va": "center", "fontsize": 9}
         axes_of_row[0].set_ylabel(name, **label)
     for axes, title in zip(grid[0], titles, strict=True):

@@ -73,5 +73,6 @@ def _cells(tag: str, texts: Sequence[str], styles: Sequence[str]) -> str:
 def _picture(address: str, name: str) -> str:
     if not address:
         return "–"
-    style = f"display:block;width:{SIDE}px;max-width:none;height:auto;margin:0;image-rendering:pixelated"
+    size = f"box-sizing:content-box;width:{SIDE}px;max-width:none;height:auto;margin:0"
+    style = f"display:block;{size};border:1px solid rgba(128,128,128,.5);image-rendering:pixelated"
     return f'<img src="{html.escape(address)}" alt="{text(name)}" width="{SIDE}" style="{style}">'

@@ -61,7 +61,9 @@ class Recovered:
         if self.status:
             said.append(("recognized", self._recognition()))
             spent = self.numbers["evaluations"].numpy()
-            said.append(("evaluations", f"{spent.sum(dtype=np.int64):,} in all, {np.median(spent):g} per image (median)"))
+            said.append(
+                ("evaluations", f"{spent.sum(dtype=np.int64):,} in all, {np.median(spent):g} per image (median)")
+            )
         said.append(("backend", self.how))
         return [*said, ("IN DOUBT", self.doubt)] if self.doubt else said
 
@@ -152,8 +154,11 @@ class Recovered:
 
     def _caption(self, index: int, errors: Mapping[str, Any]) -> list[str]:
         """What stands beside the pictures of an image, in lines."""
-        score = f"score {self.numbers['score'][index]:.0e}"
-        return [f"{index} {self.status[index]}", f"{errors['psnr'][index]:.1f} dB" if errors else score]
+        name = f"{index} {self.status[index]}"
+        if errors:
+            return [name, f"{errors['psnr'][index]:.1f} dB"]
+        told = self.recognized[index] is not None
+        return [name, f"score {self.numbers['score'][index]:.0e}"] if told else [name]
 
     def _strip(self) -> str:
         """Pictures of the first images; why there are none, where they cannot be shown."""

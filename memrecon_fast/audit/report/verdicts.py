@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
@@ -36,6 +37,14 @@ def write_verdicts(results: Results) -> None:
     columns = [_columns(results, split) for split in results.splits]
     rows = (dict(zip(one, values, strict=True)) for one in columns for values in zip(*one.values(), strict=True))
     write_csv(results.folder.path / VERDICTS_FILE, list(columns[0]), rows)
+
+
+def tabulate_verdicts(results: Results) -> pa.Table:
+    """The content of `verdicts.csv`, text as it is."""
+    parts = [_columns(results, split) for split in results.splits]
+    return pa.table(
+        {name: pa.array([value for part in parts for value in part[name]], _type_of(name)) for name in parts[0]}
+    )
 
 
 def count_verdicts(results: Results) -> dict[str, dict[str, int]]:
@@ -176,6 +185,14 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
                 counts = (getattr(outcomes, what)[number] & outcomes.tried[number]).sum(axis=0)
                 columns[f"{method}_{what}"] = counts.tolist()
     return columns
+
+
+def _type_of(column: str) -> pa.DataType:
+    """Said, as a column may hold nothing."""
+    if column.startswith("best_"):
+        return pa.float64()
+    is_text = column == "verdict" or column.startswith("only_") or (column in _OF_IMAGE and column != "index")
+    return pa.string() if is_text else pa.int64()
 
 
 def _usable(images: Columns) -> NDArray[np.bool_]:
