@@ -222,9 +222,9 @@ class InFlight:
         for scored in passing.arrived(wait):
             done, again = review.decide(scored)
             passing.source.put_back([self._stage(sample) for sample in again])
-            if review.tries_again:
-                passing.tell(len(done.samples))
             if done.samples:
+                if review.tries_again:
+                    passing.tell(len(done.samples))
                 yield done
 
     def _all_done(self, passing: _Passing) -> Iterator[Batch]:

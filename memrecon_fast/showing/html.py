@@ -75,4 +75,4 @@ def _picture(address: str, name: str) -> str:
         return "–"
     size = f"box-sizing:content-box;width:{SIDE}px;max-width:none;height:auto;margin:0"
     style = f"display:block;{size};border:1px solid rgba(128,128,128,.5);image-rendering:pixelated"
-    return f'<img src="{html.escape(address)}" alt="{text(name)}" width="{SIDE}" style="{style}">'
+    return f'<img src="{text(address)}" alt="{text(name)}" width="{SIDE}" style="{style}">'

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from memrecon_fast.audit.analysis.results import VERDICTS, Results
 from memrecon_fast.audit.analysis.statistics import choose_shown, scores
@@ -62,7 +63,8 @@ def _table(table: Table) -> list[str]:
     headings = [str(column.header) for column in table.columns]
     numbers = [column.justify == "right" for column in table.columns]
     rows = zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True)
-    above = [html.paragraph(str(table.title), loud=True)] if table.title else []
+    title = table.title
+    above = [html.paragraph(str(title), loud=isinstance(title, Text) and bool(title.style))] if title else []
     return [*above, html.table(headings, rows, numbers), html.paragraph(str(table.caption))]
 
 
