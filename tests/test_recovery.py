@@ -356,7 +356,7 @@ def test_what_a_recovery_shows_is_what_was_degraded(memorised: Memorised) -> Non
 def test_what_shows_results_is_imported_when_they_are_shown() -> None:
     code = """
 import sys, torch, memrecon_fast as mf
-recovery = mf.recover(torch.nn.Identity(), torch.tensor([[[0.0, 0.5], [0.25, 1.0]]]))
+recovery = mf.recover(torch.nn.Identity().eval(), torch.tensor([[[0.0, 0.5], [0.25, 1.0]]]))
 slow = {"matplotlib", "pandas", "rich", "PIL", "IPython", "memrecon_fast.showing.recovered"}
 print(sorted(slow & set(sys.modules)))
 repr(recovery)
