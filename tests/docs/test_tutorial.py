@@ -48,7 +48,10 @@ def test_the_tutorial_says_what_it_promises(tmp_path: Path, monkeypatch: pytest.
     recovered = sum(int(count) for _, verdict, count in said[1:] if verdict != "not recovered")
     assert recovered >= 10
     assert text_of(back).count("members") == recovered
-    assert re.search(r"members +half +1\.0", text_of(rates))
+    by_mask = re.findall(r"(corner|half) +([01]\.\d+) +([01]\.\d+)", text_of(rates))  # of controls, then of members
+    assert [mask for mask, *_ in by_mask] == ["corner", "half"] * 2
+    assert [float(rate) for _, *both in by_mask[:2] for rate in both] == [0.0] * 4
+    assert all(float(accelerated) > max(0.5, float(alone)) for _, accelerated, alone in by_mask[2:])
 
 
 def test_it_is_kept_without_outputs() -> None:
