@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
+
+
+def read_tutorial() -> Any:
+    return nbformat.read(TUTORIAL, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def text_of(cell: Any, kind: str = "text/plain") -> str:
@@ -22,14 +24,13 @@ def text_of(cell: Any, kind: str = "text/plain") -> str:
 
 
 def test_the_tutorial_says_what_it_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    notebook: Any = nbformat.read(TUTORIAL, as_version=4)  # type: ignore[no-untyped-call]
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no ports
-    resources = {"metadata": {"path": str(tmp_path)}}
-    with tempfile.TemporaryDirectory(prefix="mf-", dir="/tmp") as sockets:  # whose paths must be short
-        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", sockets)
-        NotebookClient(notebook, km=kernel, timeout=300, startup_timeout=300, resources=resources).execute()
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
+        folder = tmp_path / name[:3].lower()
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setenv(name, str(folder))
+    notebook = read_tutorial()
+    where = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, kernel_name="python3", timeout=600, startup_timeout=600, resources=where).execute()
 
     _, training, recovering, plot, table, run, counts, back, rates = [
         cell for cell in notebook.cells if cell.cell_type == "code"
@@ -56,7 +57,6 @@ def test_the_tutorial_says_what_it_promises(tmp_path: Path, monkeypatch: pytest.
 
 def test_it_is_kept_without_outputs() -> None:
     """What it shows depends on the machine and its versions: whoever runs it sees their own."""
-    notebook: Any = nbformat.read(TUTORIAL, as_version=4)  # type: ignore[no-untyped-call]
-    for cell in notebook.cells:
+    for cell in read_tutorial().cells:
         assert cell.get("outputs", []) == []
         assert cell.get("execution_count") is None
