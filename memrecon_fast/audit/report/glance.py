@@ -79,7 +79,8 @@ def _strip(results: Results) -> str:
     kept = {picture.index: picture for picture in results.folder.pictures(cell, chosen)}
     known = [index for index in chosen if index in kept]
     few = min(len(known), MAX_PICTURES)
-    shown = [known[number * len(known) // few] for number in range(few)]
+    spread = np.linspace(0, len(known) - 1, few).round().astype(int)  # the first and the last are among them
+    shown = [known[at] for at in spread.tolist()]
     names = results.images_of("members")["name"]
     rows = {index: row for row, index in enumerate(columns["index"].tolist())}
     kinds = ["degraded", "recovered"] if results.degraded else ["original", "degraded", "recovered"]
