@@ -147,9 +147,9 @@ class Diffusion:
         return self._config().get(name)
 
 
-def most_steps(timesteps: int, at_most: int = 100) -> int:
-    """The largest divisor of so many timesteps that is at most 100, the published number of steps."""
-    return next(steps for steps in range(min(at_most, timesteps), 0, -1) if timesteps % steps == 0)
+def most_steps(timesteps: int) -> int:
+    """The largest divisor of so many timesteps, at least 1, that is at most 100, the published number of steps."""
+    return next(steps for steps in range(100, 0, -1) if timesteps % steps == 0)
 
 
 class NullSpace:

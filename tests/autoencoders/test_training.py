@@ -204,6 +204,16 @@ def test_resume_refuses_the_state_of_another_training(
         train(**(arguments | changed), checkpoint_folder=tmp_path, resume=True)
 
 
+def test_resume_refuses_the_state_of_another_recipe(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(_model(), images, 1e-9, max_steps=5, checkpoint_folder=tmp_path)
+    other = dataclasses.replace(recipes.RECIPES["adam"], edges=True)
+    monkeypatch.setitem(recipes.RECIPES, "adam", other)
+    with pytest.raises(ValueError, match="belongs to another training: its recipe is"):
+        train(_model(), images, 1e-9, max_steps=5, checkpoint_folder=tmp_path, resume=True)
+
+
 def test_resume_refuses_another_file(images: Tensor, tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"no state")
     with pytest.raises(ValueError, match="cannot be read as a safetensors file"):

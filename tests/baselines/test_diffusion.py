@@ -316,9 +316,19 @@ def test_what_cannot_be_used_is_named(untrained: Diffusion) -> None:
         ((3, 16, 16), "is for images of 8×8 pixels, no whole multiple of these, 16×16"),
         ((3, 8, 4), "is for images of 8×8 pixels, no whole multiple of these, 8×4"),
         ((3, 3, 3), "is for images of 8×8 pixels, no whole multiple of these, 3×3"),
+        ((64,), r"is for images \(C, H, W\), not of shape \(64,\)"),
     ):
         with pytest.raises(ValueError, match=words):
             NullSpace(untrained, shape, SEED, CPU)
+    for size in ([8], "8", 8.0):
+        sized: Any = Failing("raises")
+        sized.config = {"sample_size": size}
+        with pytest.raises(ValueError, match="sample_size must be a whole number, or two of them, not"):
+            NullSpace(Diffusion(sized, scheduler), SHAPE, SEED, CPU)
+    broken = small_unet()
+    broken.conv_in.bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match="answers an image of zeros by NaN or infinity"):
+        NullSpace(Diffusion(broken, scheduler), SHAPE, SEED, CPU)
     for how, words in (
         ("raises", r"fails on images of shape \(3, 8, 8\): RuntimeError: sizes must be even$"),
         ("cuts", r"answers images of shape \(1, 3, 8, 8\) by \(1, 3, 8, 7\); expected the same shape"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -122,6 +123,7 @@ def test_the_same_cells_are_shown_in_other_ways(
     monkeypatch.setattr(audits, "run", never)
     again = made(name, folder, memorises=(MEMORISES, TASK), short=(SHORT, TASK))
     assert again.rows == fig3.rows
+    assert json.loads((folder / "numbers.json").read_text())["experiment"] == name
     assert all((folder / file).stat().st_size for file in files)
     if name == "figF4":
         for net, mask, method, *rates in again.tables["figF4"].rows:

@@ -181,7 +181,16 @@ def test_what_became_of_a_member() -> None:
     assert ends(fixed_point_mse=one + 1e-3)[3] == "converged, no fixed point"
     assert ends(fixed_point_mse=one + 1e-3, status=(one + Status.STALLED).to(torch.int8))[3] == "not converged"
     assert ends(images=images + 0.01)[0] == "approximate"
-    assert ends(images=images * float("nan"), fixed_point_mse=one * float("nan"))[0] == "converged, no fixed point"
+    diverged: dict[str, Any] = {"images": images * float("nan"), "fixed_point_mse": one * float("nan")}
+    assert ends(**diverged)[0] == "converged, no fixed point"
+    rows = failures._rows(OURS, Recovery(**{**recovery, **about, "execution": "eager", **diverged}), members)
+    assert [row["nearest"] for row in rows] == [None] * 4
+    assert (
+        failures._tables({"fc": Outcome([{"loss": 1e-4, "mask": "half", **row} for row in rows])})["failures"].rows[0][
+            -1
+        ]
+        == 0
+    )  # none went astray
 
 
 def test_failures(tmp_path: Path) -> None:

@@ -81,8 +81,9 @@ def hardest_first(outcomes: Outcomes, method: int, verdict: str) -> NDArray[np.i
     return order
 
 
-def best_first(results: Results) -> list[Standing]:
-    """Of each member that counts under some mask, what came of it by the headline method; the best first."""
+def best_first(results: Results) -> tuple[list[Standing], list[str]]:
+    """Of each member that counts under some mask, what came of it by the headline method, the best first; and the
+    masks, the hardest first."""
     outcomes, method = gather_outcomes(results, "members"), results.methods.index(results.headline)
     weakest = results.verdicts[-1]
     order = hardest_first(outcomes, method, weakest)
@@ -102,7 +103,7 @@ def best_first(results: Results) -> list[Standing]:
     verdicts = [*results.verdicts, results.otherwise, "diverged"]
     names = [results.masks[number] for number in order.tolist()]
     hardest = np.where(back[-1].any(axis=0), back[-1].argmax(axis=0), len(order))
-    return [
+    standings = [
         Standing(
             index=i,
             verdict=verdicts[level[i]],
@@ -115,3 +116,4 @@ def best_first(results: Results) -> list[Standing]:
         )
         for i in images.tolist()
     ]
+    return standings, names

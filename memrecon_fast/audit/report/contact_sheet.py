@@ -17,11 +17,12 @@ IN_SIGHT = 24
 
 
 def make_sheet(results: Results) -> dict[str, Any]:
-    """Members that have pictures, at most `MAX_SHOWN`, in the order of `best_first`; `ranked`, of how many members.
+    """Members that have pictures, at most `MAX_SHOWN`, in the order of `best_first`; `ranked`, of how many members;
+    `hardest_first`, the masks.
 
     Raises ValueError where pictures cannot be read.
     """
-    standings = best_first(results)
+    standings, masks = best_first(results)
     pictures = {mask: _pictures(results, mask, standings) for mask in results.masks}
     shown = [one for one in standings if one.index in pictures[one.mask]][:MAX_SHOWN]
     names = results.images_of("members")["name"].tolist()
@@ -30,7 +31,8 @@ def make_sheet(results: Results) -> dict[str, Any]:
         return [_tile(one, pictures[one.mask][one.index], names[one.index], encoding) for one in shown]
 
     found = fitting(tiles, MAX_CHARACTERS)
-    return {"in_sight": found[:IN_SIGHT], "others": found[IN_SIGHT:], "shown": len(found), "ranked": len(standings)}
+    counts = {"shown": len(found), "ranked": len(standings)}
+    return {"in_sight": found[:IN_SIGHT], "others": found[IN_SIGHT:], "hardest_first": masks, **counts}
 
 
 def _pictures(results: Results, mask: str, standings: list[Standing]) -> dict[int, Thumbnail | Picture]:

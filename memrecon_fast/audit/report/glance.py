@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from memrecon_fast.audit.analysis.results import VERDICTS, Results
 from memrecon_fast.audit.analysis.statistics import choose_shown, scores
+from memrecon_fast.audit.report.embedding import embed_image
 from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.common.text import counted, escaped
 from memrecon_fast.methods import is_blind
 from memrecon_fast.showing import html
-from memrecon_fast.showing.pixels import to_address
 
 MAX_PICTURES = 8
 MAX_LETTERS = 16
@@ -85,7 +84,7 @@ def _strip(results: Results) -> str:
     rows = {index: row for row, index in enumerate(columns["index"].tolist())}
     kinds = ["degraded", "recovered"] if results.degraded else ["original", "degraded", "recovered"]
     kinds += ["mask"] if is_blind(cell.method) else []
-    pictures = [[_address(getattr(kept[index], kind)) for kind in kinds] for index in shown]
+    pictures = [[embed_image(getattr(kept[index], kind)) for kind in kinds] for index in shown]
     captions = [[_short(str(names[index])), *_caption(columns, rows[index])] for index in shown]
     images = "Images" if results.degraded else "Members"
     under = "" if results.degraded else f" under {cell.mask}"
@@ -105,8 +104,3 @@ def _caption(columns: Columns, row: int) -> list[str]:
 def _short(name: str) -> str:
     """As much of a name as fits below a picture; the end tells most."""
     return name if len(name) <= MAX_LETTERS else f"…{name[1 - MAX_LETTERS :]}"
-
-
-def _address(pixels: NDArray[np.uint8]) -> str:
-    """Of uint8 (C, H, W), C = 1 or 3."""
-    return to_address(np.ascontiguousarray(np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3))))

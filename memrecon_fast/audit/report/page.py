@@ -12,11 +12,10 @@ import jinja2
 from markupsafe import Markup
 
 from memrecon_fast.audit.analysis.comparisons import compare_over_masks
-from memrecon_fast.audit.analysis.outcomes import gather_outcomes
 from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.analysis.results import Results
-from memrecon_fast.audit.analysis.sheet import MAX_SHOWN, hardest_first
+from memrecon_fast.audit.analysis.sheet import MAX_SHOWN
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
 from memrecon_fast.audit.report.contact_sheet import make_sheet
 from memrecon_fast.audit.report.embedding import embed_svg
@@ -85,7 +84,6 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         gallery=gallery,
         sheet=sheet,
         most_on_sheet=MAX_SHOWN,
-        hardest_first=_hardest_first(results),
         verdicts_on_sheet=_in_order(results, (one["standing"].verdict for one in sheet["in_sight"] + sheet["others"])),
         verdicts_in_gallery=_in_order(results, _verdicts_of(gallery)),
         in_words=_in_words,
@@ -155,13 +153,6 @@ def _shown(value: Any) -> Any:
 
 def _in_words(number: int) -> str:
     return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
-
-
-def _hardest_first(results: Results) -> list[str]:
-    """The masks, as the contact sheet orders them."""
-    method = results.methods.index(results.headline)
-    order = hardest_first(gather_outcomes(results, "members"), method, results.verdicts[-1])
-    return [results.masks[number] for number in order.tolist()]
 
 
 def _verdicts_of(gallery: Iterable[Mapping[str, Any]]) -> Iterable[str]:

@@ -126,7 +126,7 @@ def controls_table(outcomes: Mapping[str, Outcome]) -> Table:
     for outcome in outcomes.values():
         rows = [row for row in outcome.rows if row["split"] == "controls" and row["loss"] == least[row["net"]]]
         for method in _in_order(rows, "method"):
-            ours = [row for row in rows if row["method"] == method and row["images"]]
+            ours = [row for row in rows if row["method"] == method]
             tried = sum(row["images"] for row in ours)
             back = [round(sum(row["images"] * row[measure] for row in ours)) for measure in ("accurate", "approximate")]
             worst = max(ours, key=lambda row: row["approximate"])

@@ -36,7 +36,7 @@ def test_the_first_of_the_sheet_are_kept_under_the_mask_that_they_stand_under(
         for found in errors.values():
             found[random.choice(COUNT, 5, replace=False)] = np.inf
         results = make_run(tmp_path / str(seed), errors, degraded=degraded)
-        standings = best_first(results)
+        standings, _ = best_first(results)
         assert sorted(one.index for one in standings) == list(range(COUNT))
         for one in standings[:few]:
             assert one.index in leading(results.cells[Cell("members", one.mask, "paper")])

@@ -338,7 +338,7 @@ def test_the_contact_sheet_of_a_real_run_has_all_members_and_what_came_back_of_t
     folder: Path, page: Page, memorised: Memorised
 ) -> None:
     results = read_results(folder)
-    standings = best_first(results)
+    standings, _ = best_first(results)
     assert len(standings) == 16
     of = {mask: {one.index: one for one in results.folder.thumbnails(Cell("members", mask, "paper"), range(16))}
           for mask in results.masks}  # fmt: skip
