@@ -44,6 +44,8 @@ class Task:
     controls: Sequence[str] = (OURS, "paper")
     """The solvers whose audits try controls as well, of the net with the lowest loss; of others none does, as in the
     paper."""
+    tried: int | None = None
+    """So many members, the first ones, and as many controls are tried; None: all."""
     borderline: bool = False
     """Whether estimates of which the error is borderline are kept, to be shown."""
 
@@ -58,6 +60,7 @@ def measure(given: Given, net: Net, task: Task) -> Outcome:
     rows: list[Row] = []
     arrays: dict[str, NDArray[Any]] = {}
     trained = fit(given, net, members, task.levels)
+    members, controls = members[: task.tried], controls[: task.tried]
     shown: dict[int, tuple[Tensor, float]] = {}
     for one in trained:
         about = {"net": net.title, "level": one.level, "loss": one.loss}
