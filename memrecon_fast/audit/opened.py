@@ -13,6 +13,7 @@ from rich.console import Console
 
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import choose_shown
+from memrecon_fast.audit.analysis.unfinished import unfinished
 from memrecon_fast.audit.report.page import REPORT, write_report
 from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
 from memrecon_fast.audit.report.summary import make_summary, write_summary
@@ -90,7 +91,8 @@ class Run:
         if console is not None:
             for table in filter(None, (make_table(self.summary), make_given_out_table(self.summary))):
                 console.print(table)
-            for remark in [*given_out_of(self.summary), *remarks_of(self.summary)]:
+            remarks = [unfinished(self.summary), *given_out_of(self.summary), *remarks_of(self.summary)]
+            for remark in filter(None, remarks):
                 console.print(escaped(remark), markup=False, highlight=False, soft_wrap=True)
         return path
 

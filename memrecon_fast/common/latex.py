@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memrecon_fast.experiments.experiment import Table
+from memrecon_fast.common.tables import Table, shown
 
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -14,11 +14,17 @@ _SPECIAL = {
     "γ": r"$\gamma$",
     "σ": r"$\sigma$",
     "≤": r"$\leq$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "≥": r"$\geq$",
+    "±": r"$\pm$",
+    "…": r"\ldots{}",
 }
 
 
 def latex_table(table: Table) -> str:
-    """A `table` environment: text to the left, numbers to the right."""
+    """A `table` environment: text to the left, numbers to the right; below it the notes, as comments."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
     kinds = "".join("l" if any(isinstance(value, str) for value in column) else "r" for column in columns)
     lines = [
@@ -29,10 +35,11 @@ def latex_table(table: Table) -> str:
         r"\toprule",
         _line(list(table.header)),
         r"\midrule",
-        *(_line([_shown(value) for value in row]) for row in table.rows),
+        *(_line([shown(value) for value in row]) for row in table.rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
+        *(f"% {' '.join(note.split())}" for note in table.notes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -43,10 +50,5 @@ def escaped(text: str) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    return " & ".join(map(escaped, cells)) + r" \\"
-
-
-def _shown(value: str | float | None) -> str:
-    if value is None:
-        return "–"
-    return value if isinstance(value, str) else f"{value:g}"
+    line = " & ".join(map(escaped, cells)) + r" \\"
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # which the line before would take for its own
