@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.comparisons import Comparison, compare_over_masks
@@ -29,6 +31,8 @@ _LONGEST_NAME = 24
 _LONGEST_LEVEL_NAME = 10
 _THRESHOLDS = np.logspace(-10, -1, 361)
 _BIN = 4  # dB
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_UNCLIPPED: Any = {"clip_on": False, "solid_capstyle": "butt", "dash_capstyle": "butt"}
 
 
 def drawings_of(results: Results, summary: Mapping[str, Any]) -> dict[str, Drawing]:
@@ -103,12 +107,31 @@ def _draw_rates(summary: Mapping[str, Any], verdicts: Sequence[str], figure: Fig
                     axes.errorbar(at, heights, reach, fmt="none", ecolor=INK, elinewidth=0.7, capsize=1.5, zorder=3)
                 else:
                     look: Any = {"fmt": "D", "markersize": 3, "markerfacecolor": "white", "color": INK, "zorder": 4}
+                    look["clip_on"] = False
                     label = None if number else "controls"
                     axes.errorbar(at, heights, reach, elinewidth=0.7, markeredgewidth=0.7, label=label, **look)
         axes.set_title(title_of(verdict))
         percent_axis(axes, top=_ROOM)
     name_masks(panels[-1], masks)
-    figure.legend(*panels[0].get_legend_handles_labels(), ncols=len(methods) + 1, loc="outside upper left")
+    legend_above(figure, panels[0], len(methods) + 1)
+
+
+def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
+    """The legend of these axes above the figure, controls last."""
+    handles, labels = axes.get_legend_handles_labels()
+    pairs = sorted(zip(handles, labels, strict=True), key=lambda pair: pair[1] == "controls")
+    if pairs:
+        figure.legend(*zip(*pairs, strict=True), ncols=columns, loc="outside upper left")
+
+
+def logarithmic(axis: Axis, powers: bool = True) -> None:
+    """Ticks of a logarithmic axis as 10⁻⁸, or as plain numbers: without mathematics, which names may seem to hold."""
+    axis.set_major_formatter(lambda value, _: _power(value) if powers else f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float) -> str:
+    return f"10{str(round(np.log10(value))).translate(_SUPERSCRIPTS)}" if value > 0 else ""
 
 
 def _draw_thresholds(results: Results, figure: Figure) -> None:
@@ -119,12 +142,13 @@ def _draw_thresholds(results: Results, figure: Figure) -> None:
             found = errors({name: pool(results.cells, split, method, name) for name in names})
             if len(found):
                 rates = 100 * np.searchsorted(np.sort(found), _THRESHOLDS) / len(found)
-                look: Any = {"color": colour_of(number), "linewidth": width}
+                look: Any = {"color": colour_of(number), "linewidth": width, **_UNCLIPPED}
                 axes.plot(_THRESHOLDS, rates, line, label=f"{method}, {split}", **look)
     if not results.degraded:
         for limit in (ACCURATE_MSE, APPROXIMATE_MSE):
             axes.axvline(limit, color=INK, linestyle=":", linewidth=0.8)
     axes.set_xscale("log")
+    logarithmic(axes.xaxis)
     axes.set_xlim(_THRESHOLDS[0], _THRESHOLDS[-1])
     axes.set_xlabel("score below which an image counts" if results.degraded else "MSE that counts as recovered")
     percent_axis(axes)
@@ -137,16 +161,16 @@ def _draw_roc(comparisons: Sequence[Comparison], methods: Sequence[str], figure:
     lows = [min(low, 5.0) for low in lows]  # %: there is no 0 on a logarithmic scale
     for one, width in zip(comparisons, _nested(len(comparisons)), strict=True):
         false, true = _corners(*roc(one.members, one.controls))
-        look: Any = {"color": colour_of(methods.index(one.method)), "linewidth": width, "label": one.method}
+        look: Any = {"color": colour_of(methods.index(one.method)), "linewidth": width, **_UNCLIPPED}
         points = ((100 * rates).clip(low) for rates, low in zip((false, true), lows, strict=True))
-        axes.plot(*points, drawstyle="steps-post", solid_capstyle="butt", **look)
+        axes.plot(*points, drawstyle="steps-post", label=one.method, **look)
     guessing = [max(lows), 100]
     axes.plot(guessing, guessing, ":", color=CONTROL_COLOUR, linewidth=0.8, label="guessing")
     axes.set(xscale="log", yscale="log", xlim=(lows[0], 100), ylim=(lows[1], 100))
     axes.set_xlabel("% of controls below the threshold (false positives)")
     axes.set_ylabel("% of members below it (true positives)")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
+        logarithmic(axis, powers=False)
     axes.grid(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 

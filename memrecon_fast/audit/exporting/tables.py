@@ -16,7 +16,7 @@ from memrecon_fast.common.text import escaped
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 SPLITS = ("members", "controls")
-INTERVALS = "in brackets 95 % intervals (Wilson)"
+INTERVALS = "95 % intervals (Wilson) in parentheses"
 
 
 def tables_of(summary: Mapping[str, Any]) -> dict[str, Sheet]:
@@ -62,12 +62,12 @@ def definition(verdicts: Sequence[str]) -> str:
     """What the verdicts mean, in a caption."""
     if verdicts == ("recognized",):
         return "Recognized: a score below the threshold, the originals being unknown."
-    return f"Of these {', '.join(f'{verdict} means MSE < {THRESHOLD_NAMES[verdict]}' for verdict in verdicts)}."
+    return " ".join(f"{verdict.capitalize()}: MSE < {THRESHOLD_NAMES[verdict]}." for verdict in verdicts)
 
 
 def _about(summary: Mapping[str, Any]) -> str:
     images = " and ".join(f"{count} {split}" for split, count in summary["images"].items())
-    return f"{images} of {escaped(summary['model'])}"
+    return f"{images} of {escaped(summary['model'].rpartition('/')[2])}"
 
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
@@ -104,8 +104,8 @@ def _rates(summary: Mapping[str, Any]) -> Sheet:
             line += [_to(row.get("mean_psnr"), 1)] if "approximate" in verdicts else []
             lines.append([*line, _to(row.get("mean_evaluations"), 0)])
     what = f"Recovered, % of {_about(summary)}, by mask and method; {INTERVALS}."
-    of_members = "of the members, mean" + ("; PSNR in dB" if "approximate" in verdicts else "")
-    caption = _caption(summary, what, definition(verdicts), f"{' and '.join(effort)}: {of_members}.")
+    means = f"{' (dB) and '.join(effort)}: means over the members."
+    caption = _caption(summary, what, definition(verdicts), means)
     return Sheet(Table(caption, [*header, *effort], lines, _notes(summary)), _numbers(summary, rows, verdicts))
 
 
@@ -163,17 +163,20 @@ def _against_controls(summary: Mapping[str, Any]) -> Sheet:
     found += [row for row in summary["comparisons"] if len(summary["masks"]) > 1]
     lines: list[list[str | float | None]] = []
     numbers = []
-    rates = [one["false_positive_rate"] for one in found[0]["at"]]
+    most = max(row["controls"] for row in found)
+    rates = [rate for one in found[0]["at"] if (rate := one["false_positive_rate"]) == 0 or rate * most >= 1]
     for row in found:
         mask = "all" if row["mask"] is None else escaped(row["mask"])
         line: list[str | float | None] = [mask, row["method"], row["members"], row["controls"]]
         for one in row["at"]:
-            told = one["false_positive_rate"] * row["controls"] >= 1 or not one["false_positive_rate"]
+            if (rate := one["false_positive_rate"]) not in rates:
+                continue
+            told = rate == 0 or rate * row["controls"] >= 1
             line.append(percent(one["true_positive_rate"], one["interval"]) if told else "–")
             low, high = one["interval"] if told else (None, None)
             numbers.append(
                 {"mask": "" if row["mask"] is None else row["mask"], "method": row["method"], "members": row["members"],
-                 "controls": row["controls"], "false_positives": one["false_positive_rate"],
+                 "controls": row["controls"], "false_positives": rate,
                  "true_positives": one["true_positive_rate"] if told else None, "low": low, "high": high}
             )  # fmt: skip
         lines.append(line)
