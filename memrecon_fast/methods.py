@@ -166,5 +166,5 @@ METHODS = {
     )
 }
 DEFAULT_METHODS = ("accelerated", "iterate")
-"""Of an audit that names none. "paper" takes most of an audit's time where nothing comes back, "known-mask" is told what
-an attacker does not know, "inpaint" and "ddnm" know nothing of the autoencoder: these are made on request."""
+"""Of an audit that names none. "paper" takes most of an audit's time where nothing comes back, "known-mask" is told
+what an attacker does not know, "inpaint" and "ddnm" know nothing of the autoencoder: these are made on request."""

@@ -27,3 +27,4 @@ RESIZE_HELP = (
     "bicubic, bilinear, hamming, box or nearest, as they were for training: with another filter little or nothing "
     "comes back accurately; without --resize they are left out"
 )
+FOR_PAPER_HELP = "folder for tables and figures; files of the same names are replaced"

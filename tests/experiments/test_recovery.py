@@ -14,8 +14,8 @@ import pytest
 from memrecon_fast import experiments
 from memrecon_fast.audit import open as open_run
 from memrecon_fast.autoencoders import load
-from memrecon_fast.experiments.experiment import Experiment, Pictures, Row, Scale, Table
 from memrecon_fast.common.latex import latex_table
+from memrecon_fast.experiments.experiment import Experiment, Pictures, Row, Scale, Table
 from memrecon_fast.experiments.recovery.audits import OURS, Task
 from memrecon_fast.experiments.recovery.nets import Net
 from memrecon_fast.experiments.running import Reproduction, make_plan, reproduce

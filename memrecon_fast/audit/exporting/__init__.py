@@ -1,1 +1,1 @@
-"""Runs for papers: tables in LaTeX, CSV and Markdown, figures in SVG and PDF; of one run, and of several side by side."""
+"""Runs for papers: tables in LaTeX, CSV and Markdown, figures in SVG and PDF; of one run or several."""

@@ -92,10 +92,8 @@ def _rates(summary: Mapping[str, Any]) -> Sheet:
     effort = [*(["PSNR"] if "approximate" in verdicts else []), "evaluations"]
     lines: list[list[str | float | None]] = []
     for mask in summary["masks"]:
-        for method in summary["methods"]:
-            first = not lines or before != mask
-            line: list[str | float | None] = [escaped(mask) if first else "", method]
-            before = mask
+        for number, method in enumerate(summary["methods"]):
+            line: list[str | float | None] = ["" if number else escaped(mask), method]
             for split in splits:
                 row = rows.get((mask, method, split), {})
                 line += [row.get("images")] if split in vary else []
@@ -182,9 +180,9 @@ def _against_controls(summary: Mapping[str, Any]) -> Sheet:
         lines.append(line)
     header = ["mask", "method", "members", "controls", *(f"at {100 * rate:g} %" for rate in rates)]
     what = (
-        f"Members, in %, whose MSE is below that of all but so many of the controls, of {_about(summary)}; {INTERVALS}. "
-        "Over all masks an image counts with its least MSE. Controls that are nearly a member do not count. A rate of "
-        "false positives that is less than one control is not told."
+        f"Members, in %, whose MSE is below that of all but so many controls, of {_about(summary)}; {INTERVALS}. Over "
+        "all masks an image counts with its least MSE. Controls that are nearly a member do not count. A rate of false "
+        "positives that is less than one control is not told."
     )
     return Sheet(Table(_caption(summary, what), header, lines, _notes(summary)), numbers)
 
