@@ -13,7 +13,8 @@ from memrecon_fast.cli.texts import FOR_PAPER_HELP
 from memrecon_fast.common.text import escaped
 
 RUNS_HELP = (
-    "the folders of audits; NAME=RUN for one of several repetitions, whose mean and spread are told; without names all are"
+    "the folders of audits; NAME=RUN for one of several repetitions, whose mean and spread are told; without names all "
+    "are"
 )
 
 

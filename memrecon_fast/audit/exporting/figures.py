@@ -117,9 +117,9 @@ def _draw_rates(summary: Mapping[str, Any], verdicts: Sequence[str], figure: Fig
 
 
 def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """The legend of these axes above the figure, controls last."""
+    """The legend of these axes above the figure, the methods first."""
     handles, labels = axes.get_legend_handles_labels()
-    pairs = sorted(zip(handles, labels, strict=True), key=lambda pair: pair[1] == "controls")
+    pairs = sorted(zip(handles, labels, strict=True), key=lambda pair: pair[1] in ("controls", "each run"))
     if pairs:
         figure.legend(*zip(*pairs, strict=True), ncols=columns, loc="outside upper left")
 

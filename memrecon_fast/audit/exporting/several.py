@@ -86,19 +86,20 @@ def _entries(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> l
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as many as it takes to tell them apart; a folder that is named twice is numbered."""
-    parts = [path.resolve().parts for path in paths]
-    names = [path[-1] for path in parts]
-    for length in range(2, max(map(len, parts)) + 1):
-        twice = {name for name, count in Counter(names).items() if count > 1}
-        names = [
-            os.path.join(*path[-length:]) if name in twice else name for name, path in zip(names, parts, strict=True)
-        ]
+    """The last parts of each path, as many as it takes to tell them apart; a folder that is named again is numbered."""
+    parts = {path: path.resolve().parts for path in paths}
+    distinct = list(dict.fromkeys(parts.values()))
+    names = {part: part[-1] for part in distinct}
+    for length in range(2, max(map(len, distinct)) + 1):
+        twice = {name for name, count in Counter(names.values()).items() if count > 1}
+        names = {part: os.path.join(*part[-length:]) if name in twice else name for part, name in names.items()}
     seen = Counter[str]()
-    for at, name in enumerate(names):
+    found = []
+    for path in paths:
+        name = names[parts[path]]
         seen[name] += 1
-        names[at] = name if seen[name] == 1 else f"{name} ({seen[name]})"
-    return names
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def _rows(entries: Sequence[Entry], common: Common) -> Iterator[dict[str, Any]]:

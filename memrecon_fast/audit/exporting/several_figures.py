@@ -47,7 +47,8 @@ def _drawn(side: SideBySide) -> dict[str, float]:
 
 
 def _draw_errors(side: SideBySide, figure: Figure) -> None:
-    """Members filled, with 95 % intervals, controls hollow; the runs of a method are joined in the order of errors."""
+    """Members filled, with 95 % intervals, controls hollow; the runs of a method are joined in the order of errors,
+    where they are not said to be repetitions of several things."""
     drawn = _drawn(side)
     panels = figure.subplots(1, len(side.verdicts), sharey=True, squeeze=False)[0]
     ordered = sorted((run for run in side.runs if run.label in drawn), key=lambda run: drawn[run.label])
@@ -64,7 +65,7 @@ def _draw_errors(side: SideBySide, figure: Figure) -> None:
                         "color": colour_of(number),
                         "marker": _MARKERS[which % len(_MARKERS)],
                         "markerfacecolor": colour_of(number) if members else "white",
-                        "linestyle": "-" if members else ":",
+                        "linestyle": "" if len(side.groups) > 1 else "-" if members else ":",
                         "label": ", ".join(filter(None, (method, group, "" if members else "controls"))),
                     }
                     axes.errorbar(
@@ -73,7 +74,7 @@ def _draw_errors(side: SideBySide, figure: Figure) -> None:
                     )  # fmt: skip
         axes.set_xscale("log")
         logarithmic(axes.xaxis)
-        axes.set_xlabel("mean squared error of the model on its members")
+        axes.set_xlabel("error of the model on its members (MSE)")
         axes.set_title(title_of(verdict))
         percent_axis(axes, top=_ROOM)
     for axes in panels[1:]:

@@ -63,12 +63,12 @@ def _runs(side: SideBySide) -> Sheet:
             rows = [(side.row(run.label, OVER_MASKS, method, split), verdict) for split, verdict in _columns(side)]
             lines.append([*line, method, *(percent(row.get(f"{v}_rate"), row.get(f"{v}_interval")) for row, v in rows)])
     for group in side.groups:
-        for method in side.methods:
+        for number, method in enumerate(side.methods):
             cells = [side.spread_of(group, OVER_MASKS, method, split) for split, _ in _columns(side)]
             if cells[0].get("runs", 0) > 1:
                 name = f"{group}, {counted(cells[0]['runs'], 'run')}" if group else counted(cells[0]["runs"], "run")
                 spreads = [_spread(cell, verdict) for cell, (_, verdict) in zip(cells, _columns(side), strict=True)]
-                lines.append([name, "", method, *spreads])
+                lines.append(["" if number else name, "", method, *spreads])
     caption = (
         f"Recovered {over_masks(side)}, % of the same {about(side)}; {INTERVALS}. {definition(side.verdicts)} {_ERROR}"
     )
