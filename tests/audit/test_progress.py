@@ -175,5 +175,5 @@ def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypat
         shown._bar.refresh()
     lines = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("2/100000" in line and "6.0 per minute, 5 days, 18:52:40 left, then iterate" in line for line in lines)
+    assert any("2/100000" in line and "6.0 per minute, 5 days, 18:53:00 left, then iterate" in line for line in lines)
     assert any(line.startswith("controls, a-mask") and line.rstrip().endswith("…") for line in lines)
