@@ -178,7 +178,7 @@ class Settings:
 
 
 def _solvers() -> dict[str, SolverRecord]:
-    """`SOLVERS`, with the package's own: they are above this module, and who uses settings alone has not imported them."""
+    """`SOLVERS`, with the package's own: these are above this module, and not imported by who uses settings alone."""
     if _REGISTERS not in sys.modules:
         importlib.import_module(_REGISTERS)
     return SOLVERS

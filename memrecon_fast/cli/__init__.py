@@ -30,7 +30,6 @@ app = typer.Typer(
     help="Which training images can be recovered from this autoencoder?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (demo, train, audit, attractors, reconstruct, report, export, compare, reproduce):
