@@ -38,11 +38,11 @@ from memrecon_fast.common.text import escaped
 
 HARVEST_HELP = (
     "iterate from at most so many random starts, and gather what comes out; it ends earlier where new starts bring "
-    "nothing new [default: none]"
+    "nothing new (default: none)"
 )
 KIND_HELP = "of random starts: smooth (finds the most), uniform, gaussian, or images (made of --controls)"
 CURVE_HELP = (
-    "which share of so many random starts is a training image after 1, 2, 5, … 1000 applications [default: none]"
+    "which share of so many random starts is a training image after 1, 2, 5, … 1000 applications (default: none)"
 )
 BASINS_HELP = (
     "how far from each of IMAGES iteration still comes back, by noise or by missing pixels; may be given twice"

@@ -42,14 +42,14 @@ from memrecon_fast.common.text import escaped
 if TYPE_CHECKING:
     from memrecon_fast.methods import Method
 
-METHODS_HELP = f"{', '.join(names.METHODS)}; may be repeated [default: {' and '.join(names.DEFAULT_METHODS)}]"
+METHODS_HELP = f"{', '.join(names.METHODS)}; may be repeated (default: {' and '.join(names.DEFAULT_METHODS)})"
 _GAMMAS = ", ".join(f"{' '.join(map(str, gammas))} ({solver})" for solver, gammas in names.GAMMAS.items())
 GAMMA_HELP = (
     "the penalty γ, published: 0.5 (LeakyReLU), 0.1 (PReLU, 20 layers, noise), 1 (U-Net); if repeated, one after the "
-    f"other is tried until an image comes back [default: {_GAMMAS}]"
+    f"other is tried until an image comes back (default: {_GAMMAS})"
 )
 MASKS_HELP = (
-    f"{', '.join(names.MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
+    f"{', '.join(names.MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated (default: these six)"
 )
 DIFFUSION_HELP = (
     "for --method ddnm: a folder with a diffusion model as diffusers' save_pretrained writes it, a UNet2DModel and its "
@@ -125,7 +125,7 @@ def audit(
         typer.Option(
             min=0,
             rich_help_panel=RUN,
-            help="seconds between two writes of what was done: what a crash costs [default: 5]",
+            help="seconds between two writes of what was done: what a crash costs (default: 5)",
         ),
     ] = None,
     device: Device = "auto",

@@ -19,8 +19,8 @@ RUNS_HELP = (
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help=RUNS_HELP)],
-    out: Annotated[Path | None, typer.Option(help=f"{FOR_PAPER_HELP} [default: none]")] = None,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help=RUNS_HELP)],
+    out: Annotated[Path | None, typer.Option(help=f"{FOR_PAPER_HELP} (default: none)")] = None,
 ) -> None:
     """Put audits side by side, of several seeds, models, checkpoints or losses: rates against the model's error.
 

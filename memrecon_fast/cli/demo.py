@@ -24,7 +24,7 @@ STARTS = 128
 
 
 def demo(
-    out: Annotated[Path | None, typer.Option(help="folder for the run [default: memrecon-demo]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the run (default: memrecon-demo)")] = None,
 ) -> None:
     """Train on photographs that come with scikit-image, audit, harvest from noise, write reports. Takes minutes."""
     with checking():

@@ -59,7 +59,7 @@ Workers = Annotated[
     typer.Option(
         min=1,
         rich_help_panel=MACHINE,
-        help="worker processes, on a Ray cluster of this machine [default: none, or all of --ray]",
+        help="worker processes, on a Ray cluster of this machine (default: none, or all of --ray)",
     ),
 ]
 RayAddress = Annotated[

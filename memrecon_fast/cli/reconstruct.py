@@ -31,7 +31,7 @@ MODEL_HELP = (
 )
 SCALING_HELP = (
     "how pictures became inputs: standardised (each less its own mean, over its own standard deviation) or pixels "
-    "(less --mean, over --std, the same for all) [default: what the file says, or standardised; pixels for nets]"
+    "(less --mean, over --std, the same for all) (default: what the file says, or standardised; pixels for nets)"
 )
 
 
@@ -59,7 +59,7 @@ def reconstruct(
     images: Annotated[
         int | None,
         typer.Option(
-            rich_help_panel=METHOD, min=1, help="n, how many inputs there are [default: the fewest that explain it]"
+            rich_help_panel=METHOD, min=1, help="n, how many inputs there are (default: the fewest that explain it)"
         ),
     ] = None,
     truth: Annotated[

@@ -56,7 +56,7 @@ def reproduce(
     members: Annotated[
         list[str] | None,
         typer.Option(
-            rich_help_panel=IMAGES, help=f"to train on, the first of them [default: photographs]: {IMAGES_HELP}"
+            rich_help_panel=IMAGES, help=f"to train on, the first of them (default: photographs): {IMAGES_HELP}"
         ),
     ] = None,
     controls: Annotated[

@@ -29,7 +29,7 @@ def train(
         typer.Option(
             rich_help_panel=MODEL,
             autocompletion=completing(ACTIVATIONS),
-            help="leaky_relu, prelu or softplus [default: prelu for a U-Net, else leaky_relu]",
+            help="leaky_relu, prelu or softplus (default: prelu for a U-Net, else leaky_relu)",
         ),
     ] = None,
     width: Annotated[
@@ -47,18 +47,18 @@ def train(
         typer.Option(
             rich_help_panel=TRAINING,
             autocompletion=completing(OPTIMIZERS),
-            help="adam or soap [default: what suits the architecture, soap for a U-Net]",
+            help="adam or soap (default: what suits the architecture, soap for a U-Net)",
         ),
     ] = None,
     max_steps: Annotated[
         int | None,
-        typer.Option(rich_help_panel=TRAINING, help="at most this many steps [default: 4000; 3000 with soap]"),
+        typer.Option(rich_help_panel=TRAINING, help="at most this many steps (default: 4000; 3000 with soap)"),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(rich_help_panel=TRAINING, help="images per step [default: all]")
+        int | None, typer.Option(rich_help_panel=TRAINING, help="images per step (default: all)")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(rich_help_panel=TRAINING, help="its peak [default: 1e-3; 3e-3 with soap]")
+        float | None, typer.Option(rich_help_panel=TRAINING, help="its peak (default: 1e-3; 3e-3 with soap)")
     ] = None,
     seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, help="of the first weights and the batches")] = 42,
     checkpoints: Annotated[
