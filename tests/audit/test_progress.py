@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import time
 from typing import Any
 
 import pytest
@@ -150,7 +151,7 @@ def test_progress_goes_on_from_what_was_done_before(monkeypatch: pytest.MonkeyPa
 def test_progress_of_a_survey_takes_the_pace_of_the_whole_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     for seconds, words in ((10, "10 per second, 0:00:05 left"), (60_000, "0.1 per minute, 8:20:00 left")):
         stream = io.StringIO()
         with WorkProgress(150, 0, Console(file=stream, width=200), "rows") as shown:
@@ -161,7 +162,7 @@ def test_progress_of_a_survey_takes_the_pace_of_the_whole_session(monkeypatch: p
 
 def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     mask = "a-mask-with-a-name-that-no-line-has-room-for" * 3
     left = {
         Cell(split, mask, method): 25_000 for method in ("known-mask", "iterate") for split in ("members", "controls")

@@ -61,7 +61,7 @@ def name_masks(axes: Axes, masks: Sequence[str]) -> None:
 
 def places(number: int, methods: int, masks: int) -> NDArray[np.float64]:
     """Where the method with this number stands, at each mask; methods, masks: how many there are."""
-    return np.arange(masks) + (number - (methods - 1) / 2) * _GROUP / methods
+    return np.arange(masks, dtype=np.float64) + (number - (methods - 1) / 2) * _GROUP / methods
 
 
 def bars(axes: Axes, at: NDArray[np.float64], methods: int, heights: Sequence[float], look: Mapping[str, Any]) -> None:
@@ -72,7 +72,8 @@ def bars(axes: Axes, at: NDArray[np.float64], methods: int, heights: Sequence[fl
 def intervals(heights: Sequence[float], ends: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     """(2, n): how far the intervals reach below and above."""
     centre, low_high = np.asarray(heights, np.float64), np.asarray(ends, np.float64).reshape(-1, 2).T
-    return np.maximum(np.stack([centre - low_high[0], low_high[1] - centre]), 0)
+    reach: NDArray[np.float64] = np.maximum(np.stack([centre - low_high[0], low_high[1] - centre]), 0)
+    return reach
 
 
 def title_of(verdict: str) -> str:

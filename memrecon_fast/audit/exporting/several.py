@@ -125,8 +125,8 @@ def _aligned(entry: Entry, split: str, common: Common, indices: NDArray[np.int64
     """What became of the common images, (methods, masks, images), in the order of `common`."""
     results = entry.run.results
     outcomes = gather_outcomes(results, split)
-    methods = [results.methods.index(method) for method in common.methods]
-    masks = [results.masks.index(mask) for mask in common.masks]
+    methods = np.array([results.methods.index(method) for method in common.methods])
+    masks = np.array([results.masks.index(mask) for mask in common.masks])
     names = ("tried", "left_out", *results.verdicts)
     return {name: getattr(outcomes, name)[np.ix_(methods, masks, indices)] for name in names}
 

@@ -74,8 +74,8 @@ def _runs(side: SideBySide) -> Sheet:
     )
     if any(one["runs"] > 1 for one in side.spread):
         caption += f" Last: {_SPREAD[0].lower()}{_SPREAD[1:]}"
-    rows = [row for row in side.rows if row["mask"] is OVER_MASKS]
-    return Sheet(Table(caption, header, lines, side.remarks), [_numbers(row, side) for row in rows])
+    numbers = [_numbers(row, side) for row in side.rows if row["mask"] is OVER_MASKS]
+    return Sheet(Table(caption, header, lines, side.remarks), numbers)
 
 
 def _masks(side: SideBySide) -> Sheet:
@@ -109,8 +109,8 @@ def _rates(side: SideBySide) -> Sheet:
     caption = (
         f"Recovered, % of the same {about(side)}, by run, mask and method; {INTERVALS}. {definition(side.verdicts)}"
     )
-    rows = [row for row in side.rows if row["mask"] is not OVER_MASKS]
-    return Sheet(Table(caption, header, lines, side.remarks), [_numbers(row, side) for row in rows])
+    numbers = [_numbers(row, side) for row in side.rows if row["mask"] is not OVER_MASKS]
+    return Sheet(Table(caption, header, lines, side.remarks), numbers)
 
 
 def _numbers(row: Mapping[str, Any], side: SideBySide) -> dict[str, Any]:
