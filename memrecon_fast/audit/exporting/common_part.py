@@ -16,6 +16,7 @@ from memrecon_fast.audit.analysis.reconstruction_error import warning_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.unfinished import unfinished
 from memrecon_fast.audit.opened import Run
+from memrecon_fast.audit.report.remarks import remarks_of
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.text import escaped
 
@@ -124,7 +125,9 @@ def _left_out(entries: Sequence[Entry], common: Common) -> Iterable[str]:
             if lacking:
                 yield f"The {what} {escaped(name)} is left out: it is not in {_listed(lacking)}."
             elif name not in kept:
-                yield f"The {what} {escaped(name)} is left out: it is another one in some of the runs."
+                why = "its pixels are others in some of the runs, as those of random masks are with another --seed"
+                why = why if what == "mask" else "its parameters are others in some of the runs"
+                yield f"The {what} {escaped(name)} is left out: {why}."
     for split in ("members", "controls"):
         counts = {entry.label: len(entry.indices.get(split, {})) for entry in entries}
         shared = len(common.images.get(split, ()))
@@ -145,6 +148,12 @@ def _differences(entries: Sequence[Entry]) -> Iterable[str]:
         values = {label: json.dumps(settings.get(name)) for label, settings in found.items()}
         if len(set(values.values())) > 1:
             yield f"They differ in {name}: {_listed([f'{value} in {label}' for label, value in values.items()])}."
+    thresholds: dict[str, list[str]] = {}  # where the originals are unknown, controls set them, in each run its own
+    for entry in entries:
+        for row in entry.run.summary["recognition"] if _plan(entry)["degraded"] else ():
+            thresholds.setdefault(row["method"], []).append(f"{row['threshold']:.1e} in {entry.label}")
+    for method, found_by in thresholds.items():
+        yield f"The score of {method} below which an image counts as recognized is {_listed(found_by)}."
     models: dict[str, list[str]] = {}
     for entry in entries:
         models.setdefault(_plan(entry)["model"], []).append(entry.label)
@@ -154,17 +163,27 @@ def _differences(entries: Sequence[Entry]) -> Iterable[str]:
 
 
 def _conditions(entries: Sequence[Entry]) -> Iterable[str]:
+    """What must be known of a run; what is said of several, once."""
+    said: dict[str, list[str]] = {}
     for entry in entries:
-        summary = entry.run.summary
-        if left := unfinished(summary):
-            yield f"{entry.label}: {left} Compared is what all runs have done."
-        if summary["doubts"]:
-            yield f"{entry.label} is in doubt: {escaped('; '.join(summary['doubts']))}."
-        errors = summary.get(ERRORS)
-        if errors and (warning := warning_of(errors)):
-            yield f"{entry.label}: {warning}"
-        if entry.error is None:
-            yield f"{entry.label}: how well the model reconstructs its members was not measured."
+        for sentence in _conditions_of(entry):
+            said.setdefault(sentence, []).append(entry.label)
+    for sentence, labels in said.items():
+        yield f"{_listed(labels)}: {sentence}"
+
+
+def _conditions_of(entry: Entry) -> Iterable[str]:
+    summary = entry.run.summary
+    if left := unfinished(summary):
+        yield f"{left} Compared is what all runs have done."
+    if summary["doubts"]:
+        yield f"in doubt: {escaped('; '.join(summary['doubts']))}."
+    errors = summary.get(ERRORS)
+    if errors and (warning := warning_of(errors)):
+        yield warning
+    if entry.error is None:
+        yield "how well the model reconstructs its members was not measured."
+    yield from map(escaped, remarks_of(summary))
 
 
 def _keys_of(results: Results, split: str) -> dict[Key, int]:

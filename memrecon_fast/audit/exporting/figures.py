@@ -27,6 +27,8 @@ WIDTH = 6.5
 """Inches: the text of most papers."""
 _ROOM = 112  # %: above 100 there is place for the ends of intervals
 _GROUP = 0.8  # of the place of a mask, what its methods take
+_LETTERS_OF_LEGEND = 100  # of its size, over the whole width
+_LETTERS_OF_HANDLE = 8
 _LONGEST_NAME = 24
 _LONGEST_LEVEL_NAME = 10
 _THRESHOLDS = np.logspace(-10, -1, 361)
@@ -93,6 +95,7 @@ def percent_of(row: Mapping[str, Any], verdict: str) -> tuple[float, tuple[float
 def _draw_rates(summary: Mapping[str, Any], verdicts: Sequence[str], figure: Figure) -> None:
     masks, methods = summary["masks"], summary["methods"]
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"]}
+    aside = 0.15 * _GROUP / len(methods)  # so that both intervals are seen
     panels = figure.subplots(len(verdicts), 1, sharex=True, squeeze=False)[:, 0]
     for axes, verdict in zip(panels, verdicts, strict=True):
         for number, method in enumerate(methods):
@@ -105,24 +108,31 @@ def _draw_rates(summary: Mapping[str, Any], verdicts: Sequence[str], figure: Fig
                 reach = intervals(heights, ends)
                 if split == "members":
                     bars(axes, at, len(methods), heights, {"color": colour_of(number), "label": method})
-                    axes.errorbar(at, heights, reach, fmt="none", ecolor=INK, elinewidth=0.7, capsize=1.5, zorder=3)
+                    axes.errorbar(
+                        at - aside, heights, reach, fmt="none", ecolor=INK, elinewidth=0.7, capsize=1.5, zorder=3
+                    )
                 else:
                     look: Any = {"fmt": "D", "markersize": 3, "markerfacecolor": "white", "color": INK, "zorder": 4}
                     look["clip_on"] = False
                     label = None if number else "controls"
-                    axes.errorbar(at, heights, reach, elinewidth=0.7, markeredgewidth=0.7, label=label, **look)
+                    axes.errorbar(at + aside, heights, reach, elinewidth=0.7, markeredgewidth=0.7, label=label, **look)
         axes.set_title(title_of(verdict))
         percent_axis(axes, top=_ROOM)
     name_masks(panels[-1], masks)
-    legend_above(figure, panels[0], len(methods) + 1)
+    legend_above(figure, labelled(panels[0]))
 
 
-def legend_above(figure: Figure, axes: Axes, columns: int) -> None:
-    """The legend of these axes above the figure, the methods first."""
-    handles, labels = axes.get_legend_handles_labels()
-    pairs = sorted(zip(handles, labels, strict=True), key=lambda pair: pair[1] in ("controls", "each run"))
-    if pairs:
-        figure.legend(*zip(*pairs, strict=True), ncols=columns, loc="outside upper left")
+def legend_above(figure: Figure, labelled: Sequence[tuple[Any, str]]) -> None:
+    """A legend of these handles and labels above the figure, in as many columns as there is place for."""
+    handles, labels = zip(*labelled, strict=True)
+    columns = max(1, _LETTERS_OF_LEGEND // (max(map(len, labels)) + _LETTERS_OF_HANDLE))
+    figure.legend(handles, labels, ncols=columns, loc="outside upper left")
+
+
+def labelled(axes: Axes) -> list[tuple[Any, str]]:
+    """What has a label in these axes, the methods first."""
+    pairs = zip(*axes.get_legend_handles_labels(), strict=True)
+    return sorted(pairs, key=lambda pair: pair[1] in ("controls", "each run"))
 
 
 def logarithmic(axis: Axis, powers: bool = True) -> None:

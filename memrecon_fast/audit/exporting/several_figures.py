@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from memrecon_fast.audit.exporting.figures import (
     WIDTH,
     bars,
     intervals,
+    labelled,
     legend_above,
     logarithmic,
     name_masks,
@@ -66,7 +68,6 @@ def _draw_errors(side: SideBySide, figure: Figure) -> None:
                         "marker": _MARKERS[which % len(_MARKERS)],
                         "markerfacecolor": colour_of(number) if members else "white",
                         "linestyle": "" if len(side.groups) > 1 else "-" if members else ":",
-                        "label": ", ".join(filter(None, (method, group, "" if members else "controls"))),
                     }
                     axes.errorbar(
                         at, rates, intervals(rates, [ends for _, ends in found]), markersize=3.5, linewidth=0.8,
@@ -79,7 +80,23 @@ def _draw_errors(side: SideBySide, figure: Figure) -> None:
         percent_axis(axes, top=_ROOM)
     for axes in panels[1:]:
         axes.set_ylabel("")
-    legend_above(figure, panels[0], 4)
+    legend_above(figure, _legend_of_errors(side))
+
+
+def _legend_of_errors(side: SideBySide) -> list[tuple[Line2D, str]]:
+    """Colours are methods, markers groups, hollow markers controls."""
+    marker = _MARKERS[0] if len(side.groups) == 1 else ""
+    found = [
+        (Line2D([], [], color=colour_of(number), marker=marker, markersize=3.5, linewidth=0.8), method)
+        for number, method in enumerate(side.methods)
+    ]
+    look: Any = {"color": INK, "linestyle": "", "markersize": 3.5}
+    if len(side.groups) > 1:
+        for which, group in enumerate(side.groups):
+            found.append((Line2D([], [], marker=_MARKERS[which % len(_MARKERS)], **look), group or "without a name"))
+    if "controls" in side.images:
+        found.append((Line2D([], [], marker=_MARKERS[0], markerfacecolor="white", **look), "controls"))
+    return found
 
 
 def _draw_masks(side: SideBySide, group: str, figure: Figure) -> None:
@@ -110,7 +127,7 @@ def _draw_masks(side: SideBySide, group: str, figure: Figure) -> None:
         axes.set_title(", ".join(filter(None, (title_of(verdict), group))))
         percent_axis(axes, top=_ROOM)
     name_masks(panels[-1], side.masks)
-    legend_above(figure, panels[0], len(side.methods) + 2)
+    legend_above(figure, labelled(panels[0]))
 
 
 def _aside(which: int, runs: int) -> float:

@@ -87,7 +87,7 @@ def _rates(summary: Mapping[str, Any]) -> Sheet:
     vary = {split for split, found in counts.items() if found - {summary["images"][split]}}
     header = ["mask", "method"]
     for split in splits:
-        header += [split] if split in vary else []
+        header += [f"{split}, number"] if split in vary else []
         header += [f"{split}, {verdict}" for verdict in verdicts]
     effort = [*(["PSNR"] if "approximate" in verdicts else []), "evaluations"]
     lines: list[list[str | float | None]] = []
@@ -150,7 +150,7 @@ def _over_masks(summary: Mapping[str, Any]) -> Sheet:
         lines.append(line)
     header = ["method"]
     for split in splits:
-        header += [split, *(f"{split}, {verdict}" for verdict in verdicts)]
+        header += [f"{split}, number", *(f"{split}, {verdict}" for verdict in verdicts)]
     masks = "the mask" if len(summary["masks"]) == 1 else f"at least one of {len(summary['masks'])} masks"
     what = f"Recovered under {masks}, % of {_about(summary)}; {INTERVALS}."
     return Sheet(Table(_caption(summary, what, definition(verdicts)), header, lines, _notes(summary)), numbers)
@@ -158,7 +158,8 @@ def _over_masks(summary: Mapping[str, Any]) -> Sheet:
 
 def _against_controls(summary: Mapping[str, Any]) -> Sheet:
     found = [{"mask": None, **row} for row in summary["comparisons_over_masks"]]
-    found += [row for row in summary["comparisons"] if len(summary["masks"]) > 1]
+    if len(summary["masks"]) > 1:
+        found += sorted(summary["comparisons"], key=lambda row: summary["masks"].index(row["mask"]))
     lines: list[list[str | float | None]] = []
     numbers = []
     most = max(row["controls"] for row in found)
@@ -178,7 +179,7 @@ def _against_controls(summary: Mapping[str, Any]) -> Sheet:
                  "true_positives": one["true_positive_rate"] if told else None, "low": low, "high": high}
             )  # fmt: skip
         lines.append(line)
-    header = ["mask", "method", "members", "controls", *(f"at {100 * rate:g} %" for rate in rates)]
+    header = ["mask", "method", "members", "controls", *(f"at {100 * rate:g} % false positives" for rate in rates)]
     what = (
         f"Members, in %, whose MSE is below that of all but so many controls, of {_about(summary)}; {INTERVALS}. Over "
         "all masks an image counts with its least MSE. Controls that are nearly a member do not count. A rate of false "

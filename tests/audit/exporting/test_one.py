@@ -74,7 +74,9 @@ def test_an_unfinished_run_in_doubt_says_so_in_each_caption(tmp_path: Path) -> N
         caption = (tmp_path / "out" / f"{name}.md").read_text().splitlines()[0]
         assert "in doubt: the weights of the model were changed." in caption
         assert "Unfinished: 40 of 160 recoveries are missing (20 of accelerated, 20 of iterate)." in caption
-    assert "| members | members, accurate |" in (tmp_path / "out" / "rates.md").read_text()  # as they are not all
+    assert (
+        "| members, number | members, accurate |" in (tmp_path / "out" / "rates.md").read_text()
+    )  # as they are not all
 
 
 def test_without_controls_there_is_a_histogram_and_without_originals_what_is_recognized(tmp_path: Path) -> None:

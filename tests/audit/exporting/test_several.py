@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 
 import memrecon_fast as mf
+from memrecon_fast.audit.exporting.several_figures import drawings_of
 from memrecon_fast.audit.exporting.several_tables import terminal_tables
 from memrecon_fast.audit.exporting.side_by_side import SideBySide
 from memrecon_fast.audit.store.records import Cell
@@ -103,7 +106,8 @@ def test_what_is_common_is_compared_and_what_is_left_out_is_said(tmp_path: Path)
     ]
     pair = mf.audit.compare([whole, part])
     assert pair.masks == ["half"]
-    assert "The mask center is left out: it is another one in some of the runs." in pair.remarks
+    others = "its pixels are others in some of the runs, as those of random masks are with another --seed"
+    assert f"The mask center is left out: {others}." in pair.remarks
 
 
 def test_of_an_unfinished_run_the_images_that_it_has_are_compared(tmp_path: Path) -> None:
@@ -113,6 +117,44 @@ def test_of_an_unfinished_run_the_images_that_it_has_are_compared(tmp_path: Path
     assert (rate(side, "whole", None), rate(side, "begun", None)) == (1, 0.6)
     (said,) = [remark for remark in side.remarks if "Unfinished" in remark]
     assert said.startswith("begun: Unfinished: 20 of 40 recoveries are missing (10 of accelerated, 10 of iterate).")
+
+
+def test_what_must_be_known_of_several_runs_is_said_once(tmp_path: Path) -> None:
+    errors = {Cell(split, "half", "accelerated"): [1e-9, 0.1, 0.1] for split in SPLITS}
+    for name in ("a", "b"):
+        make_run(tmp_path / name, errors, near_duplicates={2: 1}, model=name)
+    side = mf.audit.compare([tmp_path / "a", tmp_path / "b"])
+    (said,) = [remark for remark in side.remarks if "nearly a member" in remark]
+    assert said.startswith("a and b: 1 of 3 controls are nearly a member: what comes back of them is that member;")
+    assert "a and b: how well the model reconstructs its members was not measured." in side.remarks
+
+
+def test_where_the_originals_are_unknown_the_thresholds_are_said(tmp_path: Path) -> None:
+    for name, control in (("a", 0.5), ("b", 1e-7)):
+        cells = {"members": [1e-10, 1e-10, 0.5, 0.5], "controls": [0.5, 0.5, 0.5, control]}
+        errors = {Cell(split, "given", "accelerated"): values for split, values in cells.items()}
+        make_run(tmp_path / name, errors, degraded=True, model=name)
+    side = mf.audit.compare([tmp_path / "a", tmp_path / "b"])
+    found = {name: mf.audit.open(tmp_path / name).summary["recognition"][0]["threshold"] for name in ("a", "b")}
+    assert found["a"] > 2 * found["b"]  # the control that comes closest sets it
+    said = f"{found['a']:.1e} in a and {found['b']:.1e} in b"
+    assert f"The score of accelerated below which an image counts as recognized is {said}." in side.remarks
+
+
+def test_legends_fit_into_their_figures(tmp_path: Path) -> None:
+    runs = {
+        f"a model with a long name {n}": make(tmp_path / str(n), {"half": n}, error=10.0**-n, model=str(n))
+        for n in (1, 2, 3, 4)
+    }
+    for name, drawing in drawings_of(mf.audit.compare(runs)).items():
+        figure = Figure(figsize=(drawing.width, drawing.height), layout="constrained")
+        drawing.draw(figure)
+        FigureCanvasAgg(figure).draw()
+        (legend,) = figure.legends
+        assert legend.get_window_extent().x1 <= figure.bbox.x1, name
+        texts = [text.get_text() for text in legend.get_texts()]
+        assert texts[:2] == ["accelerated", "iterate"]
+        assert texts[-1] == "controls"
 
 
 def test_where_nothing_is_common_there_is_no_comparison(tmp_path: Path) -> None:
