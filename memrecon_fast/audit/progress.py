@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.text import Text
 
 from memrecon_fast.audit.pace import Pace
 from memrecon_fast.audit.store.records import Cell, Record
-from memrecon_fast.common.text import escaped
+from memrecon_fast.common.text import counted, escaped
 from memrecon_fast.metrics import APPROXIMATE_MSE
 from memrecon_fast.results import RECOGNIZED_BELOW
 
@@ -58,10 +58,9 @@ class WorkProgress:
         """Pieces of work."""
         self._total, self._before, self._console, self._unit = total, done, console, unit
         self._started = self._written = time.monotonic()
-        self._bar = _TwoLines(
-            BarColumn(bar_width=16),
+        self._bar = _Lines(
+            BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}", markup=False),
             console=console,
             transient=True,
             disable=console.quiet or not console.is_terminal,  # a bar redirects what the process prints
@@ -136,18 +135,21 @@ class AuditProgress(WorkProgress):
 
     def _left(self, seconds: float) -> str:
         left = self._pace.left()
-        then = f", then {', '.join(left.unknown)}" if left.unknown else ""
-        return f"{_time(left.seconds)} left{then}"
+        if not left.unknown:
+            return f"{_time(left.seconds)} left"
+        more = f", {len(left.unknown) - 1} more" if len(left.unknown) > 1 else ""
+        known = f"{_time(left.seconds)} left, then" if left.seconds >= 1 else "time left unknown:"
+        return f"{known} {left.unknown[0]}{more}"
 
 
-class _TwoLines(Progress):
-    """The bar, and below it what was done last: both fit into 80 columns."""
+class _Lines(Progress):
+    """The bar, the pace, and what was done last, a line each: all fit into 80 columns."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         for task in self.tasks:
-            if task.description:
-                yield Text(task.description, no_wrap=True, overflow="ellipsis")
+            for line in filter(None, (task.fields["pace"], task.description)):
+                yield Text(line, no_wrap=True, overflow="ellipsis")
 
 
 def _speed(rate: float) -> str:
@@ -155,4 +157,7 @@ def _speed(rate: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
+    left = datetime.timedelta(seconds=round(seconds))
+    if left.days:
+        return f"{counted(left.days, 'day')}, {left.seconds // 3600} h"
+    return str(left)

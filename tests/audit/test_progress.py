@@ -164,9 +164,8 @@ def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypat
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     mask = "a-mask-with-a-name-that-no-line-has-room-for" * 3
-    left = {
-        Cell(split, mask, method): 25_000 for method in ("known-mask", "iterate") for split in ("members", "controls")
-    }
+    methods = ("known-mask", "accelerated", "iterate", "paper", "inpaint")
+    left = {Cell(split, mask, method): 10_000 for method in methods for split in ("members", "controls")}
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, color_system=None)
     with AuditProgress(left, {}, console) as shown:
@@ -176,5 +175,16 @@ def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypat
         shown._bar.refresh()
     lines = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("2/100000" in line and "6.0 per minute, 5 days, 18:53:00 left, then iterate" in line for line in lines)
+    pace = "6.0 per minute, 2 days, 7 h left, then accelerated, 3 more"
+    assert pace in [line.rstrip() for line in lines]
+    assert any(line.rstrip().endswith(" 2/100000") for line in lines)
     assert any(line.startswith("controls, a-mask") and line.rstrip().endswith("…") for line in lines)
+
+
+def test_progress_of_which_nothing_that_is_left_is_known_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    stream = io.StringIO()
+    left = {Cell("members", "half", method): 1 for method in ("paper", "iterate")}
+    with AuditProgress(left, {}, Console(file=stream, width=200)) as shown:
+        shown.show(record_of("half", 0, True))
+    assert "per second, time left unknown: iterate; members" in stream.getvalue()
