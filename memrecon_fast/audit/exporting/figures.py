@@ -27,7 +27,7 @@ WIDTH = 6.5
 """Inches: the text of most papers."""
 _ROOM = 112  # %: above 100 there is place for the ends of intervals
 _GROUP = 0.8  # of the place of a mask, what its methods take
-_LETTERS_OF_LEGEND = 100  # of its size, over the whole width
+_LETTERS_OF_LEGEND = 120  # of its size, over the whole width
 _LETTERS_OF_HANDLE = 8
 _LONGEST_NAME = 24
 _LONGEST_LEVEL_NAME = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,7 +83,7 @@ def _entries(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> l
     for (group, _), name in zip(pairs, short, strict=True):
         label = group if group and alone[group] == 1 else f"{group}: {name}" if group else name
         labels.append(escaped(label))
-    return [Entry(label, escaped(group), run) for label, (group, run) in zip(labels, pairs, strict=True)]
+    return [Entry(label, escaped(group), run) for label, (group, run) in zip(_numbered(labels), pairs, strict=True)]
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:
@@ -93,12 +94,15 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
     for length in range(2, max(map(len, distinct)) + 1):
         twice = {name for name, count in Counter(names.values()).items() if count > 1}
         names = {part: os.path.join(*part[-length:]) if name in twice else name for part, name in names.items()}
-    seen = Counter[str]()
-    found = []
-    for path in paths:
-        name = names[parts[path]]
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return _numbered([names[parts[path]] for path in paths])
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The same without any twice."""
+    found: list[str] = []
+    for name in names:
+        numbers = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        found.append(next(one for one in numbers if one not in found))
     return found
 
 

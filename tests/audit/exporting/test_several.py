@@ -83,6 +83,24 @@ def test_named_runs_are_repetitions_of_what_they_are_named(tmp_path: Path) -> No
     assert not side.remarks
 
 
+def test_no_two_runs_have_one_label(tmp_path: Path) -> None:
+    runs = [make(tmp_path / name, {"half": count}, model=name) for name, count in (("fc", 2), ("other", 8))]
+    side = mf.audit.compare({"": runs[0], "fc": runs[1]})  # the folder of one is called as the other is named
+    assert [run.label for run in side.runs] == ["fc", "fc (2)"]
+    assert [rate(side, run.label, "half") for run in side.runs] == [0.2, 0.8]
+
+
+def test_images_are_the_same_by_their_pixels_wherever_they_stand(tmp_path: Path) -> None:
+    names = [f"{n}.png" for n in range(4)]
+    cell = Cell("members", "half", "accelerated")
+    make_run(tmp_path / "a", {cell: [1e-9, 0.1, 0.1, 0.1]}, names={"members": names}, model="a")
+    turned = {"members": names[:0:-1]}  # without the only image that came back
+    make_run(tmp_path / "b", {cell: [1e-9, 1e-9, 0.1]}, names=turned, model="b")
+    side = mf.audit.compare([tmp_path / "a", tmp_path / "b"])
+    assert side.images == {"members": 3}
+    assert [rate(side, name, "half", "accelerated") for name in ("a", "b")] == [0, 2 / 3]
+
+
 def test_what_is_common_is_compared_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     whole = make(tmp_path / "whole", {"half": 2, "center": 8, "corner": 0}, members=10)
     part = make(tmp_path / "part", {"half": 2, "center": 0}, members=8, masks={"center": "other pixels"})
