@@ -124,6 +124,8 @@ def _draw_rates(summary: Mapping[str, Any], verdicts: Sequence[str], figure: Fig
 
 def legend_above(figure: Figure, labelled: Sequence[tuple[Any, str]]) -> None:
     """A legend of these handles and labels above the figure, in as many columns as there is place for."""
+    if not labelled:  # nothing was drawn, as nothing is known
+        return
     handles, labels = zip(*labelled, strict=True)
     columns = max(1, _LETTERS_OF_LEGEND // (max(map(len, labels)) + _LETTERS_OF_HANDLE))
     figure.legend(handles, labels, ncols=columns, loc="outside upper left")
@@ -131,8 +133,8 @@ def legend_above(figure: Figure, labelled: Sequence[tuple[Any, str]]) -> None:
 
 def labelled(axes: Axes) -> list[tuple[Any, str]]:
     """What has a label in these axes, the methods first."""
-    pairs = zip(*axes.get_legend_handles_labels(), strict=True)
-    return sorted(pairs, key=lambda pair: pair[1] in ("controls", "each run"))
+    handles, labels = axes.get_legend_handles_labels()
+    return sorted(zip(handles, labels, strict=True), key=lambda pair: pair[1] in ("controls", "each run"))
 
 
 def logarithmic(axis: Axis, powers: bool = True) -> None:
