@@ -9,18 +9,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from memrecon_fast import degradation, metrics
-from memrecon_fast.engine.inflight import InFlight
-from memrecon_fast.engine.samples import Sample
-from memrecon_fast.ops import backends
-from memrecon_fast.recovery import iterate, prepare_recover, recover
-from memrecon_fast.results import Recovery, Status
-from memrecon_fast.settings import Settings
-from memrecon_fast.tracing import Trace, trace, trace_iterate
-
 if TYPE_CHECKING:
-    from memrecon_fast import attractors, audit, autoencoders, images, reconstruction, reference
-    from memrecon_fast.reconstruction import reconstruct as reconstruct
+    from memrecon_fast import (
+        attractors,
+        audit,
+        autoencoders,
+        degradation,
+        images,
+        metrics,
+        reconstruction,
+        reference,
+    )
+    from memrecon_fast.engine.inflight import InFlight
+    from memrecon_fast.engine.samples import Sample
+    from memrecon_fast.ops import backends
+    from memrecon_fast.reconstruction import reconstruct
+    from memrecon_fast.recovery import iterate, prepare_recover, recover
+    from memrecon_fast.results import Recovery, Status
+    from memrecon_fast.settings import Settings
+    from memrecon_fast.tracing import Trace, trace, trace_iterate
 
 __version__ = "0.1.0"
 
@@ -47,13 +54,34 @@ __all__ = [
     "trace",
     "trace_iterate",
 ]
-_LATER = ("attractors", "audit", "autoencoders", "images", "reconstruction", "reference")
-"""What needs more than torch and NumPy, or is not needed by every program: imported when it is first used."""
+_HOMES = {
+    "InFlight": "engine.inflight",
+    "Recovery": "results",
+    "Sample": "engine.samples",
+    "Settings": "settings",
+    "Status": "results",
+    "Trace": "tracing",
+    "backends": "ops",
+    "iterate": "recovery",
+    "prepare_recover": "recovery",
+    "reconstruct": "reconstruction",
+    "recover": "recovery",
+    "trace": "tracing",
+    "trace_iterate": "tracing",
+}
+"""The module of each public name: imported when it is first used, so that what needs no torch, such as the command's
+completion, does not wait for it."""
+_ROOMS = ("engine", "ops", "recovery", "results", "settings", "solvers", "tracing")
+"""Modules that are no public names, and were always there."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "reconstruct":
-        return importlib.import_module(f"{__name__}.reconstruction").reconstruct
-    if name not in _LATER:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name not in __all__ and name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +41,7 @@ class SolverRecord:
 
 SOLVERS: dict[str, SolverRecord] = {}
 """By name; `memrecon_fast.solvers` puts its own here, and others may add theirs."""
+_REGISTERS = "memrecon_fast.solvers"
 SOME_READ = ("inner_iterations", "mask_period", "memory", "settle", "stall")
 """The settings that only some solvers read. All others are read by every one."""
 
@@ -106,7 +109,7 @@ class Settings:
             raise TypeError(f"several gamma must be a tuple, not {self.gamma!r}")
         if isinstance(self.gamma, tuple) and (not self.gamma or len(set(self.gamma)) < len(self.gamma)):
             raise ValueError(f"gamma must be one number or several different ones, not {self.gamma!r}")
-        check_choice("solver", self.solver, tuple(SOLVERS))
+        check_choice("solver", self.solver, tuple(_solvers()))
         for gamma in self.gammas:
             check_number("gamma", gamma, low=0, high=1e6, low_is_allowed=False)
         check_integer("inner_iterations", self.inner_iterations, low=2, high=MAX_ITERATIONS)
@@ -126,7 +129,7 @@ class Settings:
         check_integer("stall", self.stall, low=1, high=MAX_ITERATIONS)
         for name, default in self._unread().items():
             if getattr(self, name) != default:
-                readers = " or ".join(repr(one.name) for one in SOLVERS.values() if name in one.reads)
+                readers = " or ".join(repr(one.name) for one in _solvers().values() if name in one.reads)
                 raise ValueError(
                     f"the solver {self.solver!r} does not read {name}: leave it at {default}, or choose the solver "
                     f"{readers}; it is {getattr(self, name)!r}"
@@ -136,17 +139,17 @@ class Settings:
     def gammas(self) -> tuple[float, ...]:
         """All γ that are tried, in this order."""
         if self.gamma is None:
-            return SOLVERS[self.solver].gammas
+            return _solvers()[self.solver].gammas
         return self.gamma if isinstance(self.gamma, tuple) else (self.gamma,)
 
     def with_solver(self, solver: str) -> Settings:
         """The same for another solver; what that does not read is at its default. Raises ValueError for no solver."""
-        check_choice("solver", solver, tuple(SOLVERS))
+        check_choice("solver", solver, tuple(_solvers()))
         return dataclasses.replace(self, solver=solver, **self._unread(solver))
 
     def _unread(self, solver: str | None = None) -> dict[str, Any]:
         """The settings that a solver, this one's or another, does not read, and their defaults."""
-        unread = set(SOME_READ) - SOLVERS[solver or self.solver].reads
+        unread = set(SOME_READ) - _solvers()[solver or self.solver].reads
         return {field.name: field.default for field in dataclasses.fields(self) if field.name in unread}
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,3 +175,10 @@ class Settings:
         drawn = random.random_raw(-(-size // 64)).astype("<u8", copy=False)
         bits = np.unpackbits(drawn.view(np.uint8), count=size)
         return torch.from_numpy(bits.view(np.bool_)).reshape(tuple(image_shape))
+
+
+def _solvers() -> dict[str, SolverRecord]:
+    """`SOLVERS`, with the package's own: these are above this module, and not imported by who uses settings alone."""
+    if _REGISTERS not in sys.modules:
+        importlib.import_module(_REGISTERS)
+    return SOLVERS

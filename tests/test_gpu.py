@@ -400,7 +400,12 @@ def test_an_audit_on_a_gpu(on_gpu: nn.Module, images: Tensor, tmp_path: Any) -> 
     from memrecon_fast.images.sources import from_array
 
     masks = {name: degradation.make_mask(name, SHAPE) for name in ("center", "half")}
-    audit = Audit(splits={"members": scan(from_array(images.numpy()))}, masks=masks, settings=SETTINGS)
+    audit = Audit(
+        splits={"members": scan(from_array(images.numpy()))},
+        masks=masks,
+        methods=("paper", "known-mask"),
+        settings=SETTINGS,
+    )
     folder = Folder(tmp_path, Parts(str(tmp_path / "records")))
     records: list[Any] = []
     skipped: list[str] = []

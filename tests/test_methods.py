@@ -33,7 +33,7 @@ def test_the_methods_of_the_package() -> None:
         "inpaint": ("given", False),
         "ddnm": ("given", False),
     }
-    assert DEFAULT_METHODS == ("accelerated", "paper", "known-mask", "iterate")
+    assert DEFAULT_METHODS == ("accelerated", "iterate")
     with pytest.raises(ValueError, match="method must be one of 'accelerated', 'paper', .* not 'newton'"):  # noqa: RUF043
         find("newton")
 

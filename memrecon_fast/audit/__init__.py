@@ -8,6 +8,8 @@
     run = mf.audit.run(plan, "model.safetensors", "RUN")                  # or an nn.Module
     run.records.to_pandas()
     mf.audit.open("RUN").summary["rows"]
+    mf.audit.export("RUN", "tables-and-figures")                          # LaTeX, CSV, Markdown, SVG, PDF
+    mf.audit.compare(["RUN", "RUN2"]).rows                                # of several seeds, models, losses
 
 Needs the extra `audit`: pip install 'memrecon-fast[audit]'.
 """
@@ -18,6 +20,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memrecon_fast.audit.exporting.one import export as export
+    from memrecon_fast.audit.exporting.several import compare as compare
     from memrecon_fast.audit.model import Model as Model
     from memrecon_fast.audit.model import open_model as open_model
     from memrecon_fast.audit.opened import Run as Run
@@ -31,11 +35,13 @@ _HOMES = {
     "MissingImagesError": ("session", "MissingImagesError"),
     "Model": ("model", "Model"),
     "Run": ("opened", "Run"),
+    "compare": ("exporting.several", "compare"),
+    "export": ("exporting.one", "export"),
     "open": ("opened", "open_run"),
     "open_model": ("model", "open_model"),
     "run": ("session", "run"),
 }
-__all__ = ["Audit", "MissingImagesError", "Model", "Run", "open", "open_model", "run"]
+__all__ = ["Audit", "MissingImagesError", "Model", "Run", "compare", "export", "open", "open_model", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
+from memrecon_fast.audit.analysis.near_members import near_members
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import choose_shown
+from memrecon_fast.audit.analysis.unfinished import unfinished
 from memrecon_fast.audit.report.glance import html_of, text_of
 from memrecon_fast.audit.report.page import REPORT, write_report
 from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
@@ -116,7 +118,10 @@ class Run:
         if console is not None:
             for table in filter(None, (make_table(self.summary), make_given_out_table(self.summary))):
                 console.print(table)
-            for remark in [*given_out_of(self.summary), *remarks_of(self.summary)]:
+            left = unfinished(self.summary)
+            remarks = [left and f"{left} The same audit, given again, goes on from there."]
+            remarks += [*given_out_of(self.summary), *remarks_of(self.summary), near_members(self.summary)]
+            for remark in filter(None, remarks):
                 console.print(escaped(remark), markup=False, highlight=False, soft_wrap=True)
         return path
 

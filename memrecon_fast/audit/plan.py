@@ -39,8 +39,9 @@ class Audit:
 
     splits: "members", the images that the model was trained on, and maybe "controls", others like them.
     masks: bool (C, H, W), True = kept, by name; none keeps everything or nothing.
-    methods: of `METHODS`. "ddnm" needs a diffusion model: `METHODS["ddnm"] = methods.ddnm(open_diffusion(FOLDER))`, or
-        for a block of code `with methods.registered(methods.ddnm(…))`.
+    methods: of `METHODS`; by default "accelerated" and "iterate". "ddnm" needs a diffusion model:
+        `METHODS["ddnm"] = methods.ddnm(open_diffusion(FOLDER))`, or for a block of code
+        `with methods.registered(methods.ddnm(…))`.
     settings: of the recoveries; their seed is also that of the noise. With noise, the kept pixels are not put back:
         `restore_known_pixels` is then False, whatever was given.
     noise_std: standard deviation of the noise on the degraded images, at most 1. Of `degraded` ones it is what they

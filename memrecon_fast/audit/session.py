@@ -131,7 +131,13 @@ class Session:
         """A progress bar, and an entry in `audit.json` on this session, which gets its "execution" inside; in the end
         the doubts, and whether the weights are what they were."""
         folder, description, console = self.opened.folder, self.opened.description, self.means.output.console
-        todo, total = count_missing(self.plan, folder), count_all(self.plan)
+        left = {
+            cell: len(indices)
+            for method in self.plan.methods
+            for cell, indices in missing(self.plan, folder, method).items()
+        }
+        todo, total = sum(left.values()), count_all(self.plan)
+        before = _done_before(self.plan, folder) if todo < total else {}
         entry = describe_session(self.plan.slots, self.workers)
         if todo:
             description["sessions"].append(entry)
@@ -139,14 +145,14 @@ class Session:
         if todo < total:
             console.print(f"{total - todo} of {total} recoveries were done before.", highlight=False)
         began = time.monotonic()
-        with AuditProgress(total, total - todo, console) as progress, warnings.catch_warnings():
+        with AuditProgress(left, before, console) as progress, warnings.catch_warnings():
             if not console.quiet:
                 warnings.showwarning = lambda message, *_: console.print(f"memrecon: {message}", markup=False)
             try:
                 yield progress, entry
             finally:
                 entry["seconds"] = round(time.monotonic() - began, 3)
-                entry["recoveries"] = progress.done - (total - todo)
+                entry["recoveries"] = progress.new
                 doubts += filter(None, [self.weights_changed()])
                 if doubts:
                     entry["doubts"] = sorted(set(doubts))
@@ -279,6 +285,12 @@ def missing(audit: Audit, folder: Folder, method: str) -> dict[Cell, list[int]]:
 def count_missing(audit: Audit, folder: Folder) -> int:
     """The recoveries that are not done yet, of all methods."""
     return sum(len(indices) for method in audit.methods for indices in missing(audit, folder, method).values())
+
+
+def _done_before(audit: Audit, folder: Folder) -> dict[Cell, tuple[int, int]]:
+    """Of each cell, how many recoveries are done, and their evaluations together."""
+    columns = {cell: folder.read(cell) for cell in audit.cells()}
+    return {cell: (len(one["index"]), int(one["evaluations"].sum())) for cell, one in columns.items()}
 
 
 def count_all(audit: Audit) -> int:

@@ -16,7 +16,9 @@ except ImportError as missing:
 
 from memrecon_fast.cli.attractors import attractors
 from memrecon_fast.cli.audit import audit
+from memrecon_fast.cli.compare import compare
 from memrecon_fast.cli.demo import demo
+from memrecon_fast.cli.export import export
 from memrecon_fast.cli.lines import UsageError, say
 from memrecon_fast.cli.reconstruct import reconstruct
 from memrecon_fast.cli.report import report
@@ -28,10 +30,9 @@ app = typer.Typer(
     help="Which training images can be recovered from this autoencoder?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, train, audit, attractors, reconstruct, report, reproduce):
+for command in (demo, train, audit, attractors, reconstruct, report, export, compare, reproduce):
     app.command()(command)
 
 

@@ -9,9 +9,13 @@ import typer
 from rich.console import Console
 
 from memrecon_fast.cli.lines import checking, keeping_records, say
+from memrecon_fast.cli.names import KINDS, completing
 from memrecon_fast.cli.opening import ImageOptions, ModelOptions, open_splits, shape_of, size_of
 from memrecon_fast.cli.options import (
+    IMAGES,
+    MACHINE,
     MEMBERS_HELP,
+    METHOD,
     Arguments,
     Channels,
     Controls,
@@ -34,11 +38,11 @@ from memrecon_fast.common.text import escaped
 
 HARVEST_HELP = (
     "iterate from at most so many random starts, and gather what comes out; it ends earlier where new starts bring "
-    "nothing new [default: none]"
+    "nothing new (default: none)"
 )
 KIND_HELP = "of random starts: smooth (finds the most), uniform, gaussian, or images (made of --controls)"
 CURVE_HELP = (
-    "which share of so many random starts is a training image after 1, 2, 5, … 1000 applications [default: none]"
+    "which share of so many random starts is a training image after 1, 2, 5, … 1000 applications (default: none)"
 )
 BASINS_HELP = (
     "how far from each of IMAGES iteration still comes back, by noise or by missing pixels; may be given twice"
@@ -51,18 +55,28 @@ def attractors(
     out: Out,
     images: Annotated[list[str] | None, typer.Argument(help=MEMBERS_HELP)] = None,
     controls: Controls = None,
-    harvest: Annotated[int, typer.Option(min=0, help=HARVEST_HELP)] = 0,
-    kind: Annotated[str, typer.Option(help=KIND_HELP)] = "smooth",
-    curve: Annotated[int, typer.Option(min=0, help=CURVE_HELP)] = 0,
-    basins: Annotated[list[str] | None, typer.Option(metavar="noise|missing", help=BASINS_HELP)] = None,
-    shape: Annotated[str | None, typer.Option(help=SHAPE_HELP)] = None,
+    harvest: Annotated[int, typer.Option(rich_help_panel=METHOD, min=0, help=HARVEST_HELP)] = 0,
+    kind: Annotated[
+        str, typer.Option(rich_help_panel=METHOD, autocompletion=completing(KINDS), help=KIND_HELP)
+    ] = "smooth",
+    curve: Annotated[int, typer.Option(rich_help_panel=METHOD, min=0, help=CURVE_HELP)] = 0,
+    basins: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel=METHOD,
+            autocompletion=completing(("noise", "missing")),
+            metavar="noise|missing",
+            help=BASINS_HELP,
+        ),
+    ] = None,
+    shape: Annotated[str | None, typer.Option(rich_help_panel=IMAGES, help=SHAPE_HELP)] = None,
     eigenvalues: Annotated[
-        int, typer.Option(min=1, max=32, help="so many of each image, those of largest modulus")
+        int, typer.Option(rich_help_panel=METHOD, min=1, max=32, help="so many of each image, those of largest modulus")
     ] = 6,
     tolerance: Annotated[
-        float, typer.Option(help="of an eigenvalue λ: ‖J y − λ y‖ is below, for y of length 1")
+        float, typer.Option(rich_help_panel=METHOD, help="of an eigenvalue λ: ‖J y − λ y‖ is below, for y of length 1")
     ] = 1e-4,
-    seed: Annotated[int, typer.Option(help="of all random choices")] = 42,
+    seed: Annotated[int, typer.Option(rich_help_panel=METHOD, help="of all random choices")] = 42,
     weights: Weights = None,
     arguments: Arguments = None,
     trust_model: Trust = False,
@@ -74,7 +88,10 @@ def attractors(
     limit: Limit = None,
     device: Device = "auto",
     slots: Annotated[
-        int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU 1024, or as many as fit")
+        int | None,
+        typer.Option(
+            rich_help_panel=MACHINE, help="images worked on at a time; by default 64, on a GPU 1024, or as many as fit"
+        ),
     ] = None,
     resize: ResizeTo = None,
     resume: Resume = False,

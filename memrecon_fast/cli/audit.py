@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 from rich.console import Console
 
+from memrecon_fast.cli import names
 from memrecon_fast.cli.lines import checking, keeping_records, say
+from memrecon_fast.cli.names import completing
 from memrecon_fast.cli.opening import ImageOptions, ModelOptions, open_splits, size_of
 from memrecon_fast.cli.options import (
+    IMAGES,
+    MACHINE,
     MEMBERS_HELP,
+    METHOD,
+    RUN,
     Arguments,
     Channels,
     Controls,
@@ -32,20 +37,20 @@ from memrecon_fast.cli.options import (
     Weights,
     Workers,
 )
-from memrecon_fast.common.checks import check_number
 from memrecon_fast.common.text import escaped
-from memrecon_fast.degradation import MASKS
-from memrecon_fast.methods import DEFAULT_METHODS, METHODS, NEEDS_DIFFUSION, Method, ddnm, find, registered
-from memrecon_fast.ops import BACKENDS
-from memrecon_fast.settings import INITIAL_MASKS, PRECISIONS, SOLVERS, Settings
 
-METHODS_HELP = f"{', '.join(METHODS)}; may be repeated [default: {', '.join(DEFAULT_METHODS)}]"
-_GAMMAS = ", ".join(f"{' '.join(map(str, one.gammas))} ({one.name})" for one in SOLVERS.values())
+if TYPE_CHECKING:
+    from memrecon_fast.methods import Method
+
+METHODS_HELP = f"{', '.join(names.METHODS)}; may be repeated (default: {' and '.join(names.DEFAULT_METHODS)})"
+_GAMMAS = ", ".join(f"{' '.join(map(str, gammas))} ({solver})" for solver, gammas in names.GAMMAS.items())
 GAMMA_HELP = (
     "the penalty γ, published: 0.5 (LeakyReLU), 0.1 (PReLU, 20 layers, noise), 1 (U-Net); if repeated, one after the "
-    f"other is tried until an image comes back [default: {_GAMMAS}]"
+    f"other is tried until an image comes back (default: {_GAMMAS})"
 )
-MASKS_HELP = f"{', '.join(MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated [default: these six]"
+MASKS_HELP = (
+    f"{', '.join(names.MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated (default: these six)"
+)
 DIFFUSION_HELP = (
     "for --method ddnm: a folder with a diffusion model as diffusers' save_pretrained writes it, a UNet2DModel and its "
     "scheduler; should not have seen IMAGES"
@@ -54,31 +59,12 @@ DEGRADED_HELP = (
     "IMAGES and --controls are degraded, their originals unknown: which ones come back is told without them; "
     "--mask is the true mask, if it is known; otherwise the methods are accelerated (the default) and paper"
 )
-DEFAULTS = Settings()
 
 
 def audit(
     model: ModelName,
     images: Annotated[list[str], typer.Argument(help=MEMBERS_HELP)],
     out: Out,
-    controls: Controls = None,
-    mask: Annotated[list[str] | None, typer.Option(help=MASKS_HELP)] = None,
-    method: Annotated[list[str] | None, typer.Option(help=METHODS_HELP)] = None,
-    diffusion: Annotated[Path | None, typer.Option(help=DIFFUSION_HELP)] = None,
-    gamma: Annotated[list[float] | None, typer.Option(help=GAMMA_HELP)] = None,
-    starts: Annotated[
-        int, typer.Option(help="initial masks that each γ is tried with, until an image comes back")
-    ] = DEFAULTS.starts,
-    noise_std: Annotated[
-        float, typer.Option(help="standard deviation of the noise that is added; with --degraded, of that they carry")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="of random masks, noise and initial masks")] = DEFAULTS.seed,
-    initial_mask: Annotated[
-        str, typer.Option(help=f"{' or '.join(INITIAL_MASKS)}; zeros for U-Nets")
-    ] = DEFAULTS.initial_mask,
-    max_outer_iterations: Annotated[
-        int, typer.Option(help="at most so many for an image, γ and initial mask")
-    ] = DEFAULTS.max_outer_iterations,
     weights: Weights = None,
     arguments: Arguments = None,
     trust_model: Trust = False,
@@ -87,30 +73,91 @@ def audit(
     std: Std = None,
     channels: Channels = "rgb",
     output: OutputName = None,
+    controls: Controls = None,
     limit: Limit = None,
-    precision: Annotated[
-        str, typer.Option(help=f"of the forward passes of all but `iterate`: {', '.join(PRECISIONS)}")
-    ] = DEFAULTS.precision,
-    device: Device = "auto",
-    slots: Annotated[
-        int | None, typer.Option(help="images worked on at a time; by default 64, on a GPU 4096, or as many as fit")
-    ] = None,
-    backend: Annotated[str, typer.Option(help=", ".join(BACKENDS))] = "auto",
     resize: ResizeTo = None,
-    keep_images: Annotated[
-        str, typer.Option(help="keep estimates as arrays: all, or N: of each mask and method the N best and N worst")
-    ] = "0",
-    degraded: Annotated[bool, typer.Option("--degraded", help=DEGRADED_HELP)] = False,
+    degraded: Annotated[bool, typer.Option("--degraded", rich_help_panel=IMAGES, help=DEGRADED_HELP)] = False,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=IMAGES, autocompletion=completing(names.MASKS), help=MASKS_HELP),
+    ] = None,
+    noise_std: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel=IMAGES,
+            help="standard deviation of the noise that is added; with --degraded, of that they carry",
+        ),
+    ] = 0.0,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=METHOD, autocompletion=completing(names.METHODS), help=METHODS_HELP),
+    ] = None,
+    gamma: Annotated[list[float] | None, typer.Option(rich_help_panel=METHOD, help=GAMMA_HELP)] = None,
+    starts: Annotated[
+        int,
+        typer.Option(rich_help_panel=METHOD, help="initial masks that each γ is tried with, until an image comes back"),
+    ] = names.STARTS,
+    initial_mask: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=METHOD,
+            autocompletion=completing(names.INITIAL_MASKS),
+            help=f"{' or '.join(names.INITIAL_MASKS)}; zeros for U-Nets",
+        ),
+    ] = names.INITIAL_MASKS[0],
+    max_outer_iterations: Annotated[
+        int, typer.Option(rich_help_panel=METHOD, help="at most so many for an image, γ and initial mask")
+    ] = names.MAX_OUTER_ITERATIONS,
+    diffusion: Annotated[Path | None, typer.Option(rich_help_panel=METHOD, help=DIFFUSION_HELP)] = None,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=METHOD, help="of random masks, noise and initial masks")
+    ] = names.SEED,
     resume: Resume = False,
+    keep_images: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=RUN,
+            help="keep estimates as arrays: all, or N: of each mask and method the N best and worst",
+        ),
+    ] = "0",
+    save_every: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            rich_help_panel=RUN,
+            help="seconds between two writes of what was done: what a crash costs (default: 5)",
+        ),
+    ] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=MACHINE,
+            autocompletion=completing(names.PRECISIONS),
+            help=f"of the forward passes of all but `iterate`: {', '.join(names.PRECISIONS)}",
+        ),
+    ] = names.PRECISIONS[0],
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=MACHINE,
+            help="images worked on at a time; by default 64, on a GPU 4096, or as many as fit",
+        ),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=MACHINE, autocompletion=completing(names.BACKENDS), help=", ".join(names.BACKENDS)
+        ),
+    ] = "auto",
     workers: Workers = None,
     ray: RayAddress = None,
     parts: Annotated[
         str | None,
-        typer.Option(help="where workers write: a folder that all see, or an address such as s3://bucket/folder"),
-    ] = None,
-    save_every: Annotated[
-        float | None,
-        typer.Option(min=0, help="seconds between two writes of what was done: what a crash costs [default: 5]"),
+        typer.Option(
+            rich_help_panel=MACHINE,
+            help="where workers write: a folder that all see, or an address such as s3://bucket/folder",
+        ),
     ] = None,
 ) -> None:
     """Find out which of IMAGES can be recovered from MODEL; writes records, a summary and a report to a folder.
@@ -120,14 +167,20 @@ def audit(
     console = Console()
     with contextlib.ExitStack() as opened:
         with checking():
+            import torch
+
             from memrecon_fast.audit import cluster
             from memrecon_fast.audit.plan import ALL_IMAGES, DEGRADED_MASK, Audit
             from memrecon_fast.audit.progress import Output
             from memrecon_fast.audit.session import Means, begin
             from memrecon_fast.audit.store.opening import check_run_folder
             from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
+            from memrecon_fast.common.checks import check_number
+            from memrecon_fast.degradation import MASKS
             from memrecon_fast.engine.stated import stated_shape
             from memrecon_fast.images.masks import open_masks
+            from memrecon_fast.methods import DEFAULT_METHODS, NEEDS_DIFFUSION, find, registered
+            from memrecon_fast.settings import Settings
 
             settings = Settings(
                 gamma=_one_or_several(gamma),
@@ -183,6 +236,8 @@ def audit(
 
 def _methods_of_degraded(methods: list[str] | None, masks: list[str] | None, resize: str | None) -> tuple[str, ...]:
     """Of an audit of degraded images. Raises ValueError for what cannot be done without their originals."""
+    from memrecon_fast.methods import METHODS
+
     if resize is not None:
         raise ValueError("--degraded takes images as they are, without --resize")
     if len(masks or ()) > 1:
@@ -198,6 +253,7 @@ def _methods_of_degraded(methods: list[str] | None, masks: list[str] | None, res
 
 def _with_diffusion(folder: Path, methods: tuple[str, ...]) -> Method:
     from memrecon_fast.baselines.diffusion_files import open_diffusion
+    from memrecon_fast.methods import ddnm
 
     if "ddnm" not in methods:
         raise ValueError(f"--diffusion is for --method ddnm; the methods are {', '.join(methods)}")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
-from memrecon_fast import autoencoders, degradation
 from memrecon_fast.cli.lines import checking, keeping_records
 from memrecon_fast.common.text import escaped
 from memrecon_fast.common.threads import one_thread
@@ -26,7 +24,7 @@ STARTS = 128
 
 
 def demo(
-    out: Annotated[Path | None, typer.Option(help="folder for the run [default: memrecon-demo]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the run (default: memrecon-demo)")] = None,
 ) -> None:
     """Train on photographs that come with scikit-image, audit, harvest from noise, write reports. Takes minutes."""
     with checking():
@@ -51,7 +49,9 @@ def run_demo(folder: Path, console: Console, images: int = IMAGES, max_steps: in
 
 
 def _run_demo(folder: Path, console: Console, images: int, max_steps: int) -> Path:
-    from memrecon_fast import audit
+    import numpy as np
+
+    from memrecon_fast import audit, autoencoders, degradation
     from memrecon_fast.attractors import session
     from memrecon_fast.attractors.report.sentences import headlines
     from memrecon_fast.attractors.survey.plan import Survey

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from memrecon_fast.cli.lines import say, saying_warnings
+from memrecon_fast.common.checks import suggestion
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -112,7 +113,9 @@ def size_of(text: str | None) -> Resize | None:
     size, colon, name = text.partition(":")
     height, _, width = size.partition("x")
     if colon and name not in FILTERS:
-        raise ValueError(f"--resize knows no filter {name!r}; expected one of {', '.join(FILTERS)}")
+        raise ValueError(
+            f"--resize knows no filter {name!r}; expected one of {', '.join(FILTERS)}{suggestion(name, FILTERS)}"
+        )
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise ValueError(f"--resize must be HEIGHTxWIDTH, for instance 64x64, not {text!r}")
     return Resize(int(height), int(width), name or FILTERS[0])

@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 
 from memrecon_fast.cli.lines import checking, keeping_records, refuse, say, saying_warnings
+from memrecon_fast.cli.names import completing
 from memrecon_fast.cli.opening import ImageOptions, json_object, numbers, open_splits, shape_of, size_of
-from memrecon_fast.cli.options import Arguments, Mean, ResizeTo, Resume, Std, Weights
+from memrecon_fast.cli.options import IMAGES, METHOD, MODEL, RUN, Arguments, Mean, ResizeTo, Resume, Std, Weights
 from memrecon_fast.cli.texts import IMAGES_HELP
 from memrecon_fast.common.text import escaped
 from memrecon_fast.common.threads import one_thread
@@ -30,41 +31,67 @@ MODEL_HELP = (
 )
 SCALING_HELP = (
     "how pictures became inputs: standardised (each less its own mean, over its own standard deviation) or pixels "
-    "(less --mean, over --std, the same for all) [default: what the file says, or standardised; pixels for nets]"
+    "(less --mean, over --std, the same for all) (default: what the file says, or standardised; pixels for nets)"
 )
 
 
 def reconstruct(
     model: Annotated[str | None, typer.Argument(help=MODEL_HELP)] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the run")] = None,
+    out: Annotated[Path | None, typer.Option(rich_help_panel=RUN, help="folder for the run")] = None,
     weights: Weights = None,
-    initial: Annotated[str | None, typer.Option(help="for a net: its weights before training, likewise")] = None,
-    initial_seed: Annotated[
-        int | None, typer.Option(help="instead: the seed of torch.manual_seed, after which the factory made the net")
+    initial: Annotated[
+        str | None, typer.Option(rich_help_panel=MODEL, help="for a net: its weights before training, likewise")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="of a net: its last linear layer, where it cannot be told")] = None,
+    initial_seed: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=MODEL, help="instead: the seed of torch.manual_seed, after which the factory made the net"
+        ),
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(rich_help_panel=MODEL, help="of a net: its last linear layer, where it cannot be told")
+    ] = None,
     bias_rate: Annotated[
-        float, typer.Option(help="of a net: the learning rate of its biases over that of its weights")
+        float,
+        typer.Option(rich_help_panel=MODEL, help="of a net: the learning rate of its biases over that of its weights"),
     ] = 1.0,
     arguments: Arguments = None,
     images: Annotated[
-        int | None, typer.Option(min=1, help="n, how many inputs there are [default: the fewest that explain it]")
+        int | None,
+        typer.Option(
+            rich_help_panel=METHOD, min=1, help="n, how many inputs there are (default: the fewest that explain it)"
+        ),
     ] = None,
     truth: Annotated[
-        list[str] | None, typer.Option(help=f"the training images, to compare with: {IMAGES_HELP}")
+        list[str] | None,
+        typer.Option(rich_help_panel=IMAGES, help=f"the training images, to compare with: {IMAGES_HELP}"),
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(help="CHANNELSxHEIGHTxWIDTH of an input: needed for a net, else to show it as a picture"),
+        typer.Option(
+            rich_help_panel=IMAGES,
+            help="CHANNELSxHEIGHTxWIDTH of an input: needed for a net, else to show it as a picture",
+        ),
     ] = None,
-    scaling: Annotated[str | None, typer.Option(help=SCALING_HELP)] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(rich_help_panel=IMAGES, autocompletion=completing(("standardised", "pixels")), help=SCALING_HELP),
+    ] = None,
     mean: Mean = None,
     std: Std = None,
     resize: ResizeTo = None,
-    starts: Annotated[int, typer.Option(min=1, help="random starts: what all of them find is to be believed")] = 2,
-    seed: Annotated[int, typer.Option(help="of the first start; the others have those that follow")] = 42,
-    tolerance: Annotated[float, typer.Option(help="‖r‖/‖θ‖ up to which θ counts as explained")] = 1e-5,
-    demo: Annotated[bool, typer.Option("--demo", help="of photographs, at three numbers of parameters")] = False,
+    starts: Annotated[
+        int, typer.Option(rich_help_panel=METHOD, min=1, help="random starts: what all of them find is to be believed")
+    ] = 2,
+    seed: Annotated[
+        int, typer.Option(rich_help_panel=METHOD, help="of the first start; the others have those that follow")
+    ] = 42,
+    tolerance: Annotated[
+        float, typer.Option(rich_help_panel=METHOD, help="‖r‖/‖θ‖ up to which θ counts as explained")
+    ] = 1e-5,
+    demo: Annotated[
+        bool, typer.Option("--demo", rich_help_panel=RUN, help="of photographs, at three numbers of parameters")
+    ] = False,
     resume: Resume = False,
 ) -> None:
     """Find the inputs that MODEL was trained on, from its parameters alone; writes them, a summary and a report.

@@ -17,6 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from memrecon_fast.cli.lines import checking, refuse, say, wants_traceback
+from memrecon_fast.cli.names import DEVICES, completing
+from memrecon_fast.cli.options import IMAGES, MACHINE, METHOD, RUN
 from memrecon_fast.cli.texts import DEVICE_HELP, IMAGES_HELP
 from memrecon_fast.common.errors import one_line
 from memrecon_fast.common.text import escaped
@@ -29,26 +31,61 @@ _WIDEST = 400
 """Columns of a terminal: no table is wider."""
 
 
+def _experiments(incomplete: str) -> list[str]:
+    from memrecon_fast.experiments import MODULES
+
+    return [name for name in MODULES if name.startswith(incomplete)]
+
+
 def reproduce(
-    name: Annotated[str | None, typer.Argument(help="of the experiment; --list shows all")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder for numbers and figures; the same command goes on there")
+    name: Annotated[
+        str | None, typer.Argument(autocompletion=_experiments, help="of the experiment; --list shows all")
     ] = None,
-    scale: Annotated[str, typer.Option(help="small, or paper: the published size, where it differs")] = "small",
+    out: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=RUN, help="folder for numbers and figures; the same command goes on there"),
+    ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=METHOD,
+            autocompletion=completing(("small", "paper")),
+            help="small, or paper: the published size, where it differs",
+        ),
+    ] = "small",
     members: Annotated[
         list[str] | None,
-        typer.Option(help=f"to train on, the first of them [default: photographs]: {IMAGES_HELP}"),
+        typer.Option(
+            rich_help_panel=IMAGES, help=f"to train on, the first of them (default: photographs): {IMAGES_HELP}"
+        ),
     ] = None,
-    controls: Annotated[list[str] | None, typer.Option(help="images of the same kind to start from")] = None,
-    seed: Annotated[int, typer.Option(help="of images, first weights and starts")] = 42,
+    controls: Annotated[
+        list[str] | None, typer.Option(rich_help_panel=IMAGES, help="images of the same kind to start from")
+    ] = None,
+    seed: Annotated[int, typer.Option(rich_help_panel=METHOD, help="of images, first weights and starts")] = 42,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="so many members, and controls, in place of the scale's number")
+        int | None,
+        typer.Option(
+            rich_help_panel=IMAGES, min=1, help="so many members, and controls, in place of the scale's number"
+        ),
     ] = None,
     only: Annotated[
-        str, typer.Option(help="the parts to make, a pattern in quotes; others that are there are shown")
+        str,
+        typer.Option(
+            rich_help_panel=METHOD, help="the parts to make, a pattern in quotes; others that are there are shown"
+        ),
     ] = "*",
-    device: Annotated[str, typer.Option(help=f"of experiments on autoencoders: {DEVICE_HELP}")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="of the processor, of experiments on autoencoders")] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            rich_help_panel=MACHINE,
+            autocompletion=completing(DEVICES),
+            help=f"of experiments on autoencoders: {DEVICE_HELP}",
+        ),
+    ] = "cpu",
+    threads: Annotated[
+        int, typer.Option(rich_help_panel=MACHINE, min=1, help="of the processor, of experiments on autoencoders")
+    ] = 1,
     list_all: Annotated[bool, typer.Option("--list", help="all of them, and how long they take")] = False,
 ) -> None:
     """Make a table or a figure of the papers again: numbers as JSON and CSV, figures as PNG and SVG."""

@@ -12,7 +12,7 @@ WEIGHTS_HELP = (
     "for a factory: its weights, .safetensors or what torch.save wrote (.pth), or the .index.json of several such "
     "files; FILE:NAME for a part of a file"
 )
-PIXEL_RANGE_HELP = "LOW,HIGH: what the model takes black and white as, for instance -1,1 [default: 0,1]"
+PIXEL_RANGE_HELP = "LOW,HIGH: what the model takes black and white as, for instance -1,1 (default: 0,1)"
 MEAN_HELP = "what the model's pixels are normalised by, one number or one for each channel: 0.485,0.456,0.406"
 STD_HELP = "likewise: 0.229,0.224,0.225"
 CHANNELS_HELP = "rgb, or bgr where the model takes blue first"
@@ -27,3 +27,4 @@ RESIZE_HELP = (
     "bicubic, bilinear, hamming, box or nearest, as they were for training: with another filter little or nothing "
     "comes back accurately; without --resize they are left out"
 )
+FOR_PAPER_HELP = "folder for tables and figures; files of the same names are replaced"

@@ -9,35 +9,71 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from memrecon_fast.autoencoders import PRESETS
 from memrecon_fast.cli.lines import checking, say
+from memrecon_fast.cli.names import ACTIVATIONS, DEVICES, OPTIMIZERS, PRESETS, completing
+from memrecon_fast.cli.options import IMAGES, MACHINE, MODEL, RUN
 from memrecon_fast.cli.texts import DEVICE_HELP, IMAGES_HELP
+
+TRAINING = "Training"
+"""Another group of options."""
 
 
 def train(
     images: Annotated[list[str], typer.Argument(help=IMAGES_HELP)],
-    out: Annotated[Path, typer.Option(help="the .safetensors file to write")],
-    architecture: Annotated[str, typer.Option(help=", ".join(PRESETS))] = PRESETS[0],
+    out: Annotated[Path, typer.Option(rich_help_panel=RUN, help="the .safetensors file to write")],
+    architecture: Annotated[
+        str, typer.Option(rich_help_panel=MODEL, autocompletion=completing(PRESETS), help=", ".join(PRESETS))
+    ] = PRESETS[0],
     activation: Annotated[
-        str | None, typer.Option(help="leaky_relu, prelu or softplus [default: prelu for a U-Net, else leaky_relu]")
+        str | None,
+        typer.Option(
+            rich_help_panel=MODEL,
+            autocompletion=completing(ACTIVATIONS),
+            help="leaky_relu, prelu or softplus (default: prelu for a U-Net, else leaky_relu)",
+        ),
     ] = None,
-    width: Annotated[int | None, typer.Option(help="hidden units, or channels of a U-Net at full resolution")] = None,
-    target_loss: Annotated[float, typer.Option(help="mean squared error at which to stop")] = 1e-8,
+    width: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=MODEL, help="hidden units, or channels of a U-Net at full resolution"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, rich_help_panel=IMAGES, help="only the first so many images")
+    ] = None,
+    target_loss: Annotated[
+        float, typer.Option(rich_help_panel=TRAINING, help="mean squared error at which to stop")
+    ] = 1e-8,
     optimizer: Annotated[
-        str | None, typer.Option(help="adam or soap [default: what suits the architecture, soap for a U-Net]")
+        str | None,
+        typer.Option(
+            rich_help_panel=TRAINING,
+            autocompletion=completing(OPTIMIZERS),
+            help="adam or soap (default: what suits the architecture, soap for a U-Net)",
+        ),
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="at most this many steps [default: 4000; 3000 with soap]")
+        int | None,
+        typer.Option(rich_help_panel=TRAINING, help="at most this many steps (default: 4000; 3000 with soap)"),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="images per step [default: all]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="its peak [default: 1e-3; 3e-3 with soap]")] = None,
-    seed: Annotated[int, typer.Option(help="of the first weights and the batches")] = 42,
-    limit: Annotated[int | None, typer.Option(min=1, help="only the first so many images")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(rich_help_panel=TRAINING, help="images per step (default: all)")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(rich_help_panel=TRAINING, help="its peak (default: 1e-3; 3e-3 with soap)")
+    ] = None,
+    seed: Annotated[int, typer.Option(rich_help_panel=TRAINING, help="of the first weights and the batches")] = 42,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="folder for the state of the training, and for a model at each power of ten")
+        Path | None,
+        typer.Option(
+            rich_help_panel=RUN,
+            help="folder for the state of the training, and for a model at each power of ten",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the state in --checkpoints")] = False,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=RUN, help="go on from the state in --checkpoints")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(rich_help_panel=MACHINE, autocompletion=completing(DEVICES), help=DEVICE_HELP)
+    ] = "auto",
 ) -> None:
     """Train an autoencoder until it reconstructs IMAGES to a target loss."""
     console = Console()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 _OF_AUTOENCODER = "raised by the forward pass of the autoencoder"
 
 
@@ -48,6 +46,8 @@ def reason(error: BaseException) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a GPU or on a CPU."""
+    import torch  # which most errors have nothing to do with: the command names them without it
+
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     # the first is said by torch's allocator for CPUs, the others by CUDA and its libraries

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
     """With so many threads, ≥ 1, inside."""
+    import torch  # the command's help does without
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -6,9 +6,12 @@ A new one is a module that makes an `Experiment`, and its line in `MODULES`.
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from memrecon_fast.common.checks import suggestion
-from memrecon_fast.experiments.experiment import Experiment
+
+if TYPE_CHECKING:
+    from memrecon_fast.experiments.experiment import Experiment
 
 MODULES = {
     "fig1": "recovery.fig1",

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memrecon_fast.common.tables import Table as Table
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -70,16 +72,6 @@ class Scale:
     """Of all cells on one thread, about."""
     pictures: Pictures | None = None
     """Where it takes others than the experiment's."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table for a paper."""
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str | float | None]]
-    """Texts, numbers as they are to be read, and None for what there is not."""
 
 
 Measure = Callable[..., Outcome]

@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memrecon_fast.common.files import UNFINISHED, read_json, replacing, write_csv, write_json
+from memrecon_fast.common.latex import latex_table
 from memrecon_fast.experiments.experiment import Experiment, Outcome, Row, Table
-from memrecon_fast.experiments.latex import latex_table
 
 DESCRIPTION = "experiment.json"
 CELLS = "cells"

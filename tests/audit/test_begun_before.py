@@ -21,6 +21,9 @@ AUDIT = [
     "audit", "memory:make", "members.npy", "--controls", "controls.npy", "--mask", "center", "--mask", "random-80",
     "--max-outer-iterations", "12", "--device", "cpu", "--keep-images", "2",
 ]  # fmt: skip
+METHODS = ("accelerated", "paper", "known-mask", "iterate")
+"""Those of an audit that named none."""
+NAMED = [part for method in METHODS for part in ("--method", method)]
 NEW = {"erased_mse", "nearest_member", "nearest_member_mse", "shown_member_mse"}
 """Columns that the earlier version did not write."""
 
@@ -31,11 +34,12 @@ def data(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DATA, tmp_path / "data"))
 
 
-def memrecon(folder: Path, *arguments: str) -> None:
-    """Run the command in this folder, where its model is imported from."""
+def memrecon(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run the command in this folder, where its model is imported from; returns what it says on stderr."""
     command = [sys.executable, "-m", "memrecon_fast.cli", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
+    return done.stderr
 
 
 def assert_same_files(folder: Path, other: Path, kind: str) -> None:
@@ -69,8 +73,8 @@ def assert_holds(path: Path, other: Path) -> None:
 def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one_and_like_a_fresh_one(data: Path) -> None:
     before = {path: path.read_bytes() for path in (data / "unfinished" / "records").glob("*.parquet")}
     assert len(before) == 4
-    memrecon(data, *AUDIT, "--out", "unfinished", "--resume")
-    memrecon(data, *AUDIT, "--out", "fresh")
+    memrecon(data, *AUDIT, *NAMED, "--out", "unfinished", "--resume")
+    memrecon(data, *AUDIT, *NAMED, "--out", "fresh")
     for path, content in before.items():
         assert path.read_bytes() == content
     for run in ("finished", "fresh"):
@@ -78,6 +82,13 @@ def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one_and_like_a_
             assert_same_files(data / "unfinished", data / run, kind)
     assert (data / "unfinished" / "images.parquet").read_bytes() == (data / "fresh" / "images.parquet").read_bytes()
     assert len(json.loads((data / "unfinished" / "audit.json").read_text())["sessions"]) == 2
+
+
+def test_a_run_whose_methods_were_the_default_of_its_version_is_refused_with_how_to_go_on(data: Path) -> None:
+    before = (data / "unfinished" / "audit.json").read_bytes()
+    (line,) = memrecon(data, *AUDIT, "--out", "unfinished", code=2).splitlines()
+    assert line.endswith(f"; to go on with its methods, say {' '.join(NAMED)}")
+    assert (data / "unfinished" / "audit.json").read_bytes() == before
 
 
 def test_a_finished_run_is_reported_as_it_was(data: Path) -> None:
@@ -101,5 +112,5 @@ def test_a_finished_run_is_reported_as_it_was(data: Path) -> None:
 
 def test_a_finished_run_has_nothing_left_to_do(data: Path) -> None:
     described = json.loads((data / "finished" / "audit.json").read_text())
-    memrecon(data, *AUDIT, "--out", "finished", "--resume")
+    memrecon(data, *AUDIT, *NAMED, "--out", "finished", "--resume")
     assert json.loads((data / "finished" / "audit.json").read_text()) == described

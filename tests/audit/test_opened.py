@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 import memrecon_fast as mf
-from memrecon_fast.audit.store.records import RECORDS, SCHEMA
+from memrecon_fast.audit.store.records import RECORDS, SCHEMA, Cell
 from tests.helpers.auditing import Interruption, run, small_audit
-from tests.helpers.made_run import without_new
+from tests.helpers.made_run import make_run, without_new
 from tests.helpers.memorised import Memorised
 
 DATA = Path(__file__).parents[1] / "data" / "e44d08c"
@@ -50,6 +53,22 @@ def test_an_unfinished_run(memorised: Memorised, tmp_path: Path) -> None:
     assert opened.summary["missing"] == opened.missing
     mf.audit.run(audit, memorised.autoencoder, tmp_path / "again", progress=False)
     assert len(opened.records) == 21  # as it was when it was read
+
+
+def test_below_the_table_stand_what_is_missing_and_which_controls_are_nearly_members(tmp_path: Path) -> None:
+    errors = {
+        Cell(split, "half", method): [1e-9, 1e-9, 0.1, 0.1, 0.1 if method == "paper" else np.nan]
+        for split in ("members", "controls")
+        for method in ("paper", "iterate")
+    }
+    make_run(tmp_path / "run", errors, near_duplicates={index: index for index in range(4)}, unfinished=list(errors))
+    stream = io.StringIO()
+    mf.audit.open(tmp_path / "run").write_report(Console(file=stream, width=80))
+    lines = stream.getvalue().splitlines()
+    left = "Unfinished: 2 of 20 recoveries are missing (2 of iterate). The same audit, given again, goes on from there."
+    assert left in lines[next(at for at, line in enumerate(lines) if "iterate" in line) :]
+    named = ", ".join(f"controls-{index}.png (the member members-{index}.png)" for index in range(3))
+    assert lines[-1] == f"Nearly a member: {named} and 1 more, which verdicts.csv names."
 
 
 def test_verdicts_are_those_of_the_file(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
+import time
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from memrecon_fast.audit import progress
-from memrecon_fast.audit.progress import AuditProgress
+from memrecon_fast.audit.progress import AuditProgress, WorkProgress
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.records import Cell, Record
 from tests.helpers.auditing import make_record
@@ -115,7 +117,8 @@ def record_of(mask: str, index: int, approximate: bool) -> Record:
 def test_progress_counts_approximate_recoveries_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     stream = io.StringIO()
-    with AuditProgress(6, 0, Console(file=stream, width=200)) as shown:
+    left = {Cell("members", mask, "paper"): 3 for mask in ("half", "center")}
+    with AuditProgress(left, {}, Console(file=stream, width=200)) as shown:
         for index in range(3):
             shown.show(record_of("half", index, index != 1))
         shown.show(record_of("center", 0, True))
@@ -128,7 +131,7 @@ def test_progress_counts_approximate_recoveries_of_the_cell(monkeypatch: pytest.
 def test_progress_of_degraded_images_counts_those_that_are_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     stream = io.StringIO()
-    with AuditProgress(6, 0, Console(file=stream, width=200)) as shown:
+    with AuditProgress({Cell("members", "given", "paper"): 6}, {}, Console(file=stream, width=200)) as shown:
         for score, diverged in ((1e-6, False), (1e-3, False), (1e-6, True)):
             unknown = make_record(Cell("members", "given", "paper"), 0, mse=None, approximate=None)
             shown.show(dataclasses.replace(unknown, score=score, diverged=diverged))
@@ -138,18 +141,50 @@ def test_progress_of_degraded_images_counts_those_that_are_recognized(monkeypatc
 def test_progress_goes_on_from_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     stream = io.StringIO()
-    with AuditProgress(6, 4, Console(file=stream, width=200)) as shown:
+    cell = Cell("members", "half", "paper")
+    with AuditProgress({cell: 2}, {cell: (4, 400)}, Console(file=stream, width=200)) as shown:
         shown.show(record_of("half", 0, True))
-        assert shown.done == 5
+        assert (shown.done, shown.new) == (5, 1)
     assert stream.getvalue().startswith("5 of 6 recoveries")
 
 
-@pytest.mark.parametrize(
-    ("done", "left", "seconds", "words"),
-    [
-        (100, 50, 10, "10 per second, 0:00:05 left at this pace"),
-        (1, 9, 600, "0.1 per minute, 1:30:00 left at this pace"),
-    ],
-)
-def test_the_pace_is_that_of_the_whole_session(done: int, left: int, seconds: float, words: str) -> None:
-    assert progress._pace(done, left, seconds) == words
+def test_progress_of_a_survey_takes_the_pace_of_the_whole_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for seconds, words in ((10, "10 per second, 0:00:05 left"), (60_000, "0.1 per minute, 8:20:00 left")):
+        stream = io.StringIO()
+        with WorkProgress(150, 0, Console(file=stream, width=200), "rows") as shown:
+            clock[0] += seconds
+            shown.advance(100, "fixed points")
+        assert stream.getvalue() == f"100 of 150 rows, {words}; fixed points\n"
+
+
+def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    mask = "a-mask-with-a-name-that-no-line-has-room-for" * 3
+    methods = ("known-mask", "accelerated", "iterate", "paper", "inpaint")
+    left = {Cell(split, mask, method): 10_000 for method in methods for split in ("members", "controls")}
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    with AuditProgress(left, {}, console) as shown:
+        for split in ("members", "controls"):
+            clock[0] += 10.0
+            shown.show(make_record(Cell(split, mask, "known-mask"), 0, evaluations=1000))
+        shown._bar.refresh()
+    lines = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= 80
+    pace = "6.0 per minute, 2 days, 7 h left, then accelerated, 3 more"
+    assert pace in [line.rstrip() for line in lines]
+    assert any(line.rstrip().endswith(" 2/100000") for line in lines)
+    assert any(line.startswith("controls, a-mask") and line.rstrip().endswith("…") for line in lines)
+
+
+def test_progress_of_which_nothing_that_is_left_is_known_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    stream = io.StringIO()
+    left = {Cell("members", "half", method): 1 for method in ("paper", "iterate")}
+    with AuditProgress(left, {}, Console(file=stream, width=200)) as shown:
+        shown.show(record_of("half", 0, True))
+    assert "per second, time left unknown: iterate; members" in stream.getvalue()

@@ -17,8 +17,8 @@ import torch
 from memrecon_fast import experiments
 from memrecon_fast.audit import open as open_run
 from memrecon_fast.autoencoders import load
+from memrecon_fast.common.latex import latex_table
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Row, Scale, Table
-from memrecon_fast.experiments.latex import latex_table
 from memrecon_fast.experiments.recovery import nets
 from memrecon_fast.experiments.recovery.audits import OURS, Task
 from memrecon_fast.experiments.recovery.fig3 import compared

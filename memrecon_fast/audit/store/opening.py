@@ -150,7 +150,15 @@ def check_same(
     raise ValueError(
         f"{run} holds another {kind}; it can be continued only as it was begun. What differs: {', '.join(found)}"
         + (f" ({changed})" if changed else "")
+        + _how_to_go_on(before.get("methods"), now.get("methods"))
     )
+
+
+def _how_to_go_on(before: Sequence[str] | None, now: Sequence[str] | None) -> str:
+    """With the methods of the run: those of a command that names none are not the same in all versions."""
+    if before is None or before == now:
+        return ""
+    return f"; to go on with its methods, say {' '.join(f'--method {name}' for name in before)}"
 
 
 def _changed_images(splits: Mapping[str, Images], run: Path) -> str:

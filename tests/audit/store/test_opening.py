@@ -142,7 +142,8 @@ CHANGES: list[tuple[dict[str, object], str]] = [
     ({"masks": {"center": MASK, "more": MASK}}, r"masks\.more \(none then, \w{12}… now\)"),
     (
         {"methods": ("paper", "iterate")},
-        r'methods \(\["paper", "known-mask", "iterate"\] then, \["paper", "iterate"\] now\)',
+        r'methods \(\["paper", "known-mask", "iterate"\] then, \["paper", "iterate"\] now\); '
+        "to go on with its methods, say --method paper --method known-mask --method iterate",
     ),
     ({"noise_std": 0.1}, r"restore_known_pixels \(true then, false now\), noise_std \(0\.0 then, 0\.1 now\)"),
     ({"keep_images": 3}, r"keep_images \(0 then, 3 now\)"),
