@@ -3,7 +3,7 @@
 Its `.sample` is found by name, and by default it decodes the mean. A folder of save_pretrained needs a function that opens
 it; the pixels are an option. Trained for seconds, this one remembers nothing: the audit shows what that looks like.
 
-    memrecon audit autoencoder_kl.py:build members.npy --pixel-range -1,1 --controls controls.npy --limit 4 --mask half --method accelerated --max-outer-iterations 20 --out runs/autoencoder_kl
+    memrecon audit autoencoder_kl.py:build members.npy --pixel-range -1,1 --controls controls.npy --limit 2 --mask half --method accelerated --max-outer-iterations 10 --out runs/autoencoder_kl
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 
 def build() -> AutoencoderKL:
     """From the folder that is beside this file when it is run."""
-    return AutoencoderKL.from_pretrained("autoencoder_kl")
+    return AutoencoderKL.from_pretrained("autoencoder_kl", low_cpu_mem_usage=False)
 
 
 if __name__ == "__main__":
@@ -27,7 +27,7 @@ if __name__ == "__main__":
         norm_num_groups=8,
     )
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-    for _ in range(60):
+    for _ in range(40):
         loss = (net(members).sample - members).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -15,16 +15,16 @@ members = torch.from_numpy(np.load("members.npy"))
 torch.manual_seed(7)
 net = Net()
 optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=600)
-for _ in range(600):
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=400)
+for _ in range(400):
     loss = (net(members) - members).square().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     schedule.step()
 checkpoint = {
-    "epoch": 600,
-    "global_step": 600,
+    "epoch": 400,
+    "global_step": 400,
     "pytorch-lightning_version": "2.5.0",
     "state_dict": {f"model.{name}": value for name, value in net.state_dict().items()},
     "loops": {},

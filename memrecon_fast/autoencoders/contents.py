@@ -19,8 +19,9 @@ TAKEN = (
 PROGRAM = "a .pt2 file is a program, which can do anything when it is opened"
 """Said in the same words wherever it matters."""
 CONVERT = (
-    "Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), and give that as "
-    "the weights of a package.module:factory"
+    "Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), where state_dict is "
+    "torch.load(FILE, weights_only=False), of a checkpoint its ['state_dict'], of a whole model its .state_dict(); and "
+    "give that as the weights of a package.module:factory"
 )
 TORCH_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
 """Of what `torch.save` writes."""
@@ -51,7 +52,8 @@ INSTEAD = {
     "pickled": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
     "safetensors": "safetensors: rename it, or give it with --weights to a package.module:factory",
     "saved": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
-    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that",
+    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that. Where this "
+    "file is all there is, and you trust it, a factory opens it: def build(): return torch.jit.load(FILE)",
     "unknown": "no archive, or one that is not whole",
 }
 """What a file of each kind is, and what to do with it, where another was expected."""
