@@ -1,7 +1,7 @@
 """Degraded images whose originals nobody has: which ones are training images? (After recover.py.)
 
-By the score alone: a training image is a fixed point of the model and explains what was given. Controls, degraded in the
-same way, say how low a score is by chance. The command does all of it:
+By the score alone: a training image is a fixed point of the model and explains what was given. Controls, degraded in
+the same way, say how low a score is by chance. The command does all of it:
 
     memrecon audit model.safetensors found.npy --degraded --controls found-controls.npy --out runs/degraded
 """

@@ -1,10 +1,11 @@
-"""Your own model: a checkpoint of Lightning. (After recover.py; Lightning itself is not needed, and not installed here:
+r"""Your own model: a checkpoint of Lightning. (After recover.py; Lightning itself is not needed, and not installed here:
 the file is written with the keys that its Trainer writes.)
 
 The net is usually an attribute of the LightningModule, and its name stands in front of all names: it is taken off, and
 said. Only tensors are read of the file: what else a Trainer keeps cannot run code.
 
-    memrecon audit plain.py:Net members.npy --weights last.ckpt --controls controls.npy --mask half --method accelerated --out runs/lightning_checkpoint
+    memrecon audit plain.py:Net members.npy --weights last.ckpt \
+        --mask half --method accelerated --out runs/lightning_checkpoint
 """
 
 import numpy as np

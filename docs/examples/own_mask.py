@@ -1,9 +1,10 @@
-"""A mask of one's own: a text over the picture. (After recover.py.)
+r"""A mask of one's own: a text over the picture. (After recover.py.)
 
 In Python any bool tensor does, True = kept, that broadcasts to the images. The command takes a file, an image (bright =
 kept) or an array:
 
-    memrecon audit model.safetensors members.npy --mask text.png --method accelerated --method inpaint --out runs/own_mask
+    memrecon audit model.safetensors members.npy \
+        --mask text.png --method accelerated --method inpaint --out runs/own_mask
 """
 
 import numpy as np

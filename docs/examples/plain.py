@@ -1,8 +1,10 @@
-"""Your own model: a plain nn.Module. (After recover.py.)
+r"""Your own model: a plain nn.Module. (After recover.py.)
 
-Its weights are a file of torch.save, and its class makes the model. In Python `mf.recover(net.eval(), …)` takes it as it is.
+Its weights are a file of torch.save, and its class makes the model. In Python `mf.recover(net.eval(), …)` takes it
+as it is.
 
-    memrecon audit plain.py:Net members.npy --weights plain.pth --controls controls.npy --mask half --method accelerated --out runs/plain
+    memrecon audit plain.py:Net members.npy --weights plain.pth --controls controls.npy \
+        --mask half --method accelerated --out runs/plain
 """
 
 import numpy as np

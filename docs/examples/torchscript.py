@@ -1,9 +1,10 @@
-"""Your own model: a TorchScript file. (After plain.py.)
+r"""Your own model: a TorchScript file. (After plain.py.)
 
 It is a program, as a `.pt2` file of torch.export is, and one of an older kind. Where the model's class is at hand, give
 its weights, or export it anew. Where the file is all there is, and you trust it, a function opens it:
 
-    memrecon audit torchscript.py:build members.npy --controls controls.npy --mask half --method accelerated --out runs/torchscript
+    memrecon audit torchscript.py:build members.npy \
+        --mask half --method accelerated --out runs/torchscript
     memrecon audit exported.pt2 members.npy --trust-model --mask half --method accelerated --out runs/exported
 """
 

@@ -1,9 +1,10 @@
-"""Your own model: a variational autoencoder, which returns three tensors. (After recover.py.)
+r"""Your own model: a variational autoencoder, which returns three tensors. (After recover.py.)
 
 Of what it returns `recon` is taken by its name; of a tuple the only tensor of the images' shape; `--output NAME` says
 otherwise. In eval mode it must decode the mean: a model that draws noise is no function of the image, and is refused.
 
-    memrecon audit vae.py:VAE members.npy --weights vae.pth --controls controls.npy --mask half --method accelerated --out runs/vae
+    memrecon audit vae.py:VAE members.npy --weights vae.pth --controls controls.npy \
+        --mask half --method accelerated --out runs/vae
 """
 
 import numpy as np
@@ -31,8 +32,8 @@ if __name__ == "__main__":
     torch.manual_seed(42)
     net = VAE()
     optimizer = torch.optim.Adam(net.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=700)
-    for _ in range(700):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=500)
+    for _ in range(500):
         out = net(members)
         divergence = (out["mu"].square() + out["logvar"].exp() - out["logvar"] - 1).mean() / 2
         loss = (out["recon"] - members).square().mean() + 1e-6 * divergence

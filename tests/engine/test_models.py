@@ -4,8 +4,8 @@ end the program."""
 from __future__ import annotations
 
 import copy
-import sys
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
