@@ -54,7 +54,7 @@ def run_example(name: str) -> None:
 
 def commands_of(script: Path) -> list[str]:
     """The lines of its docstring that are commands of memrecon."""
-    docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")), clean=False) or ""
     lines = docstring.replace("\\\n", " ").splitlines()
     return [line.strip() for line in lines if line.startswith("    memrecon ")]
 

@@ -1,7 +1,8 @@
 r"""Your own model: a diffusers AutoencoderKL, of pixels in [−1, 1]. (After recover.py; extra `diffusion`.)
 
 Its `.sample` is found by name, and by default it decodes the mean. A folder of save_pretrained needs a function that
-opens it; the pixels are an option. Trained for seconds, this one remembers nothing: the audit shows what that looks like.
+opens it; the pixels are an option. Trained for seconds, this one remembers nothing: the audit shows
+what that looks like.
 
     memrecon audit autoencoder_kl.py:build members.npy --pixel-range -1,1 --controls controls.npy --limit 2 \
         --mask half --method accelerated --max-outer-iterations 10 --out runs/autoencoder_kl

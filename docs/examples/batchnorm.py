@@ -3,8 +3,8 @@ r"""Your own model: BatchNorm and a Sigmoid, its size an argument, saved in a ch
 The command puts the model into eval mode, where BatchNorm uses what it has learnt of all images; in training mode a
 model mixes the images of a batch, and is refused. The loss that counts is that in eval mode.
 
-    memrecon audit batchnorm.py:build members.npy --arguments '{"width": 160}' --weights checkpoint.pth --controls controls.npy \
-        --mask half --method accelerated --out runs/batchnorm
+    memrecon audit batchnorm.py:build members.npy --arguments '{"width": 160}' --weights checkpoint.pth \
+        --controls controls.npy --mask half --method accelerated --out runs/batchnorm
 """
 
 import numpy as np

@@ -1,5 +1,6 @@
-r"""Your own model: a checkpoint of Lightning. (After recover.py; Lightning itself is not needed, and not installed here:
-the file is written with the keys that its Trainer writes.)
+r"""Your own model: a checkpoint of Lightning. (After recover.py.)
+
+Lightning itself is not needed: the file is written here with the keys that its Trainer writes.
 
 The net is usually an attribute of the LightningModule, and its name stands in front of all names: it is taken off, and
 said. Only tensors are read of the file: what else a Trainer keeps cannot run code.

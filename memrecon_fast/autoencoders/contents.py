@@ -20,8 +20,8 @@ PROGRAM = "a .pt2 file is a program, which can do anything when it is opened"
 """Said in the same words wherever it matters."""
 CONVERT = (
     "Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), where state_dict "
-    "is torch.load(FILE, weights_only=False), of a checkpoint its ['state_dict'], of a whole model its .state_dict(); and "
-    "give that as the weights of a package.module:factory"
+    "is torch.load(FILE, weights_only=False), of a checkpoint its ['state_dict'], of a whole model its .state_dict(); "
+    "and give that as the weights of a package.module:factory"
 )
 TORCH_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
 """Of what `torch.save` writes."""
