@@ -72,6 +72,16 @@ def _called(arguments: list[str]) -> Iterator[None]:
                     del sys.modules[module]
 
 
+@contextlib.contextmanager
+def _inside(folder: str) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def draw_run(run: Path, out: Path) -> None:
     """Members of an audit under its first mask: original, degraded, recovered."""
     from matplotlib import pyplot
@@ -95,7 +105,7 @@ def main() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as folder, _inside(folder):
         for script in EXAMPLES.glob("*.py"):
             shutil.copy(script, folder)
         for name in ORDER:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -28,14 +26,12 @@ pictures = _load(DOCS / "pictures.py")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where all examples are; what the first one trains the others use."""
     place = tmp_path_factory.mktemp("examples")
     for script in (DOCS / "examples").glob("*.py"):
         shutil.copy(script, place)
-    before = sys.dont_write_bytecode
-    yield place
-    sys.dont_write_bytecode = before
+    return place
 
 
 @pytest.mark.parametrize("name", pictures.ORDER)
