@@ -136,7 +136,7 @@ BENCHMARKS = (
         "diffusion",
         "What do inpainting and a diffusion model get back of members and controls, without the autoencoder?",
         "extras `audit` and `diffusion`",
-        "6",
+        "15",
         "`diffusion.json`, `.md`",
         "benchmarks.experiments.diffusion",
     ),

@@ -21,8 +21,9 @@ from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import to_device, working_on
-from memrecon_fast.results import Recovery
+from memrecon_fast.results import MAX_SHOWN, Recovery
 from memrecon_fast.settings import MAX_ITERATIONS, SOLVERS, Settings
+from memrecon_fast.showing.progress import progress_bar
 from memrecon_fast.solvers import iteration
 
 PIXEL_RANGE = (-10.0, 10.0)
@@ -45,6 +46,7 @@ def recover(
     settings: Settings | None = None,
     backend: str = "auto",
     slots: int | None = None,
+    progress: bool = False,
 ) -> Recovery:
     """Recover training images of `autoencoder` from degraded copies, Abitbul & Dar (6)-(7) and (31).
 
@@ -59,6 +61,7 @@ def recover(
     slots: how many images are worked on at a time; see `inflight.InFlight`. It bounds memory (per pixel and
         slot 18 bytes, and 8 · (memory + 1) with "accelerated"; and the autoencoder's own) and does not change the
         result.
+    progress: show how many images are done: a bar in a terminal (needs rich), a plain line elsewhere.
 
     An image's initial mask is keyed by (settings.seed, its position in `degraded`).
 
@@ -72,7 +75,7 @@ def recover(
     `settings.precision`.
     """
     solver, masks = check_and_prepare(autoencoder, degraded, mask, settings, backend)
-    return _run(solver, slots, degraded, masks)
+    return _run(solver, slots, degraded, masks, doing="recovering" if progress else "")
 
 
 def iterate(
@@ -82,6 +85,7 @@ def iterate(
     tolerance: float = 1e-9,
     backend: str = "auto",
     slots: int | None = None,
+    progress: bool = False,
 ) -> Recovery:
     """Recover by iteration of the autoencoder alone, x ← f(x) from x = `degraded`, the method of earlier papers.
 
@@ -92,7 +96,7 @@ def iterate(
     solver = prepare_iterate(
         autoencoder, degraded.shape[1:], max_iterations, tolerance, backend=backend, device=degraded.device
     )
-    return _run(solver, slots, degraded)
+    return _run(solver, slots, degraded, doing="iterating" if progress else "")
 
 
 def check_and_prepare(
@@ -204,8 +208,8 @@ def _warn_of_nothing_erased(degraded: Tensor) -> None:
         )
 
 
-def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | None = None) -> Recovery:
-    """The results in the order of the input.
+def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | None = None, doing: str = "") -> Recovery:
+    """The results in the order of the input. doing: what a progress bar says; "": there is none.
 
     Where `degraded` is on the autoencoder's device, images and masks stay there from beginning to end; otherwise they
     go through the CPU. The slots: as many as asked for, or the default, but no more than there are images.
@@ -220,15 +224,17 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
         name: torch.full((len(degraded),), entry, dtype=dtype, device=CPU) for name, (dtype, entry) in COLUMNS.items()
     }
     in_flight = InFlight(solver, max(1, min(slots or slots_by_default(solver), len(degraded))))
-    for batch in in_flight.estimates(samples_of(degraded.to(place), masks), pixels=not stay):
-        indices = torch.tensor([sample.index for sample in batch.samples], dtype=torch.int64, device=CPU)
-        with working_on(place):
-            rows = to_device(indices, place)
-            images[rows] = batch.images
-            estimated_masks[rows] = batch.masks
-        for name, column in batch.numbers.items():
-            if name in columns:
-                columns[name][indices] = column
+    samples = samples_of(degraded.to(place), masks)
+    with progress_bar(doing, len(degraded), "images", enabled=bool(doing)) as advance:
+        for batch in in_flight.estimates(samples, pixels=not stay, on_done=advance):
+            indices = torch.tensor([sample.index for sample in batch.samples], dtype=torch.int64, device=CPU)
+            with working_on(place):
+                rows = to_device(indices, place)
+                images[rows] = batch.images
+                estimated_masks[rows] = batch.masks
+            for name, column in batch.numbers.items():
+                if name in columns:
+                    columns[name][indices] = column
     doubt = doubt_of(solver)
     return Recovery(
         images=images.to(degraded.device),
@@ -237,6 +243,7 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
         backend=solver.ops.backend,
         execution=in_flight.execution,
         doubt=doubt,
+        first_degraded=degraded[:MAX_SHOWN].clone(),
     )
 
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:  # slow to import, and not needed before a result is shown
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from memrecon_fast.showing.recovered import Recovered
 
 RUNNING = -1
 """In the place of a `Status`: the image is still worked on."""
@@ -17,6 +25,12 @@ RECOGNIZED_BELOW = 1e-4
 """The highest threshold for scores, above what noise leaves. The lowest score of a control that was measured was
 1.4e-4. Controls never raise it: a few of them need not hold the one that comes closest. (`Settings.recognized_below` is
 lower: what can be recognized may still be made more exact.)"""
+MAX_SHOWN = 8
+"""So many images of a result are shown, the first ones, where nobody says which."""
+_NUMBERS = (
+    "score", "residual", "fixed_point_mse", "misfit", "explained", "gamma", "attempts", "outer_iterations",
+    "evaluations", "accepted", "rejected", "mask_changes",
+)  # fmt: skip
 
 
 class Status(enum.IntEnum):
@@ -35,7 +49,7 @@ class Status(enum.IntEnum):
     carries the image away."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Recovery:
     """The result of a recovery of B images; all tensors are on the device of `degraded`."""
 
@@ -76,6 +90,9 @@ class Recovery:
     """How it ran: "eager", "CUDA graph", or "eager: " and why the autoencoder could not be captured in a graph."""
     doubt: str = ""
     """Why the result is in doubt, where it is: the autoencoder did not answer in the end as it did in the beginning."""
+    first_degraded: torch.Tensor | None = None
+    """float32 (at most `MAX_SHOWN`, *image_shape): copies of the first degraded images, to be shown beside what came of
+    them; None from `reference`."""
 
     @property
     def score(self) -> torch.Tensor:
@@ -83,6 +100,69 @@ class Recovery:
         infinite where it diverged."""
         diverged = self.status == int(Status.DIVERGED)
         return score_of(self.fixed_point_mse, self.misfit, self.explained).masked_fill(diverged, torch.inf)
+
+    @property
+    def status_names(self) -> list[str]:
+        """The names of `status`: "CONVERGED", …"""
+        return [Status(status).name for status in self.status.tolist()]
+
+    def to_pandas(self, truth: torch.Tensor | None = None) -> DataFrame:
+        """A row for each image: the name of its status, recognized, score, residual, fixed_point_mse, misfit,
+        explained, gamma, attempts, outer_iterations, evaluations, accepted, rejected, mask_changes.
+
+        recognized: whether the score is below `RECOGNIZED_BELOW`; NA from `iterate`, whose scores do not tell.
+        truth: the originals, float (B, *image_shape) with pixels in [0, 1], on any device. With them mse, psnr (dB),
+            accurate and approximate come after the status: of an estimate with NaN, NaN and False.
+
+        Raises TypeError or ValueError for other originals, ImportError where pandas is missing.
+        """
+        return self._shown().to_pandas(truth)
+
+    def plot(
+        self,
+        degraded: torch.Tensor | None = None,
+        truth: torch.Tensor | None = None,
+        which: Sequence[int] | None = None,
+    ) -> Figure:
+        """A figure with a column for each image: original, degraded, recovered, mask (white = kept).
+
+        degraded: what the images were recovered from, (B, *image_shape); None: the first `MAX_SHOWN` are known, and the
+            row is left out where others are shown. truth: the originals, float (B, *image_shape) with pixels in [0, 1];
+            with them the titles say the PSNR, without them the score. Both on any device.
+        which: the positions of the images; None: the first `MAX_SHOWN`.
+
+        Pixels are clipped to [0, 1]; those that are NaN or infinite are magenta. The figure is not one of pyplot's: a
+        notebook shows it where it is the value of a cell, and `.savefig(path)` keeps it.
+
+        Raises TypeError or ValueError for arguments that do not fit and for images that are neither grey (one channel,
+        or none) nor RGB, ImportError where matplotlib is missing.
+        """
+        return self._shown().plot(degraded, truth, which)
+
+    def __repr__(self) -> str:
+        return self._shown().text()
+
+    def _repr_html_(self) -> str:
+        return self._shown().html()
+
+    def _shown(self) -> Recovered:
+        from memrecon_fast.showing.recovered import Recovered
+
+        # iteration, which has no γ, estimates no mask by which to explain what was given
+        scored = (~self.gamma.isnan()).tolist()
+        below = (self.score < RECOGNIZED_BELOW).tolist()
+        return Recovered(
+            images=self.images,
+            masks=self.masks,
+            degraded=self.first_degraded,
+            status=self.status_names,
+            recognized=[one if can else None for one, can in zip(below, scored, strict=True)],
+            recognized_below=RECOGNIZED_BELOW,
+            numbers={name: getattr(self, name).cpu() for name in _NUMBERS},
+            how=f"{self.backend}, {self.execution}",
+            doubt=self.doubt,
+            most=MAX_SHOWN,
+        )
 
 
 def score_of(fixed_point_mse: torch.Tensor, misfit: torch.Tensor, explained: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ from memrecon_fast.recovery import (
     prepare_iterate,
     samples_of,
 )
-from memrecon_fast.results import RUNNING, Recovery, Status
+from memrecon_fast.results import MAX_SHOWN, RUNNING, Recovery, Status
 from memrecon_fast.settings import Settings
 
 
@@ -140,6 +140,7 @@ def _trace(solver: Solver, degraded: Tensor, masks: Tensor | None = None) -> Tra
         **{name: column.to(degraded.device) for name, column in returned.items()},
         backend=solver.ops.backend,
         doubt=doubt_of(solver),
+        first_degraded=degraded[:MAX_SHOWN].clone(),
     )
     return Trace(**columns, iterations=iterations, chosen=chosen, recovery=recovery)
 

@@ -131,7 +131,7 @@ def test_what_inpainting_gets_back_is_no_verdict_on_the_model(memorised: Memoris
     assert summary["verdicts"] == {"members": {"not recovered": 4}}
     assert summary["headline"] == "known-mask"
     page = (tmp_path / "both" / "report.html").read_text()
-    assert "over all masks and methods, but for inpaint, where the model has no part." in page
+    assert "over all masks and all methods, but for inpaint, where the model has no part." in page
     with (tmp_path / "both" / "verdicts.csv").open() as stream:
         lines = list(csv.DictReader(stream))
     records = mf.audit.open(tmp_path / "both").records.to_pylist()

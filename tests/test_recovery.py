@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import memrecon_fast as mf
-from memrecon_fast import Recovery, Settings, Status, degradation, metrics, prepare_recover, reference
+from memrecon_fast import Recovery, Settings, Status, degradation, metrics, prepare_recover, recovery, reference
 from tests.helpers.interpreter import run_interpreted
 from tests.helpers.memorised import Memorised
 
@@ -287,3 +289,78 @@ def test_images_of_which_nothing_is_erased_are_said(memorised: Memorised) -> Non
         mf.recover(memorised.autoencoder, torch.where(holes, filled, 0.0), settings=settings)
         noisy = dataclasses.replace(settings, restore_known_pixels=False)
         mf.recover(memorised.autoencoder, filled, settings=noisy)
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(solver="paper"), Settings(precision="progressive")])
+def test_how_far_it_is_is_told_as_it_goes_on(
+    memorised: Memorised, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where all images are in slots at once, and are scored together at the end."""
+    degraded = degradation.erase(
+        torch.cat([memorised.members, memorised.controls]), degradation.make_mask("half", SHAPE)
+    )
+    told, bars = watch(monkeypatch)
+    settings = dataclasses.replace(settings, max_outer_iterations=8)
+    watched = mf.recover(memorised.autoencoder, degraded, settings=settings, progress=True)
+    assert bars == [("recovering", 32, "images", True)]
+    assert sum(told) == 32
+    assert len(told) > 1
+    assert min(told) > 0
+    told.clear()
+    alone = mf.recover(memorised.autoencoder, degraded, settings=settings)
+    assert bars[1:] == [("", 32, "images", False)]
+    assert not told
+    assert torch.equal(watched.images, alone.images)
+    assert torch.equal(watched.evaluations, alone.evaluations)
+
+
+def test_iterations_tell_how_far_they_are(memorised: Memorised, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, bars = watch(monkeypatch)
+    degraded = degradation.erase(memorised.members, degradation.make_mask("half", SHAPE))
+    mf.iterate(memorised.autoencoder, degraded, progress=True, slots=4)
+    assert bars == [("iterating", 16, "images", True)]
+    assert sum(told) == 16
+    assert len(told) >= 4
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[tuple[str, int, str, bool]]]:
+    """What progress bars are told, and which ones are made, from now on."""
+    told: list[int] = []
+    bars: list[tuple[str, int, str, bool]] = []
+
+    @contextlib.contextmanager
+    def bar(doing: str, total: int, unit: str, *, enabled: bool) -> Iterator[Callable[[int], None] | None]:
+        bars.append((doing, total, unit, enabled))
+        yield told.append if enabled else None
+
+    monkeypatch.setattr(recovery, "progress_bar", bar)
+    return told, bars
+
+
+def test_what_a_recovery_shows_is_what_was_degraded(memorised: Memorised) -> None:
+    """A copy: the caller may go on with the same memory."""
+    degraded = degradation.erase(memorised.members, degradation.make_mask("half", SHAPE))
+    given = degraded.clone()
+    settings = Settings(max_outer_iterations=4)
+    results = [
+        mf.recover(memorised.autoencoder, given, settings=settings),
+        mf.iterate(memorised.autoencoder, given, max_iterations=4),
+        mf.trace(memorised.autoencoder, given, settings=settings).recovery,
+    ]
+    given.zero_()
+    for result in results:
+        assert result.first_degraded is not None
+        assert torch.equal(result.first_degraded, degraded[:8])
+
+
+def test_what_shows_results_is_imported_when_they_are_shown() -> None:
+    code = """
+import sys, torch, memrecon_fast as mf
+recovery = mf.recover(torch.nn.Identity().eval(), torch.tensor([[[0.0, 0.5], [0.25, 1.0]]]))
+slow = {"matplotlib", "pandas", "rich", "PIL", "IPython", "memrecon_fast.showing.recovered"}
+print(sorted(slow & set(sys.modules)))
+repr(recovery)
+print(sorted(slow & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['memrecon_fast.showing.recovered']"]

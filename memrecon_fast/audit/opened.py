@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from rich.console import Console
 
 from memrecon_fast.audit.analysis.results import Results, read_results
 from memrecon_fast.audit.analysis.statistics import choose_shown
+from memrecon_fast.audit.report.glance import html_of, text_of
 from memrecon_fast.audit.report.page import REPORT, write_report
 from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
 from memrecon_fast.audit.report.summary import make_summary, write_summary
 from memrecon_fast.audit.report.table import make_given_out_table, make_table
+from memrecon_fast.audit.report.verdicts import tabulate_verdicts
 from memrecon_fast.audit.store.folder import Folder
 from memrecon_fast.audit.store.manifest import cells_of, read_description
 from memrecon_fast.audit.store.opening import open_parts, read_known_images
@@ -24,11 +27,15 @@ from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.text import escaped
 from memrecon_fast.methods import headline_of
+from memrecon_fast.showing import html
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
-    """The folder of an audit, read when it is asked for; what is asked for once stays as it was then."""
+    """The folder of an audit, read when it is asked for; what is asked for once stays as it was then.
+
+    At a prompt it shows its table, in a notebook a few pictures beside.
+    """
 
     path: Path
 
@@ -61,6 +68,12 @@ class Run:
         """The content of `summary.json`: rates, for members and controls, by mask and method."""
         return make_summary(self.results)
 
+    @functools.cached_property
+    def verdicts(self) -> pa.Table:
+        """A row for each image, and what became of it over all masks and methods, as in `verdicts.csv`: its "verdict"
+        is "accurate", "approximate", "not recovered", …; `.to_pandas()` makes a DataFrame."""
+        return tabulate_verdicts(self.results)
+
     @property
     def report(self) -> Path:
         """The path of `report.html`."""
@@ -81,6 +94,19 @@ class Run:
             raise ValueError(f"the run {self.path} has no {split} under the mask {mask!r} by the method {method!r}")
         chosen = choose_shown(self.folder.read(Cell(split, mask, headline_of(self.description["plan"]["methods"]))))
         return sorted(self.folder.pictures(cell, list(chosen)), key=lambda picture: picture.index)
+
+    def __repr__(self) -> str:
+        return self._glance(text_of, str)
+
+    def _repr_html_(self) -> str:
+        return self._glance(html_of, html.paragraph)
+
+    def _glance(self, show: Callable[[Results, dict[str, Any]], str], say: Callable[[str], str]) -> str:
+        """The run at a glance; why it cannot be shown, where it cannot: what shows a value expects no error."""
+        try:
+            return show(self.results, self.summary)
+        except (ValueError, OSError) as error:
+            return say(f"Audit in {escaped(str(self.path))}: {escaped(str(error))}")
 
     def write_report(self, console: Console | None = None) -> Path:
         """Write summary.json, summary.csv, verdicts.csv and report.html, and show the table and what must be said

@@ -18,6 +18,7 @@ from rich.console import Console
 from memrecon_fast.audit import cluster
 from memrecon_fast.audit.analysis.given_out import choose_given_out
 from memrecon_fast.audit.analysis.reconstruction_error import warning_of
+from memrecon_fast.audit.analysis.sheet import leading
 from memrecon_fast.audit.analysis.statistics import choose_shown, errors, extremes
 from memrecon_fast.audit.measuring import measure
 from memrecon_fast.audit.model import Model, as_model
@@ -320,4 +321,5 @@ def _complete(audit: Audit, folder: Folder, cell: Cell, wanted: Mapping[Cell, fr
     shown = choose_shown(columns) if wanted is None else wanted[cell]
     kept = extremes(errors(columns), audit.keep_images)
     given_out = columns["index"][choose_given_out(columns)].tolist()
-    folder.complete(cell, [*shown, *given_out], columns["index"][sorted(kept)].tolist())
+    thumbnails = leading(columns) if wanted is None and cell.split == "members" else []
+    folder.complete(cell, [*shown, *given_out], columns["index"][sorted(kept)].tolist(), thumbnails)

@@ -15,14 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from memrecon_fast.audit.analysis.given_out import COLUMNS as GIVEN_OUT
 from memrecon_fast.audit.analysis.given_out import choose_given_out
+from memrecon_fast.audit.analysis.sheet import Leaders
 from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes, something_erased
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
-from memrecon_fast.audit.store.pictures import make_picture
+from memrecon_fast.audit.store.pictures import make_picture, make_thumbnail
 from memrecon_fast.audit.store.records import Cell, Record
 from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.degradation import erase
@@ -108,7 +111,8 @@ class Workbench:
     ) -> str:
         """Work on the shards, all of this method, and save what comes of them; returns how it was run.
 
-        wanted: of which images to keep pictures, by cell; None: those that a gallery may choose by their errors.
+        wanted: of which images to keep pictures, by cell; None: those that a gallery may choose by their errors, and
+        thumbnails of the members that the contact sheet may show.
         report: called with each record. skip: called with the message for each image that could not be read; it is
         left out. saved: called after each part file. doubt: called in the end, however it came, where the model does
         not answer as it did: with why. Whatever ends the work early, what is done is saved.
@@ -201,6 +205,7 @@ class Saver:
         self._members = members
         self._seconds, self._saved = seconds, saved
         self._done: dict[Cell, _Done] = {}
+        self._leaders: dict[Cell, Leaders] = {}
         self._last = time.monotonic()
 
     def add(self, finished: Finished, record: Record) -> None:
@@ -233,19 +238,28 @@ class Saver:
         for position, finished in done.pixels.items():
             picture = image = mask = None
             if position in shown:
-                job: Job = finished.label
-                original = job.degraded if job.truth is None else job.truth.image
                 nearest = done.records[position].nearest_member
                 member = None if self._members is None or nearest is None else self._members[nearest]
-                picture = make_picture(original, job.degraded, finished.image, finished.mask, member)
+                degraded = finished.label.degraded
+                picture = make_picture(_original(finished), degraded, finished.image, finished.mask, member)
             if position in kept:
                 image, mask = finished.image.numpy(), finished.mask.numpy()
             rows[position] = Row(done.records[position], picture, image, mask)
+        for position, thumbnail in done.thumbnails.items():
+            rows[position] = dataclasses.replace(rows[position], thumbnail=thumbnail)
         return rows
 
+    def _add_thumbnail(self, cell: Cell, position: int, error: float) -> None:
+        """Make the thumbnail of an image that the contact sheet may show, as far as this worker knows."""
+        done = self._done[cell]
+        leaders = self._leaders.setdefault(cell, Leaders())
+        if position not in done.thumbnails and leaders.add(error, done.records[position].index):
+            finished = done.pixels[position]
+            done.thumbnails[position] = make_thumbnail(_original(finished), finished.image)
+
     def _choose_pixels(self, cell: Cell) -> tuple[set[int], set[int]]:
-        """Drop those of images that others of the cell are preferred to; returns whose estimates are kept, and which
-        are shown, by their position among the records.
+        """Drop those of images that others of the cell are preferred to, once their thumbnails are made; returns whose
+        estimates are kept, and which are shown, by their position among the records.
 
         Those that were dropped before need not be looked at again: what is preferred to them is still there.
         """
@@ -261,6 +275,8 @@ class Saver:
         if self._wanted is None:
             counted = np.flatnonzero(something_erased(columns))
             shown = {positions[counted[at]] for at in candidates(found[counted])}
+            for at in counted if cell.split == "members" else ():
+                self._add_thumbnail(cell, positions[at], float(found[at]))
         else:
             wanted = self._wanted.get(cell, frozenset())
             shown = {position for position in positions if done.records[position].index in wanted}
@@ -276,6 +292,14 @@ class _Done:
     records: list[Record] = dataclasses.field(default_factory=list)
     pixels: dict[int, Finished] = dataclasses.field(default_factory=dict)
     """Of the images whose pixels may be needed, by the position of their record."""
+    thumbnails: dict[int, NDArray[np.uint8]] = dataclasses.field(default_factory=dict)
+    """The same for the contact sheet."""
+
+
+def _original(finished: Finished) -> Tensor:
+    """What was degraded, or where that is unknown, what was given."""
+    job: Job = finished.label
+    return job.degraded if job.truth is None else job.truth.image
 
 
 def _pieces(indices: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:

@@ -101,7 +101,9 @@ def is_proximal(model: Autoencoder, images: Tensor, tolerance: float = 1e-4) -> 
     The answer is true or false as its verdict: `if is_proximal(model, images): …`.
 
     Raises TypeError or ValueError where an argument is wrong, in training mode, for NaN, for answers of another shape,
-    and where the gradients are not those of the function, as finite differences see it.
+    and where the gradients are not those of the function at any of the images, as finite differences in one random
+    direction see it. They see what changes the slope by a tenth, and take a kink for no fault: not a mean, say, that is
+    cut off from the gradients in a large image.
     """
     check_number("tolerance", tolerance, low=0, low_is_allowed=False)
     device = _check(model, images)
@@ -218,11 +220,12 @@ def _extremes(product: Callable[[Tensor], Tensor], start: Tensor, enough: float)
         left = image - (known @ image) @ known
         left -= (known @ left) @ known
         length = float(left.norm())
-        if exhausted := j + 1 == d or length <= _EXHAUSTED * float(image.norm()):
-            length = 0.0
+        exhausted = j + 1 == d or length <= _EXHAUSTED * float(image.norm())
         if exhausted or (j + 1) % _LOOK_EVERY == 0 or j + 1 == most:
             values, vectors = torch.linalg.eigh(small[: j + 1, : j + 1])
             residual = length * max(abs(float(vectors[-1, 0])), abs(float(vectors[-1, -1])))
+            if exhausted:  # what is left may be rounding, or an eigenvector of which the start has but 1/√d, or a third
+                residual = 0.0 if j + 1 == d else 3 * length * math.sqrt(d)
             if exhausted or residual <= enough or j + 1 == most:
                 break
         small[j, j + 1] = small[j + 1, j] = length

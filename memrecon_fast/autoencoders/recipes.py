@@ -34,11 +34,17 @@ class Recipe:
     """The model is the average of the weights, w̄ ← average·w̄ + (1 − average)·w after every step; 0: the weights."""
     edges: bool
     """Whether images (C, H, W) are fitted by what is minimised, ‖r‖² + ‖Δr‖², with the discrete Laplacian Δ of the
-    error r, zero outside. Its minimum is the same, but fine detail, which comes last and bounds the loss, counts for up
-    to 65 times as much."""
+    error r, zero outside. Where the error can be 0 its minimum is the same, but fine detail, which comes last and
+    bounds the loss, counts for up to 65 times as much."""
     max_steps: int
     learning_rate: float
     """Where nothing else is said."""
+
+    @property
+    def identity(self) -> str:
+        """What its steps rest on, beside the optimiser and what a training is told."""
+        of_soap = (_SOAP_BETA, _SOAP_EPSILON, _SOAP_EIGENVECTORS_EVERY, _SOAP_FALL, _SOAP_PLATEAU)
+        return f"average {self.average}, edges {self.edges}, {_WARM_UP}, {_ADAM_BETAS}, {of_soap}"
 
     def objective(self, errors: Tensor) -> Tensor:
         """What is minimised, of the errors (B, *image_shape): their mean square, or with `edges` more."""

@@ -150,6 +150,7 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
+        recipe=recipe.identity,
     )
     state = training_state.State(model, weights, optimizer, identity)
     steps = epoch = 0
@@ -178,17 +179,20 @@ def train(
             until = min(max_steps, steps + _LOOK_EVERY) if recipe.average else steps + 1
             while steps < until:
                 weights.train()
-                total = 0.0
+                total, seen = 0.0, 0
                 for batch in _batches(len(images), batch_size, seed, epoch):
                     for group in optimizer.param_groups:
                         group["lr"] = learning_rate * recipe.schedule(steps, max_steps)
                     total += _step(weights, optimizer, recipe, images[batch]) * len(batch)
                     if recipe.average:
                         _average(model, weights, recipe)
+                    seen += len(batch)
                     steps += 1
+                    if steps >= max_steps:
+                        break
                 epoch += 1
             # The mean over the epoch, each batch before its step: free, and close enough to say when to look.
-            loss = total / len(images)
+            loss = total / seen
             if recipe.average or loss <= max([target_loss, *pending[:1]]) or steps >= max_steps:
                 loss = evaluate(model, images)
             show(steps, loss)

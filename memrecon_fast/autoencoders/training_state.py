@@ -32,6 +32,8 @@ class Identity:
     batch_size: int
     learning_rate: float
     seed: int
+    recipe: str
+    """What else the optimiser's name stands for."""
 
     @classmethod
     def of(cls, model: nn.Module, images: Tensor, **others: Any) -> Identity:

@@ -51,7 +51,7 @@ class Diffusion:
         of its config are used.
     steps: so many of the scheduler's T timesteps are made, evenly spaced; a divisor of T. Published: 100 of 1000.
     travel_length, travel_repeat: time travel: after so many steps the image is made noisy again, by as many steps, so
-        often that each is made `travel_repeat` times. 1 and 1: none.
+        often that each is made `travel_repeat` times, but for those near either end. 1 and 1: none.
     eta: the share of the noise that is drawn anew in each step; 0: none, 1: all of it. Published: 0.85.
 
     Raises TypeError or ValueError for a model that cannot be used: one that is in training mode, not float32, or for
@@ -118,6 +118,8 @@ class Diffusion:
     def enlargement(self, image_shape: Sequence[int]) -> int:
         """How many times as large as these images (C, H, W) those of the model are. Raises ValueError unless that is a
         whole number, the same for height and width, or where the channels are others."""
+        if len(image_shape) != 3:
+            raise ValueError(f"the diffusion model is for images (C, H, W), not of shape {tuple(image_shape)}")
         channels, height, width = image_shape
         if self._said("in_channels") not in (None, channels):
             raise ValueError(
@@ -126,9 +128,11 @@ class Diffusion:
         side = self._said("sample_size")
         if side is None:
             return 1
-        theirs: tuple[int, ...] = (side, side) if isinstance(side, int) else tuple(side)
-        times = theirs[0] // height
-        if not times or theirs != (times * height, times * width):
+        theirs = (side, side) if isinstance(side, int) else side
+        if not isinstance(theirs, (tuple, list)) or len(theirs) != 2 or not all(isinstance(one, int) for one in theirs):
+            raise ValueError(f"the diffusion model's sample_size must be a whole number, or two of them, not {side!r}")
+        times: int = theirs[0] // height
+        if not times or tuple(theirs) != (times * height, times * width):
             raise ValueError(
                 f"the diffusion model is for images of {theirs[0]}×{theirs[1]} pixels, no whole multiple of these, "
                 f"{height}×{width}"
@@ -141,6 +145,11 @@ class Diffusion:
 
     def _said(self, name: str) -> Any:
         return self._config().get(name)
+
+
+def most_steps(timesteps: int) -> int:
+    """The largest divisor of so many timesteps, at least 1, that is at most 100, the published number of steps."""
+    return next(steps for steps in range(100, 0, -1) if timesteps % steps == 0)
 
 
 class NullSpace:
@@ -248,6 +257,8 @@ class NullSpace:
                 f"the diffusion model answers images of shape {tuple(x.shape)} by {tuple(answer.shape)}; expected the "
                 "same shape, or twice as many channels"
             )
+        if not answer.isfinite().all():
+            raise ValueError("the diffusion model answers an image of zeros by NaN or infinity")
 
     def _filled(self, images: Tensor, rows: int) -> Tensor:
         filled = images.new_zeros(rows, *images.shape[1:], device=self._device)

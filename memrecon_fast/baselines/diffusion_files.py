@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from memrecon_fast.baselines.diffusion import Diffusion
+import torch
+
+from memrecon_fast.baselines.diffusion import Diffusion, most_steps
 from memrecon_fast.common.errors import one_line
 from memrecon_fast.common.files import read_json
 
@@ -20,7 +22,8 @@ def open_diffusion(folder: str | os.PathLike[str], **how: Any) -> Diffusion:
     """The diffusion model of a folder, float32 on the CPU.
 
     folder: of a pipeline, with the model in `unet/` and its scheduler in `scheduler/`, or with both in one place.
-    how: steps, travel_length, travel_repeat and eta of `Diffusion`.
+    how: steps, travel_length, travel_repeat and eta of `Diffusion`; without steps it makes 100, or as many below that
+        as divide the scheduler's.
 
     Raises ValueError for another folder, or where the extra `diffusion` is missing; TypeError or ValueError as
     `Diffusion`.
@@ -28,6 +31,9 @@ def open_diffusion(folder: str | os.PathLike[str], **how: Any) -> Diffusion:
     home = Path(folder)
     if not home.is_dir():
         raise ValueError(f"{home} is no folder: expected one that diffusers' save_pretrained wrote")
+    latent = sorted(_parts_of(home) & {"vae", "vqvae"})
+    if latent:
+        raise ValueError(f"{home} is a latent diffusion model (its {latent[0]}): expected one of pixels")
     unet, scheduler = _place(home, "unet", UNET), _place(home, "scheduler", SCHEDULER)
     if not any((unet / name).is_file() for name in WEIGHTS):
         raise ValueError(f"{unet} holds no {WEIGHTS[0]}: other weights, such as .bin, are not opened")
@@ -51,10 +57,19 @@ def open_diffusion(folder: str | os.PathLike[str], **how: Any) -> Diffusion:
             raise ValueError(f"the weights in {unet} are not those of its {UNET}: {what}, first {found[0]}")
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # out of the mapped file, where the last bits of products depend on its place
+    if "steps" not in how and isinstance(getattr(schedule, "alphas_cumprod", None), torch.Tensor):
+        how["steps"] = most_steps(len(schedule.alphas_cumprod))
     try:
         return Diffusion(model.eval().requires_grad_(False), schedule, **how)
     except ValueError as error:
         raise ValueError(f"{home}: {error}") from error
+
+
+def _parts_of(home: Path) -> set[str]:
+    """Of a pipeline, by their names; none where the folder is that of a model."""
+    index = home / "model_index.json"
+    content = read_json(index) if index.is_file() else {}
+    return set(content) if isinstance(content, dict) else set()
 
 
 def _place(home: Path, part: str, config: str) -> Path:
@@ -79,6 +94,10 @@ def _class_of(config: Path) -> str:
 def _check_class(kind: Any, config: Path, expected: type) -> None:
     """Raise ValueError unless the file is of a class that is as expected."""
     named = _class_of(config)
+    if kind is None:
+        raise ValueError(f"{config} is of {named}, which this version of diffusers does not have")
+    if getattr(kind, "_backends", None):  # what diffusers puts in the place of a class whose library is missing
+        raise ValueError(f"{config} is of {named}, which needs {', '.join(kind._backends)}: not installed")
     right = isinstance(kind, type) and issubclass(kind, expected) and named == kind.__name__
     if not right:
         raise ValueError(f"{config} is of {named}; expected {expected.__name__.removesuffix('Mixin')}")

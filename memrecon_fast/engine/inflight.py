@@ -135,11 +135,14 @@ class InFlight:
         for batch in self.estimates(samples):
             yield list(batch.unpack())
 
-    def estimates(self, samples: Iterable[Sample], pixels: bool = True) -> Generator[Batch, None, None]:
+    def estimates(
+        self, samples: Iterable[Sample], pixels: bool = True, on_done: Callable[[int], None] | None = None
+    ) -> Generator[Batch, None, None]:
         """As `batches`, before they are unpacked.
 
         pixels: False: images and masks stay on the device, in views of the shape of images. Work that is given to
             torch's current stream from then on may read them.
+        on_done: is told how many more images are done, as soon as the host knows of them: before they are handed out.
         """
         if self._busy:
             raise RuntimeError("these slots are in use by another stream")
@@ -148,7 +151,7 @@ class InFlight:
         try:
             with self._open(samples) as source:
                 review = Review(self.solver, pixels) if self._reviewed else None
-                passing = _Passing(source, review, self.solver.prox, pixels)
+                passing = _Passing(source, review, self.solver.prox, pixels, on_done)
                 while True:
                     try:
                         yield from self._run(passing)
@@ -220,6 +223,8 @@ class InFlight:
             done, again = review.decide(scored)
             passing.source.put_back([self._stage(sample) for sample in again])
             if done.samples:
+                if review.tries_again:
+                    passing.tell(len(done.samples))
                 yield done
 
     def _all_done(self, passing: _Passing) -> Iterator[Batch]:
@@ -302,7 +307,9 @@ class _Source:
 class _Passing:
     """The samples of one stream, on their way in and out."""
 
-    def __init__(self, source: _Source, review: Review | None, prox: Prox, pixels: bool) -> None:
+    def __init__(
+        self, source: _Source, review: Review | None, prox: Prox, pixels: bool, on_done: Callable[[int], None] | None
+    ) -> None:
         self.source = source
         self.review = review
         self.leaving: collections.deque[Batch] = collections.deque()
@@ -310,6 +317,12 @@ class _Passing:
         self._done: collections.deque[Batch] = collections.deque()
         self._prox = prox
         self._pixels = pixels
+        self._on_done = on_done
+
+    def tell(self, count: int) -> None:
+        """So many more are done for good."""
+        if self._on_done is not None:
+            self._on_done(count)
 
     def add(self, done: Batch | None) -> None:
         """These left their slots, if any did."""
@@ -319,6 +332,8 @@ class _Passing:
             self._done.append(done)
         else:
             self.review.add(done)
+        if self.review is None or not self.review.tries_again:
+            self.tell(len(done.samples))
 
     def send(self) -> None:
         """Without a review: send those that left their slots to the host."""

@@ -26,6 +26,8 @@ class Pictures:
     controls: int
     size: int
     """Of the photographs: size × size pixels in colour."""
+    fewest: int = 1
+    """Members that it cannot do without."""
 
 
 @dataclasses.dataclass(frozen=True)

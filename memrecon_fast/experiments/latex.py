@@ -14,6 +14,9 @@ _SPECIAL = {
     "γ": r"$\gamma$",
     "σ": r"$\sigma$",
     "≤": r"$\leq$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
 }
 
 
@@ -49,4 +52,4 @@ def _line(cells: list[str]) -> str:
 def _shown(value: str | float | None) -> str:
     if value is None:
         return "–"
-    return value if isinstance(value, str) else f"{value:g}"
+    return str(value) if isinstance(value, (str, int)) else f"{value:g}"

@@ -22,7 +22,7 @@ from memrecon_fast.common.checks import check_choice, check_integer
 from memrecon_fast.common.files import write_json
 from memrecon_fast.common.threads import threads
 from memrecon_fast.experiments import store
-from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Row, Table
+from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Row, Table
 from memrecon_fast.images.photographs import make_photographs
 from memrecon_fast.images.scan import open_images
 from memrecon_fast.images.sources import Names
@@ -162,8 +162,8 @@ def reproduce(
 def check_folder(plan: Plan, out: Path) -> None:
     """Raise ValueError where this experiment cannot be made, or gone on with, in the folder."""
     store.earlier_sessions(out, plan.identity)
-    for cell in plan.cells:
-        store.read_cell(out, cell)
+    for cell, arguments in plan.cells.items():
+        store.read_cell(out, cell, arguments)
 
 
 def done(plan: Plan, out: Path) -> int:
@@ -178,7 +178,7 @@ def _measured(
     session, begun = description["sessions"][-1], time.monotonic()
     cells = plan.cells
     for number, (cell, arguments) in enumerate(cells.items()):
-        if (outcome := store.read_cell(out, cell)) is None:
+        if (outcome := store.read_cell(out, cell, arguments)) is None:
             if not plan.is_wanted(cell):
                 continue
             if show is not None:
@@ -189,8 +189,8 @@ def _measured(
             given = Given(plan.seed, folder, plan.inputs.members, plan.inputs.controls, kept, plan.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(plan.seed)
-                store.write_cell(out, cell, plan.experiment.measure(given, **arguments))
-            outcome = store.read_cell(out, cell)
+                store.write_cell(out, cell, arguments, plan.experiment.measure(given, **arguments))
+            outcome = store.read_cell(out, cell, arguments)
             assert outcome is not None
             session["cells"].append(cell)
             session["seconds"] = round(time.monotonic() - begun, 1)
@@ -212,14 +212,20 @@ def _open(
             )
         return Inputs(None, None, {}, "")
     if limit is not None:
-        check_integer("--limit", limit, low=1)
+        check_integer(f"--limit of {experiment.name}", limit, low=pictures.fewest)
         pictures = dataclasses.replace(pictures, members=limit, controls=limit if pictures.controls else 0)
     if controls is not None and members is None:
         raise ValueError("--controls needs --members: images of the same kind")
+    if controls is not None and not pictures.controls:
+        raise ValueError(f"{experiment.name} takes no --controls")
     if members is not None and controls is None and pictures.controls:
         raise ValueError(f"{experiment.name} needs --controls, images of the same kind as --members")
     if members is None:
-        chosen = dict(zip(("members", "controls"), _photographs(pictures), strict=True))
+        try:
+            photographs = make_photographs(pictures.members, pictures.controls, pictures.size)
+        except ValueError as error:
+            raise ValueError(f"{error}: give --members and --controls, or fewer by --limit") from error
+        chosen = dict(zip(("members", "controls"), photographs, strict=True))
         chosen = {split: images for split, images in chosen.items() if len(images)}
         said = dict.fromkeys(chosen, PHOTOGRAPHS)
     else:
@@ -235,10 +241,6 @@ def _open(
         said[split] = f"{len(images)} of {said[split]}, {'×'.join(map(str, images.shape[1:]))}"
         digest.update(f"{split}{tuple(images.shape)}".encode() + images.numpy().tobytes())
     return Inputs(chosen["members"], chosen.get("controls"), said, digest.hexdigest()[:32])
-
-
-def _photographs(pictures: Pictures) -> tuple[Tensor, Tensor]:
-    return make_photographs(pictures.members, pictures.controls, pictures.size)
 
 
 def _first(split: str, names: Names, count: int, shape: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import shutil
@@ -71,25 +72,33 @@ def earlier_sessions(out: Path, identity: Mapping[str, Any]) -> list[Any]:
     return sessions
 
 
-def write_cell(out: Path, cell: str, outcome: Outcome) -> None:
-    """Keep what a cell measured: its arrays first, so that a cell with rows has all."""
+def write_cell(out: Path, cell: str, arguments: Mapping[str, Any], outcome: Outcome) -> None:
+    """Keep what a cell measured with these arguments: its arrays first, so that a cell with rows has all."""
     with replacing(out / CELLS / f"{cell}.npz") as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, **dict(outcome.arrays))  # type: ignore[arg-type]
-    write_json(out / CELLS / f"{cell}.json", {"rows": [_for_json(row) for row in outcome.rows]})
+    content = {"arguments": _described(arguments), "rows": [_for_json(row) for row in outcome.rows]}
+    write_json(out / CELLS / f"{cell}.json", content)
     shutil.rmtree(out / WORK / cell, ignore_errors=True)
 
 
-def read_cell(out: Path, cell: str) -> Outcome | None:
-    """What a cell measured; None where it is not done. Raises ValueError where its files are damaged."""
+def read_cell(out: Path, cell: str, arguments: Mapping[str, Any]) -> Outcome | None:
+    """What a cell measured; None where it is not done. Raises ValueError where its files are damaged, and where it was
+    measured with other arguments: by another version."""
     path = out / CELLS / f"{cell}.json"
     if not path.exists():
         return None
     try:
-        rows = read_json(path)["rows"]
+        content = read_json(path)
+        rows, before = content["rows"], content.get("arguments")
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            return Outcome([dict(row) for row in rows], dict(arrays))
+            outcome = Outcome([dict(row) for row in rows], dict(arrays))
     except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} or its .npz is damaged, remove it and it is made again: {error}") from error
+    if before != _described(arguments):
+        raise ValueError(
+            f"{path} was measured with other nets, settings or masks than this version's; give another --out"
+        )
+    return outcome
 
 
 def write_results(
@@ -98,7 +107,7 @@ def write_results(
     """Write `numbers.json`, `numbers.csv` and the figures, PNG and SVG; returns the paths."""
     paths = [out / "numbers.json", out / "numbers.csv"]
     about = {"experiment": experiment.name, "reproduces": experiment.reproduces, "differs": list(experiment.differs)}
-    write_json(paths[0], {**about, **description, "rows": rows})
+    write_json(paths[0], {**description, **about, "rows": rows})
     header = list(dict.fromkeys(name for row in rows for name in row))
     write_csv(paths[1], header, [{name: _flat(row.get(name)) for name in header} for row in rows])
     for name, figure in figures.items():
@@ -125,6 +134,21 @@ def write_tables(out: Path, tables: Mapping[str, Table]) -> list[Path]:
 
 def _differing(name: str, before: object, now: object) -> str:
     return "other images" if name == "data" else f"{name}: {before} there, {now} now"
+
+
+def _described(value: Any) -> Any:
+    """The arguments of a cell, for JSON: the same where they are the same."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _described({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(name): _described(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_described(one) for one in value]
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    raise TypeError(f"an argument of a cell cannot be kept: {type(value).__name__}")
 
 
 def _for_json(row: Row) -> Row:

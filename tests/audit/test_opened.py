@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -50,6 +52,25 @@ def test_an_unfinished_run(memorised: Memorised, tmp_path: Path) -> None:
     assert len(opened.records) == 21  # as it was when it was read
 
 
+def test_verdicts_are_those_of_the_file(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "finished", tmp_path / "run")
+    opened = mf.audit.open(tmp_path / "run")
+    opened.write_report()
+    with open(tmp_path / "run" / "verdicts.csv", newline="", encoding="utf-8") as stream:
+        expected = list(csv.DictReader(stream))
+    table = opened.verdicts.to_pandas()
+    assert table.columns.tolist() == list(expected[0])
+    assert len(table) == len(expected) == 18
+    for name in ("split", "name", "sha256", "verdict"):
+        assert table[name].tolist() == [row[name] for row in expected]
+    for name in ("best_psnr", "best_score", "paper_tried", "paper_accurate", "index"):
+        assert table[name].tolist() == [float(row[name]) for row in expected]
+    assert set(opened.verdicts.schema.types) == {pa.string(), pa.int64(), pa.float64()}  # also of columns of nothing
+    back = table[table["verdict"].isin(["accurate", "approximate"])]
+    assert back["split"].eq("members").all()
+    assert len(back) == sum(opened.summary["verdicts"]["members"].get(one, 0) for one in ("accurate", "approximate"))
+
+
 def test_what_is_no_run_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not the folder of a run: there is no"):
         mf.audit.open(tmp_path)
@@ -65,6 +86,9 @@ def test_a_run_of_which_nothing_is_done_yet(memorised: Memorised, tmp_path: Path
     assert (len(opened.records), opened.missing) == (0, 3 * 2 * 32)
     with pytest.raises(ValueError, match="no image was done"):
         _ = opened.summary
+    said = f"Audit in {tmp_path / 'run'}: {tmp_path / 'run'} holds no records of an audit: no image was done"
+    assert repr(opened) == said  # what shows a value expects no error
+    assert said in opened._repr_html_()
 
 
 def test_pictures_are_those_that_the_headline_method_chooses(memorised: Memorised, tmp_path: Path) -> None:

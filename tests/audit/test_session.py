@@ -66,8 +66,8 @@ def undisturbed(memorised: Memorised, tmp_path_factory: pytest.TempPathFactory) 
     run(audit_to_interrupt(memorised), memorised.autoencoder, path)
     files = contents(path)
     folders = {name.split("/")[0] for name in files}
-    assert folders == {"images.parquet", "records", "gallery", "recovered"}
-    assert len(files) == 1 + 6 + 6 + 6 * 3
+    assert folders == {"images.parquet", "records", "gallery", "sheet", "recovered"}
+    assert len(files) == 1 + 6 + 6 + 1 + 6 * 3  # a sheet of members alone
     return files
 
 

@@ -14,10 +14,12 @@ from torch import nn
 
 import memrecon_fast as mf
 from memrecon_fast import Status
+from memrecon_fast.audit.analysis.sheet import leading
 from memrecon_fast.audit.analysis.statistics import candidates, errors, extremes, something_erased
 from memrecon_fast.audit.plan import ALL_IMAGES, Audit
 from memrecon_fast.audit.recording import Job, Truth, records_of
-from memrecon_fast.audit.store.parts import Parts, Row
+from memrecon_fast.audit.store.parts import Parts, Row, unpack
+from memrecon_fast.audit.store.pictures import THUMBNAIL_SIDE, to_picture
 from memrecon_fast.audit.store.records import RECORDS, Cell, Record
 from memrecon_fast.audit.worker import IMAGES_IN_SHARD, Saver, Shard, Workbench, shards_of
 from memrecon_fast.engine.samples import Finished
@@ -113,6 +115,24 @@ def test_pixels_are_dropped_of_images_that_no_gallery_would_show(many: Images, t
     assert set(kept) == extremes(errors, 7)
     assert [at for at, mask in enumerate(table["estimated_mask"]) if mask.is_valid] == kept
     assert 12 <= sum(picture.is_valid for picture in table["picture"]) <= 24
+
+
+def test_thumbnails_are_of_the_members_that_came_back_best(
+    many: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memrecon_fast.audit.analysis.sheet.MAX_SHOWN", 20)
+    work(make_audit(many), tmp_path)
+    (table,) = Parts(str(tmp_path / RECORDS)).read(CELL)
+    table = table.sort_by("index")
+    columns = {
+        name: table[name].to_numpy().astype(float) for name in ("index", "mse", "score", "diverged", "erased_mse")
+    }
+    kept = {at: unpack(one.as_py()) for at, one in enumerate(table["thumbnail"]) if one.is_valid}
+    assert {int(index) for index in leading(columns)} <= set(kept)
+    assert len(kept) < MANY // 2
+    for at, thumbnail in kept.items():
+        np.testing.assert_array_equal(thumbnail[0], to_picture(many[at], THUMBNAIL_SIDE))
+        assert max(thumbnail.shape[2:]) <= THUMBNAIL_SIDE
 
 
 @pytest.mark.parametrize("keep_images", [0, 1, 5])

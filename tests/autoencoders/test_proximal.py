@@ -359,3 +359,16 @@ def test_admm_with_other_nets_of_the_same_size_need_not_converge(trained: Traine
         larger = TiedLike(1.5 * trained.tied.weight, nn.LeakyReLU()).eval()
     for gamma in GAMMAS:
         assert admm(larger, y, mask, gamma, steps=20).split[-1] > 1
+
+
+def test_an_eigenvalue_that_the_start_hardly_sees() -> None:
+    d, outlier = 20_000, 1.0003
+    direction = torch.zeros(d, dtype=torch.float64)
+    direction[7] = 1
+
+    def nearly_the_identity(images: Tensor) -> Tensor:
+        return images + (outlier - 1) * (images @ direction)[:, None] * direction
+
+    found = is_proximal(nearly_the_identity, torch.rand(1, d, dtype=torch.float64))
+    assert not found
+    assert float(found.largest) < 1 + 1e-6  # it is not found, and is not ruled out

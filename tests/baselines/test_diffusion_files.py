@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("diffusers")
 
+import diffusers
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, EulerDiscreteScheduler
 
 from memrecon_fast.baselines.diffusion import Diffusion
@@ -45,6 +46,18 @@ def test_model_and_scheduler_in_one_place(tmp_path: Path, scheduler: Any) -> Non
     assert opened.identity() == Diffusion(small_unet(), scheduler).identity()
 
 
+@pytest.mark.parametrize(("timesteps", "steps"), [(1000, 100), (250, 50), (50, 50), (7, 7), (101, 1)])
+def test_as_many_steps_as_divide_the_schedulers(tmp_path: Path, timesteps: int, steps: int) -> None:
+    DDPMPipeline(small_unet(), DDPMScheduler(timesteps, beta_end=0.01)).save_pretrained(tmp_path)
+    assert open_diffusion(tmp_path).steps == steps
+
+
+def test_a_latent_model_is_refused(pipeline: Path) -> None:
+    change(pipeline / "model_index.json", vqvae=["diffusers", "VQModel"])
+    with pytest.raises(ValueError, match=r"pipeline is a latent diffusion model \(its vqvae\): expected one of pixels"):
+        open_diffusion(pipeline)
+
+
 def test_weights_of_half_precision_are_made_float32(tmp_path: Path) -> None:
     DDPMPipeline(small_unet().half(), DDPMScheduler()).save_pretrained(tmp_path)
     opened = open_diffusion(tmp_path)
@@ -73,10 +86,19 @@ def test_weights_of_another_model_are_refused(pipeline: Path, tmp_path: Path) ->
         open_diffusion(pipeline)
 
 
-def test_another_class_is_refused(pipeline: Path) -> None:
+def test_another_class_is_refused(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = pipeline / "scheduler" / "scheduler_config.json"
     change(scheduler, _class_name="UNet2DModel")
     with pytest.raises(ValueError, match=r"scheduler_config\.json is of UNet2DModel; expected Scheduler"):
+        open_diffusion(pipeline)
+    change(scheduler, _class_name="NoSuchScheduler")
+    with pytest.raises(ValueError, match="is of NoSuchScheduler, which this version of diffusers does not have"):
+        open_diffusion(pipeline)
+    monkeypatch.setattr(
+        diffusers, "DPMSolverSDEScheduler", type("DPMSolverSDEScheduler", (), {"_backends": ["torchsde"]})
+    )
+    change(scheduler, _class_name="DPMSolverSDEScheduler")
+    with pytest.raises(ValueError, match="is of DPMSolverSDEScheduler, which needs torchsde: not installed"):
         open_diffusion(pipeline)
     change(scheduler, _class_name="FlowMatchEulerDiscreteScheduler")
     with pytest.raises(

@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from memrecon_fast import experiments
 from memrecon_fast.audit import open as open_run
 from memrecon_fast.autoencoders import load
-from memrecon_fast.experiments.experiment import Experiment, Pictures, Row, Scale, Table
+from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Row, Scale, Table
 from memrecon_fast.experiments.latex import latex_table
+from memrecon_fast.experiments.recovery import nets
 from memrecon_fast.experiments.recovery.audits import OURS, Task
+from memrecon_fast.experiments.recovery.fig3 import compared
 from memrecon_fast.experiments.recovery.nets import Net
+from memrecon_fast.experiments.recovery.rates import controls_table, rates_table
 from memrecon_fast.experiments.running import Reproduction, make_plan, reproduce
 
 MEMORISES = Net(
@@ -97,7 +103,7 @@ def test_the_files(fig3: Reproduction, folder: Path) -> None:
     assert header == ["net", "train loss", "method", "center", "half"]
     assert len(lines) == (2 + 1) * 3  # levels, methods
     assert (folder / "fig3.tex").read_text(encoding="utf-8").count(r"\\") == len(lines) + 1
-    assert fig3.tables["fig3-compared"].rows[0][1] == "78 (its mask 6)"
+    assert fig3.tables["fig3-compared"].rows[0][1] == "U-Net: 78 (its mask 6)"
     assert (folder / "fig3.svg").stat().st_size > 5000
 
 
@@ -117,6 +123,7 @@ def test_the_same_cells_are_shown_in_other_ways(
     monkeypatch.setattr(audits, "run", never)
     again = made(name, folder, memorises=(MEMORISES, TASK), short=(SHORT, TASK))
     assert again.rows == fig3.rows
+    assert json.loads((folder / "numbers.json").read_text())["experiment"] == name
     assert all((folder / file).stat().st_size for file in files)
     if name == "figF4":
         for net, mask, method, *rates in again.tables["figF4"].rows:
@@ -158,6 +165,11 @@ def test_noise(tmp_path: Path) -> None:
     description = open_run(tmp_path / "noisy/runs/fc" / f"1e-07-{OURS}").summary["noise_std"]
     assert description == 0.02
     assert (tmp_path / "noisy/figG1.png").exists()
+    with np.load(tmp_path / "noisy/cells/fc.npz") as arrays:
+        original, *shown = arrays["pictures"]
+        for picture, method in zip((shown[1], shown[3]), ("iterate", OURS), strict=True):  # those that the audit has
+            errors = np.square(picture - original).mean(axis=(1, 2, 3))
+            np.testing.assert_allclose(errors, arrays[f"1e-07 center {method}"][: len(errors)], rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
@@ -167,8 +179,8 @@ def test_the_tables(name: str, tmp_path: Path) -> None:
     assert set(found.tables) == {name, f"{name}-controls", f"{name}-compared"}
     compared = {row[0]: row for row in found.tables[f"{name}-compared"].rows}
     (measured,) = rates(found.rows, "approximate", split="members", method="paper")
-    assert compared["blind, the paper's method"][2] == f"{100 * measured:.3g}"
-    assert compared["mask known"][2] == "not measured"
+    assert compared["blind, the paper's method"][2:5:2] == [MEMORISES.title, f"{100 * measured:.3g}"]
+    assert compared["mask known"][4] == "not measured"
 
 
 def test_images_that_a_net_cannot_take() -> None:
@@ -177,10 +189,77 @@ def test_images_that_a_net_cannot_take() -> None:
         make_plan(experiment)
 
 
+def test_nets_are_compared_one_by_one() -> None:
+    def row(net: str, loss: float, split: str, mask: str, method: str, accurate: float, approximate: float) -> Row:
+        about = {"net": net, "loss": loss, "split": split, "mask": mask, "method": method, "images": 50}
+        return about | {"accurate": accurate, "approximate": approximate}
+
+    outcomes = {
+        "fc": Outcome([
+            row("FC", 1e-9, "members", "center", "paper", 0.9, 0.9),
+            row("FC", 1e-9, "controls", "center", "paper", 0.0, 0.02),
+            row("FC", 1e-9, "controls", "half", "paper", 0.02, 0.04),
+        ]),
+        "unet": Outcome([
+            row("U-Net, PReLU", 1e-4, "members", "center", "paper", 0.1, 0.2),
+            row("U-Net, PReLU", 1e-8, "members", "center", "paper", 0.5, 0.8),
+            row("U-Net, PReLU", 1e-8, "members", "half", "paper", 0.3, 0.8),
+        ]),
+        "other": Outcome([row("U-Net, Softplus", 3e-5, "members", "center", "paper", 0.0, 0.6)]),
+    }  # fmt: skip
+    lines = {(line[0], line[2]): line for line in compared(outcomes).rows}
+    assert lines["blind, the paper's method", "U-Net, PReLU"][3:] == ["1.0e-08", "40", "center 50, half 30"]
+    assert lines["blind, the paper's method", "U-Net, Softplus"][3:] == ["3.0e-05", "0", "center 0"]
+    assert ("blind, the paper's method", "FC") not in lines
+    assert lines["autoencoder alone", "–"][4] == "not measured"
+    assert lines["controls, accurately", "FC"][3:] == ["1.0e-09", "1", "center 0, half 2"]
+    assert controls_table(outcomes).rows == [["FC", "1.0e-09", "paper", 100, 1, 3, "2 of 50 (half)"]]
+    table = rates_table(outcomes, "approximate", "")
+    assert table.rows[1] == ["U-Net, PReLU", "1.0e-04", "paper", "20", "–"]
+    assert table.rows[2] == ["U-Net, PReLU", "1.0e-08", "paper", "80", "80"]
+
+
+def test_the_lowest_loss_is_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rises = SimpleNamespace(checkpoints={1e-3: tmp_path / "3", 1e-7: tmp_path / "7"}, reached_target=False, loss=2e-7)
+    losses = {"3": 9e-4, "7": 9e-8}
+    monkeypatch.setattr(nets, "train", lambda *_, **__: rises)
+    monkeypatch.setattr(nets.Trained, "load", lambda self, device: self.path.name)
+    monkeypatch.setattr(nets, "evaluate", lambda name, images: losses[name])
+    given = Given(42, tmp_path, kept=tmp_path)
+    found = nets.fit(given, MEMORISES, torch.rand(2, 3, 8, 8), (1e-3, 1e-7, 1e-9))
+    assert [(one.level, one.loss) for one in found] == [(1e-3, 9e-4), (1e-7, 9e-8)]
+    diverged = SimpleNamespace(checkpoints={}, reached_target=False, loss=float("nan"), steps=7)
+    monkeypatch.setattr(nets, "train", lambda *_, **__: diverged)
+    with pytest.raises(ValueError, match="the training of FC 4 diverged: its loss is nan after 7 steps"):
+        nets.fit(given, MEMORISES, torch.rand(2, 3, 8, 8))
+
+
+def test_images_are_reduced_never_enlarged() -> None:
+    assert MEMORISES.images(torch.rand(2, 3, 16, 8)).shape == (2, 3, 8, 8)
+    with pytest.raises(ValueError, match="net, FC 4: images are reduced to 8×8 pixels; these have 6×8"):
+        nets.check_shape((3, 6, 8), {"net": {"net": MEMORISES}})
+
+
+def test_other_arguments_are_refused(folder: Path) -> None:
+    wider = dataclasses.replace(MEMORISES, width=97)
+    with pytest.raises(ValueError, match=r"memorises\.json was measured with other nets, settings or masks than this"):
+        made("fig3", folder, memorises=(wider, TASK), short=(SHORT, TASK))
+
+
+def test_controls_where_there_are_none() -> None:
+    with pytest.raises(ValueError, match="fig1 takes no --controls"):
+        make_plan(experiments.find("fig1"), members="anything", controls="anything")
+
+
+def test_photographs_that_there_are_not() -> None:
+    with pytest.raises(ValueError, match=r"do not hold 1100 .* give --members and --controls, or fewer by --limit"):
+        make_plan(experiments.find("table1"))
+
+
 def test_latex() -> None:
-    table = Table("50 % of f_x & more", ["mask", "rate"], [["random-50", 12.5], ["a_b", None]])
+    table = Table("50 % of f_x < 1 & more", ["mask", "rate"], [["random-50", 12.5], ["a_b", None]])
     lines = latex_table(table).splitlines()
-    assert r"\caption{50 \% of f\_x \& more}" in lines
+    assert r"\caption{50 \% of f\_x $<$ 1 \& more}" in lines
     assert r"\begin{tabular}{lr}" in lines
     assert r"random-50 & 12.5 \\" in lines
     assert r"a\_b & -- \\" in lines

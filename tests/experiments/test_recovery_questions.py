@@ -17,7 +17,7 @@ from memrecon_fast.experiments.recovery import failures, near_duplicates, noise,
 from memrecon_fast.experiments.recovery.audits import OURS, Task
 from memrecon_fast.experiments.recovery.near_copies import NEAR_COPIES
 from memrecon_fast.experiments.recovery.small import ITERATED, small_net
-from memrecon_fast.experiments.running import Reproduction, make_plan, reproduce
+from memrecon_fast.experiments.running import Part, Reproduction, make_plan, reproduce
 from memrecon_fast.results import Recovery, Status
 
 NET = small_net(depth=4, width=96, side=8, max_outer_iterations=10, training={"max_steps": 1500})
@@ -152,11 +152,13 @@ def test_set_size(tmp_path: Path) -> None:
     assert {row["images"] for row in of(found.rows, split="members", cell="part-2")} == {3}
     assert max(row["approximate"] for row in of(found.rows, split="controls")) == 0
     assert len(found.tables["set-size"].rows) == 2
+    assert {row[2] for row in found.tables["set-size-law"].rows} == {"–"}  # of two nets nothing is told
 
 
-def test_a_part_of_too_few(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 8 members, of which it takes a part, not 6"):
-        made("set-size", tmp_path, few={"net": NET, "part": 8, "task": Task((1e-4,))})
+def test_a_part_of_too_few() -> None:
+    with pytest.raises(ValueError, match="--limit of set-size must be at least 8, not 7"):
+        make_plan(experiments.find("set-size"), part=Part(limit=7))
+    make_plan(experiments.find("set-size"), part=Part(limit=8))
 
 
 def test_what_became_of_a_member() -> None:
@@ -179,7 +181,16 @@ def test_what_became_of_a_member() -> None:
     assert ends(fixed_point_mse=one + 1e-3)[3] == "converged, no fixed point"
     assert ends(fixed_point_mse=one + 1e-3, status=(one + Status.STALLED).to(torch.int8))[3] == "not converged"
     assert ends(images=images + 0.01)[0] == "approximate"
-    assert ends(images=images * float("nan"), fixed_point_mse=one * float("nan"))[0] == "converged, no fixed point"
+    diverged: dict[str, Any] = {"images": images * float("nan"), "fixed_point_mse": one * float("nan")}
+    assert ends(**diverged)[0] == "converged, no fixed point"
+    rows = failures._rows(OURS, Recovery(**{**recovery, **about, "execution": "eager", **diverged}), members)
+    assert [row["nearest"] for row in rows] == [None] * 4
+    assert (
+        failures._tables({"fc": Outcome([{"loss": 1e-4, "mask": "half", **row} for row in rows])})["failures"].rows[0][
+            -1
+        ]
+        == 0
+    )  # none went astray
 
 
 def test_failures(tmp_path: Path) -> None:

@@ -104,7 +104,16 @@ def without_new(summary: Mapping[str, Any]) -> dict[str, Any]:
     new = ("nothing_erased", *GIVEN_OUT)
     rows = [{name: value for name, value in row.items() if name not in new} for row in summary["rows"]]
     added = ("erased_unknown", "copies", "doubts", "given_out")
-    return {**{name: value for name, value in summary.items() if name not in added}, "rows": rows}
+    compared = {
+        name: [{**one, "at": [_earlier(at) for at in one["at"] if at["false_positive_rate"] < 0.01]} for one in value]
+        for name, value in summary.items()
+        if name.startswith("comparisons")
+    }
+    return {**{name: value for name, value in summary.items() if name not in added}, **compared, "rows": rows}
+
+
+def _earlier(at: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in at.items() if name != "told"}
 
 
 def make_row(cell: Cell, images: Images, index: int, mse: float, picture: NDArray[np.uint8] | None) -> Row:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from memrecon_fast.attractors.report.summary import is_near
 from memrecon_fast.attractors.survey.curve_table import PICTURES
-from memrecon_fast.audit.report.showcase import embed_image
+from memrecon_fast.audit.report.embedding import embed_image
 from memrecon_fast.audit.store.parts import unpack
 
 SHOWN = 24

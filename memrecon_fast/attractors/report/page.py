@@ -16,8 +16,8 @@ from memrecon_fast.attractors.survey.harvested import FOUND
 from memrecon_fast.attractors.survey.results import Results
 from memrecon_fast.attractors.survey.stabilities import name_of
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
+from memrecon_fast.audit.report.embedding import embed_svg
 from memrecon_fast.audit.report.page import environment_of
-from memrecon_fast.audit.report.showcase import embed_svg
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.files import replacing
 

@@ -62,6 +62,11 @@ class Results:
         return ("recognized",) if self.degraded else VERDICTS
 
     @property
+    def otherwise(self) -> str:
+        """The verdict on what none of these applies to, though it did not diverge."""
+        return "not recognized" if self.degraded else "not recovered"
+
+    @property
     def headline(self) -> str:
         """The headline method: see `methods.headline_of`."""
         return headline_of(self.methods)

@@ -11,10 +11,10 @@ from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 CONFIDENCE = 0.95
-FALSE_POSITIVE_RATES = (0.0, 0.001)
+FALSE_POSITIVE_RATES = (0.0, 0.001, 0.01)
 """At which the true-positive rate is stated."""
-GROUPS = ("best", "borderline", "worst")
-"""Of the images that a gallery shows."""
+GROUPS = BEST, BORDERLINE, WORST = ("best", "borderline", "worst")
+"""Of the images that a gallery shows, by rank; how they are called there, `groups` says."""
 IN_EACH_GROUP = 4
 
 
@@ -97,8 +97,8 @@ def true_positives_at(
 ) -> dict[str, Any]:
     """The largest true-positive rate with at most this rate of false positives, and the threshold that gives it.
 
-    threshold: images with an MSE below it count as members; None where that is all that did not diverge. With n
-    controls no rate between 0 and 1/n can be told from 0.
+    threshold: images with an MSE below it count as members; None where that is all that did not diverge. told: whether
+    there are controls enough to tell this rate from 0, for which n of them must be at least 1/n.
     """
     allowed = int(false_positive_rate * len(controls) + 1e-9)
     ordered = np.sort(controls)
@@ -110,6 +110,7 @@ def true_positives_at(
         "threshold": float(threshold) if np.isfinite(threshold) else None,
         "true_positive_rate": found / len(members),
         "interval": [low, high],
+        "told": allowed > 0 or false_positive_rate == 0,
     }
 
 

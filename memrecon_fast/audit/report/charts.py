@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.comparisons import Comparison
-from memrecon_fast.audit.analysis.statistics import errors, roc
+from memrecon_fast.audit.analysis.statistics import FALSE_POSITIVE_RATES, errors, roc
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.common.text import escaped
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, THRESHOLD_NAMES
@@ -27,6 +27,8 @@ from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, THRESHOLD_NAMES
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 CONTROL_COLOUR = "#8a8a8a"
 INK = "#222222"
+DARK = {INK: "#e4e6e8", "#ffffff": "#16191d", "#999999": "#7d858d", "#e4e4e4": "#30363c", COLOURS[0]: "#3f9fe0"}
+"""What colours become where the reader prefers a dark page; the others are seen well on both."""
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11,
@@ -44,13 +46,16 @@ STYLE: Any = {
     "grid.color": "#e4e4e4",
     "text.parse_math": False,  # masks are named like files, which may hold a $
 }
+_UNCLIPPED: Any = {"clip_on": False, "solid_capstyle": "butt", "dash_capstyle": "butt"}
+_MOST_OF_AXIS = 5.0  # %: a logarithmic axis begins here at the latest
 THRESHOLDS = np.logspace(-8, -2, 241)
 LONGEST_NAME = 28
 """Characters of a mask's name; longer ones are cut, the table has all of it."""
 LONGEST_LEVEL_NAME = 12
 """Names longer than this are drawn at an angle."""
-MANY_CONTROLS = 1000
-"""With at least so many, false-positive rates below 1 % mean something, and the ROC gets a logarithmic panel too."""
+LINE_WIDTH = 1.6
+WIDER = 2.2
+"""By so much a line is wider than the one that is drawn over it, so that of lines that coincide all are seen."""
 
 
 def draw_rates(rows: Sequence[Mapping[str, Any]], masks: Sequence[str], methods: Sequence[str]) -> str:
@@ -92,24 +97,17 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
     """The share of images recovered, over all masks, as a function of the MSE that still counts as recovered."""
     with new_figure(8.5, 4.2) as figure:
         axes = figure.subplots()
-        for number, method in enumerate(methods):
-            for split, line in (("members", "-"), ("controls", "--")):
+        for split in ("members", "controls"):
+            for number, (method, width) in enumerate(zip(methods, nested_widths(len(methods)), strict=True)):
                 mse = errors({name: pool(cells, split, method, name) for name in ("mse", "diverged")})
                 if len(mse):
                     rates = 100 * np.searchsorted(np.sort(mse), THRESHOLDS) / len(mse)
-                    look: Any = {"color": colour_of(number), "linewidth": 2, "clip_on": False}
-                    axes.plot(THRESHOLDS, rates, line, label=f"{method}, {split}", **look)
+                    dashes = "-" if split == "members" else (0, (7 / width, 4 / width))  # in widths of the line
+                    look: Any = {"color": colour_of(number), "linewidth": width, "linestyle": dashes, **_UNCLIPPED}
+                    axes.plot(THRESHOLDS, rates, label=f"{method}, {split}", **look)
         for mse_limit, name in ((ACCURATE_MSE, "accurate"), (APPROXIMATE_MSE, "approximate")):
             axes.axvline(mse_limit, color=INK, linestyle=":", linewidth=1.2)
-            axes.annotate(
-                name,
-                (mse_limit, 1.0),
-                (0, 4),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="center",
-                fontsize=9,
-            )
+            _above(axes, mse_limit, name)
         axes.set_xscale("log")
         axes.set_xlim(THRESHOLDS[0], THRESHOLDS[-1])
         axes.set_xticks(
@@ -123,28 +121,49 @@ def draw_thresholds(cells: Mapping[Cell, Columns], methods: Sequence[str]) -> st
 
 
 def draw_roc(comparisons: Sequence[Comparison], methods: Sequence[str]) -> str:
-    """The ROC of each comparison over masks: members that an MSE threshold finds against controls that it finds."""
-    least = min((1 / len(one.controls) for one in comparisons), default=1.0)
-    with new_figure(8.5, 4.2) as figure:
-        panels = figure.subplots(1, 2 if least <= 1 / MANY_CONTROLS else 1, squeeze=False)[0]
-        guessing = np.linspace(0, 100, 201)
-        for axes, low in zip(panels, (0, 50 * least), strict=False):  # %; there is no 0 on a logarithmic scale
-            for one in comparisons:
-                false, true = roc(one.members, one.controls)
-                look: Any = {"linewidth": 2, "drawstyle": "steps-post", "clip_on": False}
-                colour = colour_of(methods.index(one.method))
-                axes.plot((100 * false).clip(low), 100 * true, color=colour, label=one.method, **look)
-            axes.plot(guessing.clip(low), guessing, ":", color="#999999", linewidth=1.2, label="guessing")
-            if low:
-                axes.set_xscale("log")
-                decades = [10.0**power for power in range(int(np.ceil(np.log10(low))), 3)]
-                axes.set_xticks(decades, [f"{decade:g}" for decade in decades])
-            axes.set_xlim(low, 100)
-            axes.set_xlabel("% of controls below the threshold")
-            percent_axis(axes)
-            axes.set_ylabel("% of members below it")
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    """The ROC of each comparison over masks, both axes logarithmic: members that an MSE threshold finds against
+    controls that it finds. What lies below one image's share is drawn at the edge."""
+    lows = [min(50 / len(getattr(one, split)) for one in comparisons) for split in ("controls", "members")]
+    lows = [min(low, _MOST_OF_AXIS) for low in lows]  # %; there is no 0 on a logarithmic scale
+    with new_figure(8.5, 4.6) as figure:
+        axes = figure.subplots()
+        for width, one in zip(nested_widths(len(comparisons)), comparisons, strict=True):
+            points = corners(*roc(one.members, one.controls))
+            false, true = ((100 * rates).clip(low) for rates, low in zip(points, lows, strict=True))
+            colour = colour_of(methods.index(one.method))
+            look: Any = {"drawstyle": "steps-post", "linewidth": width, **_UNCLIPPED}
+            axes.plot(false, true, color=colour, label=one.method, **look)
+        guessing = np.geomspace(max(lows), 100, 2)
+        axes.plot(guessing, guessing, ":", color="#999999", linewidth=1.2, label="guessing")
+        for rate in FALSE_POSITIVE_RATES:
+            if 100 * rate > lows[0]:
+                axes.axvline(100 * rate, color=INK, linestyle=":", linewidth=1.2)
+                _above(axes, 100 * rate, f"{100 * rate:g} %")
+        axes.set(xscale="log", yscale="log", xlim=(lows[0], 100), ylim=(lows[1], 100))
+        for axis, low in zip((axes.xaxis, axes.yaxis), lows, strict=True):
+            ticks = _ticks(low)
+            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
+        axes.grid(True)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("% of controls below the threshold (false positives)")
+        axes.set_ylabel("% of members below it (true positives)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return to_svg(figure)
+
+
+def nested_widths(count: int) -> list[float]:
+    """The widths of lines in the order in which they are drawn: each is wider than the next, and seen around it."""
+    step = min(WIDER, 8 / max(count, 1))
+    return [LINE_WIDTH + step * (count - 1 - number) for number in range(count)]
+
+
+def corners(false: NDArray[np.float64], true: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A curve of steps without the points that lie on a straight part of it; false, true: both ascending."""
+    level, upright = np.diff(true) == 0, np.diff(false) == 0
+    between = (level[:-1] & level[1:]) | (upright[:-1] & upright[1:])
+    kept = np.concatenate([[True], ~between, [True]]) if len(false) > 1 else np.ones(len(false), bool)
+    return false[kept], true[kept]
 
 
 @contextmanager
@@ -160,7 +179,8 @@ def to_svg(figure: Figure) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # in a mask's name, which the table has as well
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    head, tail = buffer.getvalue().split("</defs>", 1)
+    return f"{head}{_dark_style()}</defs>{tail}"
 
 
 def percent_axis(axes: Axes, top: float = 100) -> None:
@@ -181,6 +201,30 @@ def pool(cells: Mapping[Cell, Columns], split: str, method: str, column: str) ->
 def colour_of(number: int) -> str:
     """The colour of the method with this number."""
     return COLOURS[number % len(COLOURS)]
+
+
+def _dark_style() -> str:
+    """The colours of `DARK`, for browsers: they stand in the attributes of each shape, and of the tiles of a hatch."""
+    rules = (
+        f'[style*="{what}: {light.lower()}"], [{what}="{light.lower()}"] {{ {what}: {dark} !important; }}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    return f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+
+
+def _ticks(low: float) -> list[float]:
+    """Of a logarithmic axis from `low` to 100 %."""
+    digits = (1, 2, 5) if low > 0.5 else (1,)
+    decades = range(int(np.floor(np.log10(low))), 3)
+    return [tick for power in decades for digit in digits if low <= (tick := digit * 10.0**power) <= 100]
+
+
+def _above(axes: Axes, x: float, text: str) -> None:
+    """Write above a vertical line."""
+    axes.annotate(
+        text, (x, 1.0), (0, 4), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center", fontsize=9
+    )
 
 
 def _percent(row: Mapping[str, Any] | None, measure: str) -> float:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from memrecon_fast.audit.analysis.comparisons import compare_over_masks
 from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.analysis.results import Results
+from memrecon_fast.audit.analysis.sheet import MAX_SHOWN
 from memrecon_fast.audit.report.charts import draw_rates, draw_roc, draw_thresholds
+from memrecon_fast.audit.report.contact_sheet import make_sheet
+from memrecon_fast.audit.report.embedding import embed_svg
 from memrecon_fast.audit.report.histograms import MAX_LINEAR, draw_iterations, draw_psnr, draw_scores
 from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
-from memrecon_fast.audit.report.showcase import embed_svg, make_given_out, make_showcase
+from memrecon_fast.audit.report.showcase import make_given_out, make_showcase
 from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.files import replacing
@@ -27,6 +33,8 @@ from memrecon_fast.results import RECOGNIZED_BELOW
 REPORT = "report.html"
 PICTURE_SIDE = 96
 """Width of a picture in the gallery, in pixels of the page."""
+_TEMPLATES = Path(__file__).parent / "templates"
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _NAMES: dict[str, dict[str, Any]] = {
     "splits": {"members": "members", "controls": "controls"},
     "inputs": {"original": ("original", "original of"), "degraded": ("degraded", "degraded copy of")},
@@ -51,6 +59,8 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     charts = {} if results.degraded else _charts_of_errors(results, summary)
     errors = summary.get(ERRORS)
     names = _DEGRADED_NAMES if results.degraded else _NAMES
+    sheet, gallery = make_sheet(results), make_showcase(results)
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     html = environment.get_template("degraded.html" if results.degraded else "known.html").render(
         summary=summary,
         headline=_headline(summary),
@@ -71,7 +81,15 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         given_out=make_given_out(results),
         remarks=remarks_of(summary),
         image_remarks=results.description.get("remarks", {}),  # earlier versions had none
-        gallery=make_showcase(results),
+        gallery=gallery,
+        sheet=sheet,
+        most_on_sheet=MAX_SHOWN,
+        verdicts_on_sheet=_in_order(results, (one["standing"].verdict for one in sheet["in_sight"] + sheet["others"])),
+        verdicts_in_gallery=_in_order(results, _verdicts_of(gallery)),
+        in_words=_in_words,
+        contents=[],
+        script=Markup(script),
+        script_hash=Markup(f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"),
         blind=[method for method in methods if is_blind(method)],
         all_verdicts=all_verdicts(results),
         without_model=without_model(methods),
@@ -93,7 +111,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
 def environment_of(*folders: Path) -> jinja2.Environment:
     """What renders the templates of these folders, and those that reports share."""
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        loader=jinja2.FileSystemLoader([*folders, _TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
@@ -104,7 +122,13 @@ def environment_of(*folders: Path) -> jinja2.Environment:
 
 def _against_originals(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:
     """What only the template for known originals needs."""
+    compared = summary["comparisons"] + summary["comparisons_over_masks"]
+    controls = [row["controls"] for row in compared]
+    told = {at["false_positive_rate"] for row in compared for at in row["at"] if at["told"]}
     return {
+        "told": sorted(told - {0.0}),
+        "fewest_controls": min(controls, default=0),
+        "most_controls": max(controls, default=0),
         "unaided": {(row["split"], row["mask"]): row for row in summary.get("without_model", [])},
         "comparisons": {(row["mask"], row["method"]): row["at"] for row in summary["comparisons"]},
         "comparisons_over_masks": {row["method"]: row["at"] for row in summary["comparisons_over_masks"]},
@@ -125,6 +149,21 @@ def _charts_of_errors(results: Results, summary: Mapping[str, Any]) -> dict[str,
 def _shown(value: Any) -> Any:
     """What the page shows of a value: names come from other people's files."""
     return escaped(value) if type(value) is str else value  # what a macro gives is Markup
+
+
+def _in_words(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+
+
+def _verdicts_of(gallery: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    images = (image for part in gallery for group in part["groups"] for image in group["images"])
+    return (outcome["verdict"] for image in images for outcome in image["outcomes"].values() if outcome)
+
+
+def _in_order(results: Results, verdicts: Iterable[str]) -> list[str]:
+    """Those that there are, the best first."""
+    found = set(verdicts)
+    return [verdict for verdict in all_verdicts(results) if verdict in found]
 
 
 def _counted(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

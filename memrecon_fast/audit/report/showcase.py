@@ -1,30 +1,28 @@
-"""The galleries of a report: for each mask and split the best, the borderline and the worst images.
-
-Pictures are embedded in the page as data addresses.
-"""
+"""The galleries of a report: for each mask and split the best, the borderline and the worst images."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from memrecon_fast.audit.analysis.given_out import choose_given_out, given_out
+from memrecon_fast.audit.analysis.groups import grouped
 from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_of
 from memrecon_fast.audit.analysis.results import VERDICTS, Results
-from memrecon_fast.audit.analysis.statistics import GROUPS, choose_shown, scores
+from memrecon_fast.audit.analysis.statistics import choose_shown, errors, scores
+from memrecon_fast.audit.report.embedding import Encoding, embed_image, embed_mask, fitting
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.methods import find, is_blind
+from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
-MAX_CHARACTERS = 9_000_000
-"""The most for all pictures of a report together, roughly; beyond, their sides are halved or quartered."""
-_REDUCTIONS = (1, 2, 4)
+MAX_CHARACTERS = 2_200_000
+"""The most for all pictures of the galleries together, roughly; beyond, they are encoded with loss or reduced."""
+MAX_GIVEN_OUT = 400_000
+"""The same for what came out of controls."""
 
 
 def make_showcase(results: Results) -> list[dict[str, Any]]:
@@ -44,29 +42,27 @@ def make_showcase(results: Results) -> list[dict[str, Any]]:
                     if cell in results.cells
                 }
                 sections.append((chosen, groups, found))
-    for reduce in _REDUCTIONS:
-        shown = [
+
+    def shown(encoding: Encoding) -> list[dict[str, Any]]:
+        return [
             {
                 "mask": cell.mask,
                 "split": cell.split,
                 "groups": [
                     {
-                        "name": name,
+                        "name": heading,
                         "images": [
-                            _show(results, recognitions, cell, index, names[cell.split], found, reduce)
-                            for index, of in groups.items()
-                            if of == name
+                            _show(results, recognitions, cell, index, names[cell.split], found, encoding)
+                            for index in indices
                         ],
                     }
-                    for name in GROUPS
-                    if name in groups.values()
+                    for heading, indices in _grouped(results, recognitions, cell, groups).items()
                 ],
             }
             for cell, groups, found in sections
         ]
-        if _characters(shown) <= MAX_CHARACTERS:
-            break
-    return shown
+
+    return fitting(shown, MAX_CHARACTERS)
 
 
 def make_given_out(results: Results) -> list[dict[str, Any]]:
@@ -78,7 +74,7 @@ def make_given_out(results: Results) -> list[dict[str, Any]]:
     if "controls" not in results.splits:
         return []
     names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
-    sections = []
+    sections: list[dict[str, Any]] = []
     for method in results.methods:
         if not find(method).uses_model:
             continue
@@ -91,44 +87,44 @@ def make_given_out(results: Results) -> list[dict[str, Any]]:
         members = dict(zip(one.index[one.other].tolist(), one.member[one.other].tolist(), strict=True))
         chosen = [index for index in columns["index"][choose_given_out(columns)].tolist() if index in members]
         pictures = sorted(results.folder.pictures(cell, chosen), key=lambda picture: picture.index)
-        errors = dict(zip(columns["index"].tolist(), columns["nearest_member_mse"].tolist(), strict=True))
+        mse = dict(zip(columns["index"].tolist(), columns["nearest_member_mse"].tolist(), strict=True))
         images = [
             {
-                **{what: embed_image(getattr(picture, what)) for what in ("original", "degraded", "recovered")},
-                "member": None if picture.member is None else embed_image(picture.member),
+                "picture": picture,
                 "name": names["controls"][picture.index],
                 "member_name": names["members"][members[picture.index]],
-                "mse": errors[picture.index],
+                "mse": mse[picture.index],
             }
             for picture in pictures
         ]
         counts = {"giving": int(one.other.sum()), "images": len(one.index), "members": len(one.different())}
         sections.append({"mask": cell.mask, "method": method, "shown": images, **counts})
-    return sorted(sections, key=lambda section: -section["members"])
+    sections.sort(key=lambda section: -section["members"])
+    return fitting(partial(_embedded, sections), MAX_GIVEN_OUT)
 
 
-def embed_image(pixels: NDArray[np.uint8], reduce: int = 1) -> str:
-    """uint8 (C, H, W), C = 1 or 3, as the address of a PNG, 1/`reduce` as high and wide."""
-    image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
-    return _png(image.reduce(reduce))
+def _embedded(sections: Sequence[Mapping[str, Any]], encoding: Encoding) -> list[dict[str, Any]]:
+    """With the four pictures of each control as addresses; None stands for a member that was not kept."""
+    return [{**one, "shown": [_embed(image, encoding) for image in one["shown"]]} for one in sections]
 
 
-def embed_mask(mask: NDArray[np.uint8], reduce: int = 1) -> str:
-    """The same for a mask of 0 and 255, as a palette of 2 or 8 colours: a quarter of the size."""
-    if reduce > 1:
-        whole = Image.fromarray(np.ascontiguousarray(mask.transpose(1, 2, 0).squeeze()))
-        mask = np.atleast_3d(np.asarray(whole.reduce(reduce))).transpose(2, 0, 1)
-    bits = mask > 127
-    weights = 1 << np.arange(len(bits))
-    image = Image.fromarray(np.tensordot(weights, bits, 1).astype(np.uint8))
-    colours = (np.arange(1 << len(bits))[:, None] & weights > 0) * np.uint8(255)
-    image.putpalette(np.broadcast_to(colours, (len(colours), 3)).tobytes())
-    return _png(image)
+def _embed(image: Mapping[str, Any], encoding: Encoding) -> dict[str, Any]:
+    pixels = {name: getattr(image["picture"], name) for name in ("original", "degraded", "recovered", "member")}
+    rest = {name: value for name, value in image.items() if name != "picture"}
+    return rest | {name: None if one is None else embed_image(one, encoding) for name, one in pixels.items()}
 
 
-def embed_svg(svg: str) -> str:
-    """A chart."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _grouped(
+    results: Results, recognitions: Mapping[tuple[str, str], Recognition], cell: Cell, groups: Mapping[int, str]
+) -> dict[str, list[int]]:
+    """The chosen images of a cell under their headings."""
+    columns = results.cells[cell]
+    of = dict(zip(columns["index"].tolist(), errors(columns).tolist(), strict=True))
+    thresholds: tuple[float, ...] = (ACCURATE_MSE, APPROXIMATE_MSE)
+    if results.degraded:
+        recognition = recognitions.get((cell.mask, cell.method))
+        thresholds = () if recognition is None else (recognition.calibration.threshold,)
+    return grouped(groups, of, thresholds)
 
 
 def _show(
@@ -138,7 +134,7 @@ def _show(
     index: int,
     names: Sequence[str],
     found: Mapping[str, Mapping[int, Picture]],
-    reduce: int,
+    encoding: Encoding,
 ) -> dict[str, Any]:
     """One image for the template; None stands for what is unknown."""
     pictures = {method: of_method[index] for method, of_method in found.items() if index in of_method}
@@ -155,17 +151,18 @@ def _show(
         score = None if recognition is None else float(scores(columns)[at])
         recognized = score is not None and recognition is not None and score < recognition.calibration.threshold
         outcomes[method] = {
-            "recovered": embed_image(picture.recovered, reduce) if picture else None,
-            "mask": embed_mask(picture.mask, reduce) if picture and is_blind(method) else None,
+            "recovered": embed_image(picture.recovered, encoding) if picture else None,
+            "mask": embed_mask(picture.mask, encoding) if picture and is_blind(method) else None,
             "psnr": float(columns["psnr"][at]),
+            "error": float(errors(columns)[at]),
             "score": score,
             "recognized": recognized,
             "verdict": _verdict(columns, at, recognized),
         }
     return {
         "name": names[index],
-        "original": embed_image(first.original, reduce) if first else None,
-        "degraded": embed_image(first.degraded, reduce) if first else None,
+        "original": embed_image(first.original, encoding) if first else None,
+        "degraded": embed_image(first.degraded, encoding) if first else None,
         "outcomes": outcomes,
     }
 
@@ -182,18 +179,3 @@ def _verdict(columns: Columns, at: int, recognized: bool) -> str:
     if "approximate" not in columns:  # the original is unknown
         return "recognized" if recognized else "not recognized"
     return next((verdict for verdict in VERDICTS if columns[verdict][at]), "not recovered")
-
-
-def _characters(shown: Any) -> int:
-    """The length of all texts in nested lists and dictionaries: nearly all of it is pictures."""
-    if isinstance(shown, str):
-        return len(shown)
-    if isinstance(shown, dict):
-        return sum(map(_characters, shown.values()))
-    return sum(map(_characters, shown)) if isinstance(shown, list) else 0
-
-
-def _png(image: Image.Image) -> str:
-    stream = io.BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -96,7 +96,8 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     unaided = {row["mask"]: row for row in summary.get("without_model", []) if row["split"] == "members"}
     without = without_model(summary["methods"]) if unaided else []
     caption = _caption(with_controls, without)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}  # 80 letters are few
+    table = Table(caption=caption, caption_justify="left", **look)
     table.add_column("mask", overflow="fold")  # two long names must stay apart
     table.add_column("method", no_wrap=True)
     for heading in ("approx.", *(["no model"] if without else []), "accurate", "PSNR", "evals"):

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
@@ -38,6 +39,14 @@ def write_verdicts(results: Results) -> None:
     write_csv(results.folder.path / VERDICTS_FILE, list(columns[0]), rows)
 
 
+def tabulate_verdicts(results: Results) -> pa.Table:
+    """The content of `verdicts.csv`, text as it is."""
+    parts = [_columns(results, split) for split in results.splits]
+    return pa.table(
+        {name: pa.array([value for part in parts for value in part[name]], _type_of(name)) for name in parts[0]}
+    )
+
+
 def count_verdicts(results: Results) -> dict[str, dict[str, int]]:
     """For each split: how many images have each verdict of `judge`; those that none has are left out."""
     counts = {}
@@ -51,7 +60,7 @@ def count_verdicts(results: Results) -> dict[str, dict[str, int]]:
 
 def all_verdicts(results: Results) -> tuple[str, ...]:
     """All verdicts of `judge`, the best first."""
-    return (*results.verdicts, _otherwise(results), "diverged", "nothing erased", "not done", "unusable")
+    return (*results.verdicts, results.otherwise, "diverged", "nothing erased", "not done", "unusable")
 
 
 def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> NDArray[np.str_]:
@@ -70,7 +79,7 @@ def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> ND
         **{verdict: getattr(outcomes, verdict).any(axis=both) for verdict in results.verdicts},
         "diverged": (outcomes.diverged | ~outcomes.tried).all(axis=both),
     }
-    return np.select(list(conditions.values()), list(conditions), _otherwise(results))
+    return np.select(list(conditions.values()), list(conditions), results.otherwise)
 
 
 def unusable(results: Results) -> dict[str, dict[str, Any]]:
@@ -154,10 +163,6 @@ def only_method(results: Results, split: str, verdict: str) -> NDArray[np.int64]
     return winners
 
 
-def _otherwise(results: Results) -> str:
-    return "not recognized" if results.degraded else "not recovered"
-
-
 def _columns(results: Results, split: str) -> dict[str, list[Any]]:
     images, outcomes = results.images_of(split), gather_outcomes(results, split)
     usable = _usable(images)
@@ -180,6 +185,14 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
                 counts = (getattr(outcomes, what)[number] & outcomes.tried[number]).sum(axis=0)
                 columns[f"{method}_{what}"] = counts.tolist()
     return columns
+
+
+def _type_of(column: str) -> pa.DataType:
+    """Said, as a column may hold nothing."""
+    if column.startswith("best_"):
+        return pa.float64()
+    is_text = column == "verdict" or column.startswith("only_") or (column in _OF_IMAGE and column != "index")
+    return pa.string() if is_text else pa.int64()
 
 
 def _usable(images: Columns) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,20 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.store.checking import fault_of_rows
 from memrecon_fast.audit.store.parts import ASIDE, Parts, unpack
-from memrecon_fast.audit.store.pictures import GALLERY, Picture, read_pictures, write_pictures
+from memrecon_fast.audit.store.pictures import (
+    GALLERY,
+    SHEET,
+    Picture,
+    Thumbnail,
+    read_pictures,
+    read_thumbnails,
+    write_pictures,
+    write_thumbnails,
+)
 from memrecon_fast.audit.store.records import (
     RECORDS,
     SCHEMA,
+    THUMBNAIL,
     Cell,
     Columns,
     cell_path,
@@ -48,7 +58,7 @@ class Folder:
         """
         found = []
         check_folders(self.path)
-        for folder in (".", RECORDS, GALLERY, RECOVERED):
+        for folder in (".", RECORDS, GALLERY, SHEET, RECOVERED):
             remove_unfinished(self.path / folder)
         for cell in cells:
             fault = self._fault(cell, images)
@@ -108,20 +118,27 @@ class Folder:
                     raise
         return table
 
-    def pictures(self, cell: Cell, indices: Sequence[int]) -> list[Picture]:
+    def pictures(self, cell: Cell, indices: Collection[int]) -> list[Picture]:
         """The pictures of these images, as far as they were kept."""
         if cell_path(self.path, cell).exists():
             return [picture for picture in read_pictures(self._gallery(cell)) if picture.index in indices]
-        return list(_pictures(self.parts.read(cell, ["index", "picture"]), indices))
+        return list(self._pictures(cell, indices))
 
-    def complete(self, cell: Cell, pictures: Sequence[int], kept: Sequence[int]) -> None:
-        """All rows of the cell are there: write them to one file, and beside it `pictures` and the `kept` estimates.
+    def thumbnails(self, cell: Cell, indices: Collection[int]) -> list[Thumbnail]:
+        """The thumbnails of these images, as far as they were kept: of members by the headline method alone."""
+        if cell_path(self.path, cell).exists():
+            return [one for one in read_thumbnails(self._sheet(cell)) if one.index in indices]
+        return list(self._thumbnails(cell, indices))
 
-        pictures, kept: indices of images.
-        """
-        shown = list(_pictures(self.parts.read(cell, ["index", "picture"]), pictures))
-        if shown:
+    def complete(
+        self, cell: Cell, pictures: Sequence[int], kept: Sequence[int], thumbnails: Sequence[int] = ()
+    ) -> None:
+        """All rows of the cell are there: write them to one file, and beside it `pictures`, the `kept` estimates and
+        `thumbnails`, each the indices of images."""
+        if shown := list(self._pictures(cell, pictures)):
             write_pictures(self._gallery(cell), shown)
+        if small := list(self._thumbnails(cell, thumbnails)):
+            write_thumbnails(self._sheet(cell), small)
         if kept:
             self._keep_images(cell, kept)
         write_cell(self.path, cell, _in_order(self.parts.read(cell, SCHEMA.names)), self.parts.plan)
@@ -144,6 +161,17 @@ class Folder:
 
     def _gallery(self, cell: Cell) -> Path:
         return self.path / GALLERY / f"{cell.file_stem}.npz"
+
+    def _sheet(self, cell: Cell) -> Path:
+        return self.path / SHEET / f"{cell.file_stem}.npz"
+
+    def _pictures(self, cell: Cell, indices: Collection[int]) -> Iterator[Picture]:
+        for index, pixels in _of(self.parts.read(cell, ["index", "picture"]), "picture", indices):
+            yield Picture(index, *pixels)
+
+    def _thumbnails(self, cell: Cell, indices: Collection[int]) -> Iterator[Thumbnail]:
+        for index, pixels in _of(self.parts.read(cell, ["index", THUMBNAIL]), THUMBNAIL, indices):
+            yield Thumbnail(index, *pixels)
 
     def _keep_images(self, cell: Cell, kept: Sequence[int]) -> None:
         """Write estimates and masks as arrays, with the index of each row in a third one; in constant memory."""
@@ -173,7 +201,7 @@ class Folder:
                 np.save(stream, np.array(sorted(kept)))
 
 
-def check_folders(run: Path, names: Sequence[str] = (RECORDS, GALLERY, RECOVERED, f"{RECORDS}/{ASIDE}")) -> None:
+def check_folders(run: Path, names: Sequence[str] = (RECORDS, GALLERY, SHEET, RECOVERED, f"{RECORDS}/{ASIDE}")) -> None:
     """Raise ValueError where a folder of a run is a link or a file: what is behind a link is not its own."""
     for name in names:
         path = run / name
@@ -216,10 +244,11 @@ def _in_order(tables: Iterable[pa.Table]) -> pa.Table:
     return table.take(first)
 
 
-def _pictures(tables: Iterable[pa.Table], indices: Sequence[int]) -> Iterator[Picture]:
+def _of(tables: Iterable[pa.Table], column: str, indices: Collection[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Index and pixels of these images in a column, each image once."""
     wanted = set(indices)
     for table in tables:
-        for index, picture in zip(table["index"].to_pylist(), table["picture"], strict=True):
-            if index in wanted and picture.is_valid:
+        for index, pixels in zip(table["index"].to_pylist(), table[column], strict=True):
+            if index in wanted and pixels.is_valid:
                 wanted.discard(index)
-                yield Picture(index, *unpack(picture.as_py()))
+                yield index, unpack(pixels.as_py())

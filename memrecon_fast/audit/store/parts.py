@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from memrecon_fast.audit.store.records import SCHEMA, Cell, Record, of_plan, read_table
+from memrecon_fast.audit.store.records import SCHEMA, THUMBNAIL, Cell, Record, of_plan, read_table
 from memrecon_fast.common.files import UNFINISHED
 
-PICTURES = ("picture", "image", "estimated_mask")
-"""The columns beside those of the records, null for most images: of the gallery, and what is kept on request."""
+PICTURES = ("picture", "image", "estimated_mask", THUMBNAIL)
+"""The columns beside those of the records, null for most images: of the gallery, what is kept on request, and of the
+contact sheet."""
 PART_SCHEMA = pa.schema([*SCHEMA, *(pa.field(name, pa.binary()) for name in PICTURES)])
 SUFFIX = ".parquet"
 ASIDE = "_aside"
@@ -40,6 +41,8 @@ class Row:
     """(C, H, W): the estimate."""
     estimated_mask: NDArray[np.bool_] | None = None
     """(C, H, W), True = kept."""
+    thumbnail: NDArray[np.uint8] | None = None
+    """(2, C, H, W): see `pictures.make_thumbnail`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,6 +125,9 @@ NEAREST = ("nearest_member", "nearest_member_mse", "shown_member_mse")
 LATER = ("erased_mse", *NEAREST)
 """Columns that earlier versions did not write: of their rows these are null."""
 
+THUMBNAIL = "thumbnail"
+"""The column of part files with thumbnails, which earlier versions did not write either."""
+
 Columns = dict[str, NDArray[Any]]
 
 
@@ -165,7 +168,8 @@ def read_table(
             noted = (file.schema_arrow.metadata or {}).get(_PLAN, b"").decode()
             if plan and noted and noted != plan:
                 raise ValueError(f"{what} is of another audit: another model, other images, masks or settings")
-            absent = [name for name in LATER if name not in file.schema_arrow.names]
+            later = [name for name in (*LATER, THUMBNAIL) if name in schema.names]
+            absent = [name for name in later if name not in file.schema_arrow.names]
             if not file.schema_arrow.equals(pa.schema([field for field in schema if field.name not in absent])):
                 raise ValueError(f"{what} holds no records of an audit: its columns are {file.schema_arrow.names}")
             wanted = schema.names if columns is None else list(columns)

@@ -22,6 +22,8 @@ from memrecon_fast.experiments.recovery.nets import Net, Trained, fit
 from memrecon_fast.images.arrays import from_array
 from memrecon_fast.images.scan import Images, scan
 from memrecon_fast.recovery import prepare_recover
+from memrecon_fast.results import noise_floor
+from memrecon_fast.settings import Settings
 
 OURS = "accelerated"
 PUBLISHED = ("paper", "known-mask", "iterate", "inpaint")
@@ -80,14 +82,15 @@ def errors_name(level: str, cell: Cell) -> str:
 
 
 def rates_of(audit: Run) -> list[Row]:
-    """A row for each split, mask and method: how many images count, the rates of accurate and approximate recovery,
-    mean PSNR in dB, mean applications of the autoencoder."""
+    """A row for each split, mask and method under which images count: how many, the rates of accurate and approximate
+    recovery, mean PSNR in dB, mean applications of the autoencoder."""
     taken = ("split", "mask", "method", "images")
     named = {"accurate_rate": "accurate", "approximate_rate": "approximate", "mean_psnr": "psnr",
              "mean_evaluations": "evaluations"}  # fmt: skip
     return [
         {name: row[name] for name in taken} | {ours: row[name] for name, ours in named.items()}
         for row in audit.summary["rows"]
+        if row["images"]
     ]
 
 
@@ -134,6 +137,14 @@ def _borderline(
         for done in InFlight(prepared, max(1, len(samples))).stream(samples):
             found[done.index] = (done.image, (done.image - members[done.index]).square().mean().item())
     return found
+
+
+def noisy_settings(net: Net, seed: int, solver: str, noise_std: float, pixels: int) -> Settings:
+    """Of a blind recovery of images of so many entries, as audits make it: they allow for what the noise leaves of the
+    score."""
+    settings = net.settings(seed, solver, noisy=noise_std > 0)
+    below = settings.recognized_below + noise_floor(noise_std, pixels, pixels)
+    return dataclasses.replace(settings, recognized_below=below)
 
 
 def _scanned(pictures: Tensor) -> Images:

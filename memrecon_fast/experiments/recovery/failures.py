@@ -61,7 +61,7 @@ def _measure(given: Given, net: Net, levels: Sequence[float], masks: Sequence[st
                 rows += [about | row for row in [*solved, *_rows(f"{method}{ITERATED}", after, members)]]
                 for row in solved:
                     i, end = row["image"], row["end"]
-                    if end not in BACK and len(shown.setdefault(end, [])) < _SHOWN:
+                    if row["nearest"] is not None and end not in BACK and len(shown.setdefault(end, [])) < _SHOWN:
                         made = [found.images[i].cpu(), after.images[i].cpu(), members[row["nearest"]]]
                         shown[end].append(torch.stack([members[i], degraded[i], *made]))
     return Outcome(rows, {end: torch.stack(pictures).numpy() for end, pictures in shown.items()})
@@ -72,9 +72,8 @@ def _rows(method: str, found: Recovery, members: Tensor) -> list[Row]:
     rows: list[Row] = []
     for i, end in enumerate(ends_of(found, members)):
         errors = mse(found.images[i].cpu().expand_as(members), members)
-        rows.append(
-            {"method": method, "image": i, "end": end, "mse": float(errors[i]), "nearest": int(errors.argmin())}
-        )
+        nearest = int(errors.argmin()) if errors.isfinite().all() else None  # None: it diverged
+        rows.append({"method": method, "image": i, "end": end, "mse": float(errors[i]), "nearest": nearest})
     return rows
 
 
@@ -122,7 +121,7 @@ def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
     astray: dict[tuple[float, str, str], int] = {}
     for row in (row for outcome in outcomes.values() for row in outcome.rows):
         key = (row["loss"], row["method"], row["mask"])
-        astray[key] = astray.get(key, 0) + (row["end"] not in BACK and row["nearest"] != row["image"])
+        astray[key] = astray.get(key, 0) + (row["end"] not in BACK and row["nearest"] not in (row["image"], None))
     lines: list[list[str | float | None]] = [
         [f"{loss:.1e}", method, mask, *counts.values(), astray[loss, method, mask]]
         for (loss, method, mask), counts in _counts(outcomes).items()

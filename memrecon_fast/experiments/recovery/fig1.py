@@ -24,7 +24,7 @@ _STEPS = (0, 1, 2, 3, 5, 8, 13, 21, 34)
 """Of these iterations pictures are kept, and of the last one."""
 _TOLD = (1, 3, 10)
 _LOOKED_AT = 16
-_ONE = "Of each mask that member is shown, of the first 16, that the paper's method recovers first; else the first."
+_ONE = "Of each mask the first member is shown that the paper's method recovers, of 16; or the first, if none."
 
 
 def _measure(given: Given, net: Net) -> Outcome:

@@ -62,7 +62,7 @@ def compared(outcomes: Mapping[str, Outcome]) -> Table:
         )
 
     numbers = [
-        Number(f"{UNET}, {label}", f"{_PUBLISHED[method]} (its mask 6)", partial(row_of, method, "members"))
+        Number(label, f"U-Net: {_PUBLISHED[method]} (its mask 6)", partial(row_of, method, "members"))
         for method, label in _METHODS.items()
     ]
     numbers += [

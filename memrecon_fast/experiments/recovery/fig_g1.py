@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from memrecon_fast.degradation import erase, make_mask
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Pictures, Scale, Table
 from memrecon_fast.experiments.figures import tile_panels
-from memrecon_fast.experiments.recovery.audits import OURS, Task, measure
+from memrecon_fast.experiments.recovery.audits import OURS, Task, measure, noisy_settings
 from memrecon_fast.experiments.recovery.nets import Net, check_shape, fit
 from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS, OWN_WIDTHS
 from memrecon_fast.experiments.recovery.rates import rates_table
+from memrecon_fast.methods import ITERATE_MAX_ITERATIONS, ITERATE_TOLERANCE
 from memrecon_fast.recovery import iterate, recover
 
 NOISE = 0.02
@@ -30,8 +31,13 @@ def _measure(given: Given, net: Net, task: Task) -> Outcome:
     last = fit(given, net, net.images(given.images()[0]), task.levels)[-1]  # it was trained: this reads the file
     model = last.load(given.device)
     degraded = erase(members, make_mask(_MASK, members.shape[1:], given.seed), NOISE, given.seed).to(given.device)
-    blind = [recover(model, degraded, settings=net.settings(given.seed, one, noisy=True)) for one in ("paper", OURS)]
-    made = [one.images.cpu() for one in (iterate(model, degraded), *blind)]
+    pixels = members[0].numel()
+    blind = [
+        recover(model, degraded, settings=noisy_settings(net, given.seed, solver, NOISE, pixels))
+        for solver in ("paper", OURS)
+    ]
+    alone = iterate(model, degraded, max_iterations=ITERATE_MAX_ITERATIONS, tolerance=ITERATE_TOLERANCE)
+    made = [one.images.cpu() for one in (alone, *blind)]
     pictures = torch.stack([members, degraded.cpu(), *made])
     return Outcome(outcome.rows, {**outcome.arrays, "pictures": pictures.numpy()})
 

@@ -54,7 +54,7 @@ def larger_experiment(
 
 def _tables(name: str, outcomes: Mapping[str, Outcome], published: Mapping[str, str]) -> dict[str, Table]:
     """The rates of members and of controls, and beside them what is published."""
-    caption = f"Approximate recovery (MSE < 5e-4) at a train loss of {LEVEL:.0e}, in % of the members."
+    caption = "Approximate recovery (MSE < 5e-4), in % of the members."
     numbers = [
         Number(label, published.get(method, "–"), partial(_is_of, method), "approximate")
         for method, label in _LABELS.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Net:
 
     def images(self, pictures: Tensor) -> Tensor:
         """What it is given of pictures (n, C, H, W)."""
-        if self.side is None or pictures.shape[-1] == self.side:
+        if self.side is None or pictures.shape[-2:] == (self.side, self.side):
             return pictures
         return nn.functional.interpolate(pictures, (self.side, self.side), mode="area")
 
@@ -70,6 +71,11 @@ def check_shape(image_shape: tuple[int, ...], cells: Mapping[str, Mapping[str, A
     """Raise ValueError where the net of a cell is none for images of this shape."""
     for cell, arguments in cells.items():
         net: Net = arguments["net"]
+        if net.side is not None and min(image_shape[1:]) < net.side:
+            raise ValueError(
+                f"{cell}, {net.title}: images are reduced to {net.side}×{net.side} pixels; these have "
+                f"{image_shape[1]}×{image_shape[2]}"
+            )
         try:
             net.build(net.images(torch.zeros(1, *image_shape)).shape[1:], seed=0)
         except ValueError as error:
@@ -104,7 +110,8 @@ def level_name(level: float | None) -> str:
 
 def fit(given: Given, net: Net, images: Tensor, levels: Sequence[float] = LEVELS) -> list[Trained]:
     """Train on the images (n, C, H, W), from where an interruption left it: the net at each level that it reached, the
-    lowest last. Where it did not reach the lowest level, the net at the end of the training comes last."""
+    lowest loss last. Where it did not reach the lowest level, the net at the end of the training is among them, unless
+    the loss rose again. Raises ValueError where the loss is no number in the end, and no level was reached."""
     folder = given.kept / "models"
     end = folder / "end.safetensors"
     model = net.build(images.shape[1:], given.seed).to(torch.device(given.device))
@@ -124,7 +131,9 @@ def fit(given: Given, net: Net, images: Tensor, levels: Sequence[float] = LEVELS
         assert path is not None
         one = Trained(level, level, path)
         found.append(dataclasses.replace(one, loss=evaluate(one.load(given.device), images)))
-    if not result.reached_target:
+    if not result.reached_target and result.loss < min([math.inf, *(one.loss for one in found)]):
         save(model, end)
         found.append(Trained(None, result.loss, end))
-    return found
+    if not found:
+        raise ValueError(f"the training of {net.title} diverged: its loss is {result.loss} after {result.steps} steps")
+    return sorted(found, key=lambda one: one.loss, reverse=True)

@@ -18,14 +18,13 @@ from memrecon_fast.audit.store.records import MAX_PSNR
 from memrecon_fast.degradation import erase, make_mask
 from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Row, Scale, Table
 from memrecon_fast.experiments.figures import CONTROL_COLOUR, new_figure
-from memrecon_fast.experiments.recovery.audits import OURS, Task, audits_of, rates_of
+from memrecon_fast.experiments.recovery.audits import OURS, Task, audits_of, noisy_settings, rates_of
 from memrecon_fast.experiments.recovery.nets import Net, check_shape, fit
 from memrecon_fast.experiments.recovery.published import OURS_BESIDE, OWN_MASKS, percent
 from memrecon_fast.experiments.recovery.rates import METHODS
 from memrecon_fast.experiments.recovery.small import ITERATED, MASKS, NOT_IN_PAPER, PICTURES, SMALL, small_net
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE, mse, psnr, recovery_rate
 from memrecon_fast.recovery import iterate, recover
-from memrecon_fast.results import noise_floor
 
 SIGMAS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.07, 0.1, 0.2, 0.3)
 LEVEL = 1e-7
@@ -55,10 +54,9 @@ def _iterated(given: Given, net: Net, model: nn.Module, images: Tensor, how: tup
     """The rates of the estimates after iterations of the autoencoder alone. how: method, mask and noise."""
     method, mask, sigma = how
     pixels = images[0].numel()
-    settings = net.settings(given.seed, method, noisy=sigma > 0)
-    below = settings.recognized_below + noise_floor(sigma, pixels, pixels)  # as audits allow for noise
+    settings = noisy_settings(net, given.seed, method, sigma, pixels)
     degraded = erase(images, make_mask(mask, images.shape[1:], given.seed), sigma, given.seed).to(given.device)
-    blind = recover(model, degraded, settings=dataclasses.replace(settings, recognized_below=below))
+    blind = recover(model, degraded, settings=settings)
     ended = iterate(model, blind.images.nan_to_num().clip(0, 1))
     errors = mse(ended.images.cpu(), images)
     return {

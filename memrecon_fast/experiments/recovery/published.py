@@ -31,22 +31,25 @@ class Number:
     what: str
     published: str
     rows: Callable[[Row], bool]
-    """Of all rows, those that it is compared with, one for each mask."""
+    """Of all rows, those that it is compared with: of each net, one for each mask."""
     measure: str = "accurate"
 
 
 def compare(outcomes: Mapping[str, Outcome], numbers: Sequence[Number]) -> Table:
-    """What is published, and what was measured here: the mean of the masks, and each of them."""
+    """What is published, and what was measured here, of each net: the mean of the masks, and each of them."""
     every = [row for outcome in outcomes.values() for row in outcome.rows]
     lines: list[list[str | float | None]] = []
     for number in numbers:
-        found = [row for row in every if number.rows(row) and row[number.measure] is not None]
-        rates = [100 * row[number.measure] for row in found]
-        losses = sorted({row["loss"] for row in found})
-        by_mask = ", ".join(f"{row['mask']} {percent(row[number.measure])}" for row in found)
-        mean = percent(sum(rates) / len(rates) / 100) if rates else "not measured"
-        lines.append([number.what, number.published, mean, by_mask, " ".join(f"{loss:.1e}" for loss in losses)])
-    header = ["what, in %", "published", "here, mean", "by mask", "train loss here"]
+        found = [row for row in every if number.rows(row)]
+        for net in dict.fromkeys(row["net"] for row in found):
+            ours = [row for row in found if row["net"] == net]
+            rates = [row[number.measure] for row in ours]
+            by_mask = ", ".join(f"{row['mask']} {percent(row[number.measure])}" for row in ours)
+            losses = " ".join(f"{loss:.1e}" for loss in sorted({row["loss"] for row in ours}))
+            lines.append([number.what, number.published, net, losses, percent(sum(rates) / len(rates)), by_mask])
+        if not found:
+            lines.append([number.what, number.published, "–", "–", "not measured", ""])
+    header = ["what, in %", "published", "net", "train loss", "here, mean", "by mask"]
     return Table("Published, and measured here.", header, lines)
 
 

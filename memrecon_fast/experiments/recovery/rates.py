@@ -126,7 +126,7 @@ def controls_table(outcomes: Mapping[str, Outcome]) -> Table:
     for outcome in outcomes.values():
         rows = [row for row in outcome.rows if row["split"] == "controls" and row["loss"] == least[row["net"]]]
         for method in _in_order(rows, "method"):
-            ours = [row for row in rows if row["method"] == method and row["images"]]
+            ours = [row for row in rows if row["method"] == method]
             tried = sum(row["images"] for row in ours)
             back = [round(sum(row["images"] * row[measure] for row in ours)) for measure in ("accurate", "approximate")]
             worst = max(ours, key=lambda row: row["approximate"])
@@ -148,7 +148,7 @@ def _curves(axes: Axes, rows: Sequence[Row], measure: str) -> None:
     if controls:
         most = max(row[measure] for row in controls)
         look = {"color": "white", "markeredgecolor": CONTROL_COLOUR, "marker": "D", "linestyle": "", "markersize": 5}
-        axes.plot([controls[0]["loss"]], [scale * most], label="controls, the most by any method", **look)
+        axes.plot([controls[0]["loss"]], [scale * most], label="controls, the most by any method with the net", **look)
     axes.set_xscale("log")
     axes.invert_xaxis()
     axes.grid(True)

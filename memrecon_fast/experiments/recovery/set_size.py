@@ -39,8 +39,6 @@ _PREDICTORS = {
 
 def _measure(given: Given, net: Net, part: int, task: Task) -> Outcome:
     members, _ = given.images()
-    if len(members) < part:
-        raise ValueError(f"set-size must have at least {part} members, of which it takes a part, not {len(members)}")
     some = members[: len(members) // part]
     outcome = measure(dataclasses.replace(given, members=some), net, task)
     about = {"n": len(some), "width": net.width, "n/width": len(some) / (net.width or 1)}
@@ -65,10 +63,13 @@ def points(outcomes: Mapping[str, Outcome]) -> list[Row]:
 
 def explained(rows: Sequence[Row], outcome: str, predictors: Sequence[str]) -> tuple[float, NDArray[np.float64]]:
     """How much of the variance of a rate the logarithms of these explain by a linear fit (R²), and the change of the
-    rate for each factor of ten of each; NaN where the rate is everywhere the same."""
+    rate for each factor of ten of each; NaN where the rate is everywhere the same, and where the rows do not tell the
+    predictors apart."""
     rates = np.array([row[outcome] for row in rows])
-    logs = np.log10([[row[name] for name in predictors] for row in rows])
+    logs = np.log10(np.array([[row[name] for name in predictors] for row in rows]).reshape(len(rows), len(predictors)))
     columns = np.column_stack([logs, np.ones(len(rows))])
+    if len(rows) <= columns.shape[1] or np.linalg.matrix_rank(columns) < columns.shape[1]:
+        return float("nan"), np.full(len(predictors), np.nan)
     fit = np.linalg.lstsq(columns, rates, rcond=None)[0]
     spread = float(np.square(rates - rates.mean()).sum())
     left = float(np.square(rates - columns @ fit).sum())
@@ -93,7 +94,7 @@ def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
     reached = [row for row in rows if row["level"] is not None]
     for outcome, (label, names) in itertools.product(_OUTCOMES, _PREDICTORS.items()):
         share, slopes = explained(reached, outcome, names)
-        told = ", ".join(f"{name} {100 * slope:+.0f}" for name, slope in zip(names, slopes, strict=True))
+        told = ", ".join(f"{name} {_in_points(slope)}" for name, slope in zip(names, slopes, strict=True))
         law.append([outcome, label, _in_percent(share), told])
     alone = {
         outcome: ", ".join(
@@ -105,8 +106,8 @@ def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
     }
     caption = (
         "What decides: the share of the variance of the rate, over the "
-        f"{len(reached)} nets at these losses, that a linear fit in the logarithms explains, and the percentage points "
-        "of the rate for each factor of ten. Each alone explains, "
+        f"{len(reached)} pairs of a net and a loss, that a linear fit in the logarithms explains, and the percentage "
+        "points of the rate for each factor of ten. Each alone explains, "
         + "; ".join(f"of {outcome} recovery: {told}" for outcome, told in alone.items())
         + "."
     )
@@ -114,6 +115,10 @@ def _tables(outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
         "set-size": Table(said, header, lines),
         "set-size-law": Table(caption, ["rate", "by", "explained, %", "points for each factor of ten"], law),
     }
+
+
+def _in_points(slope: float) -> str:
+    return "–" if np.isnan(slope) else f"{100 * slope:+.0f}"
 
 
 def _in_percent(share: float) -> str:
@@ -197,7 +202,7 @@ EXPERIMENT = Experiment(
     columns=("n", "width", "loss", "split", "mask", "method", "accurate", "approximate", "psnr", "evaluations"),
     draw=_draw,
     tables=_tables,
-    pictures=Pictures(members=64, controls=16, size=16),
+    pictures=Pictures(members=64, controls=16, size=16, fewest=max(PARTS)),
     on_device=True,
     check_shape=check_shape,
 )

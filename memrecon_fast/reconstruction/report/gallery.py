@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from memrecon_fast.audit.report.showcase import embed_image
+from memrecon_fast.audit.report.embedding import embed_image
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 from memrecon_fast.reconstruction.kept.results import Against, OfTarget
 

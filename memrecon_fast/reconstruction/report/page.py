@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from memrecon_fast.audit.report.embedding import embed_svg
 from memrecon_fast.audit.report.page import environment_of
-from memrecon_fast.audit.report.showcase import embed_svg
 from memrecon_fast.common.files import replacing
 from memrecon_fast.reconstruction.compare import RECOVERED
 from memrecon_fast.reconstruction.kept.results import OfTarget, Results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +133,57 @@ def test_every_number_of_iterations_has_a_bin(most: int) -> None:
     assert (np.diff(edges) > 0).all()
 
 
-@pytest.mark.parametrize("controls", [30, 1000])
-def test_the_roc_shows_small_rates_where_there_are_controls_enough(figures: list[Figure], controls: int) -> None:
+@pytest.mark.parametrize(("controls", "marked"), [(30, 0), (150, 1), (1500, 2)])
+def test_the_roc_is_logarithmic_and_marks_the_rates_that_the_controls_can_tell(
+    figures: list[Figure], controls: int, marked: int
+) -> None:
     random = np.random.default_rng(0)
     compared = Comparison("paper", None, random.random(50), random.random(controls) + 0.5)
     charts.draw_roc([compared], ["iterate", "paper"])
-    false, true = roc(compared.members, compared.controls)
-    panels = figures[0].axes
-    assert [axes.get_xscale() for axes in panels] == (["linear"] if controls < 1000 else ["linear", "log"])
-    for axes in panels:
-        line = axes.lines[0]
-        assert line.get_label() == "paper"
-        np.testing.assert_allclose(np.asarray(line.get_ydata()), 100 * true)
-        np.testing.assert_allclose(np.asarray(line.get_xdata()), (100 * false).clip(axes.get_xlim()[0]))
-        assert [label.get_text() for label in axes.get_xticklabels()][-1] == "100"
+    (axes,) = figures[0].axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_xlim() == pytest.approx((50 / controls, 100))
+    assert axes.get_ylim() == pytest.approx((1, 100))
+    line = axes.lines[0]
+    assert line.get_label() == "paper"
+    for rates, drawn, low in zip(
+        charts.corners(*roc(compared.members, compared.controls)), line.get_data(), (50 / controls, 1), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(drawn), (100 * rates).clip(low))
+    assert len([one for one in axes.lines if one.get_linestyle() == ":"]) == 1 + marked  # and guessing
+    assert [text.get_text() for text in axes.texts] == ["0.1 %", "1 %"][2 - marked :]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert labels[-1].get_text() == "100"
+
+
+def test_a_curve_keeps_its_corners_and_nothing_else() -> None:
+    random = np.random.default_rng(0)
+    false, true = roc(random.random(40), random.random(60))
+    fewer = charts.corners(false, true)
+    assert len(fewer[0]) < 0.8 * len(false)
+    for at in np.linspace(0, 1, 241):  # the highest rate that is reached at this one
+        assert fewer[1][fewer[0] <= at].max() == true[false <= at].max()
+
+
+def test_lines_that_coincide_are_seen_around_each_other(figures: list[Figure]) -> None:
+    same = columns([1e-8, 1e-3], [False, False])
+    methods = ["paper", "accelerated", "iterate"]
+    charts.draw_thresholds({Cell("members", "half", method): same for method in methods}, methods)
+    charts.draw_roc([Comparison(method, None, same["mse"], same["mse"] + 1) for method in methods], methods)
+    for figure in figures:
+        lines = [line for line in figure.axes[0].lines if line.get_label() in ("paper", *methods)]
+        lines = lines or [line for line in figure.axes[0].lines if "members" in str(line.get_label())]
+        widths = [line.get_linewidth() for line in lines]
+        assert len(widths) == 3
+        assert all(above + 2 <= below for below, above in pairwise(widths))
+
+
+def test_a_chart_has_its_colours_for_a_dark_page() -> None:
+    svg = charts.draw_rates(ROWS, ["half"], ["paper", "iterate"])
+    assert svg.count("@media (prefers-color-scheme: dark)") == 1
+    for colour in (charts.INK, charts.COLOURS[0].lower(), "#ffffff"):
+        assert f'[style*="fill: {colour}"]' in svg
+        assert f'style="fill: {colour}' in svg  # as it stands in the drawing
 
 
 def bars_of(figure: Figure) -> list[dict[str, dict[float, float]]]:

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import io
+import json
 import math
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -16,11 +19,13 @@ import torch
 from PIL import Image
 
 import memrecon_fast as mf
+from memrecon_fast.audit.analysis.groups import HEADINGS
 from memrecon_fast.audit.analysis.results import Results, read_results
-from memrecon_fast.audit.analysis.statistics import GROUPS, IN_EACH_GROUP
+from memrecon_fast.audit.analysis.sheet import best_first
+from memrecon_fast.audit.analysis.statistics import GROUPS, IN_EACH_GROUP, choose_shown
 from memrecon_fast.audit.report import showcase
+from memrecon_fast.audit.report.embedding import Encoding, embed_image, embed_mask
 from memrecon_fast.audit.report.page import write_report
-from memrecon_fast.audit.report.showcase import embed_image, embed_mask
 from memrecon_fast.audit.report.summary import summarise
 from memrecon_fast.audit.store.pictures import (
     LARGEST_SIDE,
@@ -48,19 +53,21 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self._hidden = False
+        self._hidden = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self._hidden = tag == "style"
+        if tag in ("style", "script", "nav", "select"):
+            self._hidden = tag
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
             self.text += data
 
     def handle_endtag(self, tag: str) -> None:
-        self._hidden = False
+        if tag == self._hidden:
+            self._hidden = ""
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -100,24 +107,40 @@ def page(folder: Path) -> Page:
 
 
 def test_the_report_needs_no_network(page: Page) -> None:
-    for tag in ("script", "iframe", "object", "embed", "base", "video", "audio", "source"):
+    for tag in ("iframe", "object", "embed", "base", "video", "audio", "source", "form"):
         assert not page.all(tag)
+    assert page.all("script") == [{}]
     for attributes in page.all("img"):
         assert (attributes["src"] or "").startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
-    for _, attributes in page.tags:
-        assert not any(
-            name == "href" and not (value or "").startswith(("#", "data:")) for name, value in attributes.items()
-        )
+    allowed = ("verdicts.csv", "records/")
+    links = [attributes["href"] or "" for _, attributes in page.tags if "href" in attributes]
+    assert all(link.startswith(("#", "data:")) or link in allowed for link in links)
+    assert {*allowed} <= {*links}
+
+
+def test_no_script_runs_but_the_one_that_is_the_reports(page: Page, folder: Path) -> None:
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+
+
+def test_each_section_is_in_the_contents(page: Page) -> None:
+    links = [attributes["href"] for attributes in page.all("a") if (attributes["href"] or "").startswith("#")]
+    ids = [attributes["id"] for attributes in page.all("h2")]
+    assert len(ids) == len(set(ids)) >= 12
+    assert links[: len(ids)] == [f"#{one}" for one in ids]
 
 
 def test_every_picture_has_a_text_for_those_who_cannot_see_it(page: Page) -> None:
     images = page.all("img")
     of_controls = [one for one in images if "control" in (one["alt"] or "") and one["class"] == "pixels"]
+    on_sheet = 2 * 16
     assert len(of_controls) >= 3 * 3  # by each method: the control, what was shown, what came out; and then the member
     assert len(of_controls) % 3 == 0
     given_out = 4 * len(of_controls) // 3
     # masks × splits × (original, degraded, 3 methods, a mask)
-    assert len(images) == CHARTS + 2 * 2 * SHOWN * 6 + given_out
+    assert len(images) == CHARTS + on_sheet + 2 * 2 * SHOWN * 6 + given_out
     assert all(attributes["alt"] for attributes in images)
 
 
@@ -181,8 +204,10 @@ def test_the_galleries_have_groups(page: Page) -> None:
     sections = page.text.split("Gallery")[1].split("How this was made")[0].split("estimated mask")[2:]
     assert len(sections) == 2 * 2
     for section in sections:
-        found = [line.strip() for line in section.splitlines() if line.strip() in GROUPS]
-        assert found == list(GROUPS)
+        found = [line.strip() for line in section.splitlines() if line.strip() in HEADINGS]
+        assert found == [heading for heading in HEADINGS if heading in found]
+        assert found[0] == "best"
+        assert len(found) >= len(GROUPS) - 1
 
 
 def test_the_numbers_are_those_of_the_summary(page: Page, folder: Path) -> None:
@@ -244,7 +269,7 @@ def test_the_galleries_of_a_run_that_was_ended_early_show_what_is_there(tmp_path
     errors = {Cell("members", "half", "paper"): [A, UNDONE, N], Cell("members", "half", "iterate"): [UNDONE] * 3}
     page = Page(report_of(make_run(tmp_path, errors, unfinished=list(errors))))
     shown = [one["alt"] or "" for one in page.all("img") if "members-" in (one["alt"] or "")]
-    assert len(shown) == 2 * 4
+    assert len(shown) == 2 * 2 + 2 * 4  # on the contact sheet, in the gallery
     assert not any("members-1" in alt for alt in shown)
 
 
@@ -257,11 +282,12 @@ def test_what_a_method_made_of_an_image_is_said_where_its_picture_is_missing(tmp
     results = make_run(tmp_path, errors, unfinished=[Cell("members", "half", "known-mask")])
     (tmp_path / "gallery" / "members.iterate.half.npz").unlink()
     table = report_of(results).split('<table class="gallery">')[1].split("</table>")[0]
-    rows = [row.split("</tr>")[0] for row in table.split("<tr>")[1:]]
-    columns = rows[0].count("<th")
+    rows = [row.split("</tr>")[0] for row in table.split('<tr class="image"')]
+    columns = rows[0].count("<th data") + 3
     assert len(rows) == 1 + SHOWN
     assert {row.count("<td") for row in rows[1:]} == {columns}
     assert sum('–<div class="verdict approximate">50.0 dB' in row for row in rows) == SHOWN
+    assert sum(row.count('data-error="1e-05"') for row in rows) == SHOWN
     assert sum("not done" in row for row in rows) == 1
 
 
@@ -271,6 +297,69 @@ def test_pictures_that_were_never_kept_leave_dashes(tmp_path: Path) -> None:
     page = Page(report_of(results))
     assert len(page.all("img")) == CHARTS - 1  # no ROC
     assert page.text.count("–") >= 2 * 4
+
+
+def tiles_of(html: str) -> list[tuple[str, str, str, str]]:
+    """Of each tile: the name, the verdict, the mask, and what is said."""
+    found = re.findall(
+        r'<figure class="tile" data-name="(.*?)" data-verdict="(.*?)" data-mask="(.*?)">(.*?)</figure>', html, re.DOTALL
+    )
+    return [
+        (name, verdict, mask, words(Page(said.replace("</div>", " </div>")))) for name, verdict, mask, said in found
+    ]
+
+
+def test_the_contact_sheet_says_what_came_back_and_from_how_little(tmp_path: Path) -> None:
+    errors = {
+        Cell("members", "easy", "paper"): [1e-12, 1e-9, A, P, N, LOST],
+        Cell("members", "hard", "paper"): [1e-4, 1e-8, N, N, 1e-3, LOST],
+        Cell("members", "easy", "iterate"): [N] * 6,
+        Cell("members", "hard", "iterate"): [A] * 6,
+    }
+    html = report_of(make_run(tmp_path, errors))
+    assert tiles_of(html) == [
+        ("members-1.png", "accurate", "hard", "accurate, 80.0 dB under hard 2 of 2 members-1.png"),
+        (
+            "members-0.png", "accurate", "easy",
+            "accurate, 120.0 dB under easy 2 of 2 approximate even under hard members-0.png",
+        ),
+        ("members-2.png", "accurate", "easy", "accurate, 80.0 dB under easy 1 of 2 members-2.png"),
+        ("members-3.png", "approximate", "easy", "approximate, 50.0 dB under easy 1 of 2 members-3.png"),
+        ("members-4.png", "not recovered", "hard", "not recovered, 30.0 dB closest under hard members-4.png"),
+        ("members-5.png", "diverged", "hard", "diverged, 5.0 dB closest under hard members-5.png"),
+    ]  # fmt: skip
+    text = words(Page(html))
+    assert "All 6 members, best first" in text
+    assert "how exactly: hard, easy." in text
+    assert "if it came back under at least one of two masks by the paper method" in text
+
+
+def test_the_contact_sheet_of_a_real_run_has_all_members_and_what_came_back_of_them(
+    folder: Path, page: Page, memorised: Memorised
+) -> None:
+    results = read_results(folder)
+    standings, _ = best_first(results)
+    assert len(standings) == 16
+    of = {mask: {one.index: one for one in results.folder.thumbnails(Cell("members", mask, "paper"), range(16))}
+          for mask in results.masks}  # fmt: skip
+    assert [len(thumbnails) for thumbnails in of.values()] == [16, 16]
+    shown = [one for one in page.all("img") if (one["alt"] or "").startswith("what came back of ")]
+    for standing, image in zip(standings, shown, strict=True):
+        expected = of[standing.mask][standing.index]
+        np.testing.assert_array_equal(pixels_of(image["src"]), expected.recovered.transpose(1, 2, 0))
+        member = (memorised.members[standing.index].clamp(0, 1) * 255).round().byte().numpy()
+        np.testing.assert_array_equal(expected.original, member)
+
+
+def test_a_run_whose_pictures_are_few_says_that_there_are_others(tmp_path: Path) -> None:
+    """As of an earlier version, which kept those of the gallery alone."""
+    errors = {Cell("members", "half", "paper"): np.geomspace(1e-9, 1e-1, 30)}
+    results = make_run(tmp_path, errors)
+    html = report_of(results)
+    assert len(tiles_of(html)) == SHOWN
+    assert "12 of 30 members, those of which a picture was kept, best first" in words(Page(html))
+    (tmp_path / "gallery" / "members.paper.half.npz").unlink()
+    assert "Which came back" not in report_of(results)
 
 
 def test_a_run_without_controls(tmp_path: Path) -> None:
@@ -291,7 +380,7 @@ def test_a_run_where_everything_diverged(tmp_path: Path) -> None:
 def test_one_image_only(tmp_path: Path) -> None:
     page = Page(report_of(make_run(tmp_path, {Cell("members", "half", "paper"): [A]})))
     assert "1 of 1 training images came back from degraded copies, all of them accurately" in words(page)
-    assert len(page.all("img")) == CHARTS - 1 + 4
+    assert len(page.all("img")) == CHARTS - 1 + 2 + 4
 
 
 def test_near_duplicates_are_said_and_listed(tmp_path: Path) -> None:
@@ -369,6 +458,7 @@ def test_the_report_of_degraded_images_says_that_their_originals_are_unknown(tmp
     levels = {one["alt"]: int(pixels_of(one["src"])[0, 0, 0]) for one in shown}
     assert levels == {
         "given image a.png": 20,
+        "what came back of a.png": 30,
         "a.png as recovered by accelerated": 30,
         "mask of a.png as estimated by accelerated": 255,
     }
@@ -385,22 +475,25 @@ def test_many_large_pictures_are_shown_with_fewer_pixels(tmp_path: Path, monkeyp
     picture = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
     errors = {Cell("members", "half", "paper"): np.geomspace(1e-9, 1e-1, 30)}
     results = make_run(tmp_path, errors, shape=(3, 64, 64), picture=picture)
-    whole = Page(report_of(results))
-    monkeypatch.setattr(showcase, "MAX_CHARACTERS", SHOWN * 40_000)
-    reduced = Page(report_of(results))
-    for page, side in ((whole, 64), (reduced, 32)):
-        pictures = [pixels_of(one["src"]) for one in page.all("img")[CHARTS - 1 :]]
-        assert len(pictures) == SHOWN * 4
-        assert {one.shape for one in pictures} == {(side, side, 3)}
+    for most, side, kind in ((9_000_000, 64, "png"), (SHOWN * 25_000, 64, "webp"), (SHOWN * 6_000, 32, "webp")):
+        monkeypatch.setattr(showcase, "MAX_CHARACTERS", most)
+        (part,) = showcase.make_showcase(results)
+        shown = [
+            image[name] for group in part["groups"] for image in group["images"] for name in ("original", "degraded")
+        ]
+        assert len(shown) == SHOWN * 2
+        assert {one.partition(";")[0] for one in shown} == {f"data:image/{kind}"}
+        assert {pixels_of(one).shape for one in shown} == {(side, side, 3)}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("reduce", [1, 2])
 def test_embedded_pictures_are_what_was_given(channels: int, reduce: int) -> None:
+    encoding = Encoding(reduce)
     random = np.random.default_rng(0)
     mask = (random.random((channels, 4, 6)) < 0.5).repeat(reduce, 1).repeat(reduce, 2) * np.uint8(255)
     image = random.integers(0, 256, (channels, 4, 6), np.uint8).repeat(reduce, 1).repeat(reduce, 2)
-    for address, pixels in ((embed_mask(mask, reduce), mask), (embed_image(image, reduce), image)):
+    for address, pixels in ((embed_mask(mask, encoding), mask), (embed_image(image, encoding), image)):
         expected = np.broadcast_to(pixels[:, ::reduce, ::reduce], (3, 4, 6)).transpose(1, 2, 0)
         np.testing.assert_array_equal(pixels_of(address), expected)
 
@@ -421,26 +514,62 @@ def test_a_browser_renders_the_report(folder: Path, tmp_path: Path) -> None:
     assert "of 16 training images" in browse(path, tmp_path).text
 
 
+def measured(folder: Path, tmp_path: Path, expression: str) -> str:
+    """What this script, let into the report, measures in a browser."""
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    script = f"<script>document.body.dataset.measured = (() => {{ {expression} }})();</script></body>"
+    (policy,) = re.findall(r"script-src '[^']*'", html)
+    path = tmp_path / "report.html"
+    html = html.replace(policy, "script-src 'unsafe-inline'").replace("</body>", script)
+    path.write_text(html, encoding="utf-8")
+    (body,) = browse(path, tmp_path / "profile").all("body")
+    return body["data-measured"] or ""
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_the_galleries_open_in_a_browser(folder: Path, tmp_path: Path) -> None:
-    """The report has no script, and forbids them; here one is let in that opens the galleries and measures them."""
-    html = report_of(read_results(folder))
-    script = """<script>
+def test_the_galleries_open_in_a_browser(page: Page, folder: Path, tmp_path: Path) -> None:
+    expression = """
     const galleries = [...document.querySelectorAll("details")].filter(one => one.querySelector(".gallery"));
     const open = () => galleries.filter(one => one.getBoundingClientRect().height > 200).length;
     const before = open();
     galleries.filter(one => !one.open).forEach(one => one.querySelector("summary").click());
     const broken = [...document.images].filter(one => !one.complete || !one.naturalWidth).length;
-    document.body.dataset.measured = [galleries.length, before, open(), broken];
-    </script></body>"""
-    policy = "default-src 'none'"
-    assert html.count(policy) == html.count("</body>") == 1
-    path = tmp_path / "report.html"
-    path.write_text(
-        html.replace(policy, policy + "; script-src 'unsafe-inline'").replace("</body>", script), encoding="utf-8"
-    )
-    (body,) = browse(path, tmp_path / "profile").all("body")
-    assert body["data-measured"] == "5,2,5,0"  # of two masks and splits; and of what came out of controls by one method
+    const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
+    return [galleries.length, before, open(), broken, wide];"""
+    # of two masks and splits; and of what came out of controls by one method
+    assert measured(folder, tmp_path, expression) == "5,2,5,0,false"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_galleries_and_contact_sheet_are_filtered_and_sorted(page: Page, folder: Path, tmp_path: Path) -> None:
+    expression = """
+    const set = (of, name, value) => {
+      const one = document.querySelector(`.filters[data-of=${of}] [name=${name}]`);
+      one.value = value;
+      one.dispatchEvent(new Event("input", {bubbles: true}));
+    };
+    const seen = what => [...document.querySelectorAll(what)].filter(one => one.offsetParent !== null);
+    const bars = seen(".filters").length;
+    set("sheet", "name", "<B ON");
+    const tiles = seen(".tile").map(one => one.dataset.name);
+    set("sheet", "name", "");
+    const all = seen(".tile").length;
+    set("gallery", "mask", "half"); set("gallery", "split", "members");
+    set("gallery", "method", "iterate"); set("gallery", "verdict", "not recovered");
+    set("gallery", "order", "worst");
+    const rows = seen("tr.image");
+    const cells = rows.map(row => row.querySelector("td[data-verdict]:not([hidden])"));
+    const errors = cells.map(cell => Number(cell.dataset.error));
+    const sorted = errors.every((error, at) => !at || error <= errors[at - 1]);
+    const right = cells.every(cell => cell.dataset.method === "iterate" && cell.dataset.verdict === "not recovered");
+    const sections = seen("details.cell").length;
+    for (const name of ["mask", "split", "method", "verdict", "order"]) set("gallery", name, "");
+    return JSON.stringify([bars, tiles, all, rows.length, sorted, right, sections, seen("details.cell").length]);"""
+    columns = read_results(folder).cells[Cell("members", "half", "iterate")]
+    shown = choose_shown(read_results(folder).cells[Cell("members", "half", "paper")])
+    failed = [index for index in shown if not columns["approximate"][index]]
+    assert len(failed) > 1
+    assert json.loads(measured(folder, tmp_path, expression)) == [2, [EVIL], 16, len(failed), True, True, 1, 4]
 
 
 def test_pictures_survive_their_file_and_large_ones_are_reduced(tmp_path: Path) -> None:

@@ -115,8 +115,9 @@ def test_members_are_told_from_controls_by_the_parquet_files(finished: Path) -> 
         ours = counted([one for one in table if (one["mask"], one["method"]) == (row["mask"], row["method"])])
         least = min(one["mse"] for one in ours if one["split"] == "controls")
         found = sum(one["mse"] < least for one in ours if one["split"] == "members")
-        assert [at["false_positive_rate"] for at in row["at"]] == [0.0, 0.001]
-        for at in row["at"]:  # 16 controls: a thousandth of them is none
+        assert [at["false_positive_rate"] for at in row["at"]] == [0.0, 0.001, 0.01]
+        assert [at["told"] for at in row["at"]] == [True, False, False]
+        for at in row["at"]:  # 16 controls: a hundredth of them is none
             assert (at["threshold"], at["true_positive_rate"]) == (least, found / 16)
     for row in summary["comparisons_over_masks"]:
         best: dict[str, dict[int, float]] = {"members": {}, "controls": {}}
@@ -438,7 +439,7 @@ def test_one_image_that_diverged_everywhere(tmp_path: Path) -> None:
 def test_members_and_controls_that_all_diverged_are_not_told_apart(tmp_path: Path) -> None:
     errors = {Cell(split, "half", "paper"): [LOST, LOST] for split in ("members", "controls")}
     (row,) = summarise(make_run(tmp_path, errors))["comparisons"]
-    assert [at["true_positive_rate"] for at in row["at"]] == [0.0, 0.0]
+    assert [at["true_positive_rate"] for at in row["at"]] == [0.0, 0.0, 0.0]
     read_json(tmp_path / "summary.json")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -8,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from memrecon_fast.audit.store.folder import LOCK, RECOVERED, Folder, check_empty, locked
 from memrecon_fast.audit.store.parts import Row
-from memrecon_fast.audit.store.pictures import GALLERY
+from memrecon_fast.audit.store.pictures import GALLERY, SHEET
 from memrecon_fast.audit.store.records import RECORDS, SCHEMA, Cell, cell_path
 from tests.helpers.auditing import contents, folder_of, known_images, make_record
 
@@ -90,6 +92,37 @@ def test_pictures_are_those_that_were_asked_for_before_and_after(tmp_path: Path)
         pixels = (picture.original, picture.degraded, picture.recovered, picture.mask)
         np.testing.assert_array_equal(np.stack(pixels), PICTURES[picture.index])
     assert folder.pictures(OTHER, [0]) == []
+
+
+def test_thumbnails_are_those_that_were_asked_for_before_and_after(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    for index in (4, 0, 2):
+        folder.parts.write(CELL, [dataclasses.replace(row(index), thumbnail=PICTURES[index, :2])])
+    folder.parts.write(CELL, [row(1)])
+    before = folder.thumbnails(CELL, {2, 1, 4})
+    assert sorted(one.index for one in before) == [2, 4]  # of 1 none was kept
+    folder.complete(CELL, [], [], [0, 4])
+    after = folder.thumbnails(CELL, {0, 1, 2, 4})
+    assert [one.index for one in after] == [0, 4]
+    for one in before + after:
+        np.testing.assert_array_equal(np.stack([one.original, one.recovered]), PICTURES[one.index, :2])
+    assert folder.thumbnails(OTHER, {0}) == []
+    path = tmp_path / SHEET / f"{CELL.file_stem}.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read as pictures of an audit"):
+        folder.thumbnails(CELL, {0})
+
+
+def test_part_files_of_an_earlier_version_have_no_thumbnails(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    folder.parts.write(CELL, [dataclasses.replace(row(0), thumbnail=PICTURES[0, :2])])
+    (path,) = (tmp_path / RECORDS).rglob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["thumbnail"]), path, write_page_checksum=True)
+    assert folder.thumbnails(CELL, {0}) == []
+    assert [one.index for one in folder.pictures(CELL, {0})] == [0]
+    folder.complete(CELL, [0], [], [0])
+    assert not (tmp_path / SHEET).exists()
 
 
 def test_the_rows_of_what_is_kept_are_in_step(tmp_path: Path) -> None:

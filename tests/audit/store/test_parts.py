@@ -43,7 +43,7 @@ def files_in(folder: Path) -> list[str]:
 def test_rows_are_written_and_read(tmp_path: Path) -> None:
     parts = Parts(str(tmp_path / "new" / "folder"))
     assert list(parts.read(CELL)) == []
-    rows = [Row(make_record(CELL, 7, mse=float("inf")), PICTURE, IMAGE, MASK), Row(make_record(CELL, 3))]
+    rows = [Row(make_record(CELL, 7, mse=float("inf")), PICTURE, IMAGE, MASK, PICTURE[:2]), Row(make_record(CELL, 3))]
     parts.write(CELL, rows)
     (table,) = parts.read(CELL)
     assert table.schema.equals(PART_SCHEMA)
@@ -51,7 +51,7 @@ def test_rows_are_written_and_read(tmp_path: Path) -> None:
         assert {name: value for name, value in ours.items() if name not in PICTURES} == dataclasses.asdict(
             theirs.record
         )
-    for name, array in zip(PICTURES, (PICTURE, IMAGE, MASK), strict=True):
+    for name, array in zip(PICTURES, (PICTURE, IMAGE, MASK, PICTURE[:2]), strict=True):
         assert table[name][1].as_py() is None
         read = unpack(table[name][0].as_py())
         assert read.dtype == array.dtype
