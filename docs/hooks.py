@@ -33,6 +33,8 @@ RESULTS, MEASURED = "benchmarks/results", "measured"
 """A folder of the repository whose pages and pictures are on the site, and where."""
 LIST_OF_RESULTS = "<!-- results -->"
 """In a page: the place of a table of all results."""
+_EXAMPLE = re.compile(r"^\[(?P<name>docs/(?P<place>examples/\w+\.py))\]\((?P=place)\)$", re.MULTILINE)
+"""A line of a page in docs/ that is nothing but a link to an example."""
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
@@ -47,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links as they are on the site; the command above each result; the table of results."""
+    """Links as they are on the site; the command above each result; the table of results; the code of examples."""
     sites = _sites()
     name = page.file.src_uri
     place = next((place for place, site in sites.items() if site == name), f"docs/{name}")
@@ -64,7 +66,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         site = "measured.md" if target == RESULTS else sites.get(target, target.removeprefix("docs/"))
         return f"{link[1]}{posixpath.relpath(site, posixpath.dirname(name) or '.')}{link[3]}"
 
-    return _LINK.sub(on_site, markdown)
+    return _EXAMPLE.sub(_code_of, _LINK.sub(on_site, markdown))
+
+
+def _code_of(example: re.Match[str]) -> str:
+    """The code of an example, to be opened."""
+    code = (ROOT / example["name"]).read_text(encoding="utf-8")
+    lines = [
+        f'??? example "{example["name"]}"',
+        "",
+        "    ```python",
+        *(f"    {line}" for line in code.splitlines()),
+        "    ```",
+    ]
+    return "\n".join(lines)
 
 
 def _sites() -> dict[str, str]:

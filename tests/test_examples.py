@@ -65,4 +65,4 @@ def test_the_examples_are_all_tried_short_and_shown() -> None:
     gallery = (DOCS / "gallery.md").read_text(encoding="utf-8")
     for script in scripts:
         assert len(script.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
-        assert f'"examples/{script.name}"' in gallery
+        assert f"\n[docs/examples/{script.name}](examples/{script.name})\n" in gallery

@@ -78,7 +78,7 @@ def open_file(path: Path) -> BinaryIO:
     if path.is_dir():
         raise ValueError(f"{path} is a folder{_kind_of_folder(path)}; {TAKEN}")
     if not path.exists():
-        raise FileNotFoundError(f"there is no model file {path}{_like(path) or _meant(path)}; {TAKEN}")
+        raise FileNotFoundError(f"there is no model file {path}{_meant(path) or _like(path) or _dotted(path)}; {TAKEN}")
     suffix = path.suffix.lower()
     try:
         file = open_regular(path)
@@ -158,7 +158,16 @@ def _kind_of_folder(path: Path) -> str:
 
 
 def _meant(path: Path) -> str:
-    """For a factory that is named with a dot: package.module.function."""
+    """For a factory of a module that is there, named with a dot: module.function; or for the module alone."""
+    for module, function in ((path.with_suffix(""), path.suffix[1:] or "function"), (path, "function")):
+        file = module.parent / (module.name.replace(".", "/") + ".py")
+        if file.is_file() and function.isidentifier():
+            return f"; a factory is named {module if module.parent == Path() else file}:{function}"
+    return ""
+
+
+def _dotted(path: Path) -> str:
+    """For what reads like package.module.function, wherever the package is."""
     module, _, function = str(path).rpartition(".")
     known = (".safetensors", ".pt2", *TORCH_SUFFIXES, *_OTHERS)
     dotted = all(part.isidentifier() for part in (*module.split("."), function))
