@@ -1,6 +1,8 @@
 """What comes out of noise: fixed points that the model falls into, without any image. (After recover.py.)
 
-memrecon attractors model.safetensors members.npy --controls controls.npy --harvest 32 --out runs/harvest
+The command does the same, and writes a report:
+
+    memrecon attractors model.safetensors members.npy --controls controls.npy --harvest 32 --out runs/harvest
 """
 
 import numpy as np

@@ -140,7 +140,7 @@ def test_a_factory_of_a_module_that_is_there_is_named_before_a_file_of_nearly_th
     }.items():
         with pytest.raises(FileNotFoundError, match=f"no model file .*; a factory is named {meant}; a model is"):
             load(name, **given)
-    with pytest.raises(FileNotFoundError, match="; there is model.safetensors; a model is"):
+    with pytest.raises(FileNotFoundError, match=r"; there is model.safetensors; a model is"):
         load("model.safetenors", **given)
     with pytest.raises(ValueError, match=r"plain.py is code: plain.py:function calls a function of it"):
         load("plain.py", **given)
