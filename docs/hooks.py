@@ -35,6 +35,9 @@ LIST_OF_RESULTS = "<!-- results -->"
 """In a page: the place of a table of all results."""
 _EXAMPLE = re.compile(r"^\[(?P<name>docs/(?P<place>examples/\w+\.py))\]\((?P=place)\)$", re.MULTILINE)
 """A line of a page in docs/ that is nothing but a link to an example."""
+_MADE_BY = re.compile(
+    r"^(?:Written by |Made by )?`((?:OMP_NUM_THREADS=1 )?python -m benchmarks [a-z-]+(?: --[a-z]+)?)", re.MULTILINE
+)
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
@@ -53,7 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     sites = _sites()
     name = page.file.src_uri
     place = next((place for place, site in sites.items() if site == name), f"docs/{name}")
-    if place.startswith(f"{RESULTS}/") and (command := _command(Path(place))):
+    if place.startswith(f"{RESULTS}/") and (command := _command(Path(place))) and command not in markdown:
         title, _, rest = markdown.partition("\n")
         markdown = f"{title}\n\n```sh\n{command}\n```\n{rest}"
     if LIST_OF_RESULTS in markdown:
@@ -92,7 +95,10 @@ def _sites() -> dict[str, str]:
 
 
 def _command(result: Path) -> str:
-    """What makes a file of results; "" where it says so itself in several places, as `memrecon reproduce` makes it."""
+    """What makes a file of results, as it says itself in the beginning, or as the table of benchmarks does; "" where
+    `memrecon reproduce` makes its parts, each of which says how."""
+    if result.suffix == ".md" and (said := _MADE_BY.search((ROOT / result).read_text(encoding="utf-8"))):
+        return said[1]
     wanted = f"`{result.stem}."
     if result.stem in ("cpu-ops", "cpu-recovery"):
         return f"OMP_NUM_THREADS=1 python -m benchmarks {result.stem[4:]} --results {RESULTS}/{result.stem}.json"
