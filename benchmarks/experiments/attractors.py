@@ -225,11 +225,12 @@ def predict(task: Task, model: nn.Module, members: Tensor, found: mf.attractors.
 
 def render(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """The results as Markdown."""
+    unets = all(row["net"].startswith("U-Net") for row in rows)
     lines = [
-        "# Attractors: verdicts, harvests, and whether they tell what can be recovered",
+        f"# Attractors{' of U-Nets' if unets else ''}: verdicts, harvests, and whether they tell what can be recovered",
         "",
-        "Written by `OMP_NUM_THREADS=1 python -m benchmarks attractors`, for U-Nets with `--unets`, which says what is "
-        "measured.",
+        f"Written by `OMP_NUM_THREADS=1 python -m benchmarks attractors{' --unets' if unets else ''}`, which says what "
+        "is measured.",
         f"{about['processor']}, torch {about['torch']}, {about['date']}, commit {about['commit']}. One training each.",
         "",
         "## Verdicts and harvests",

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memrecon_fast.audit.exporting.one import export as export
     from memrecon_fast.audit.exporting.several import compare as compare
+    from memrecon_fast.audit.exporting.side_by_side import SideBySide as SideBySide
     from memrecon_fast.audit.model import Model as Model
     from memrecon_fast.audit.model import open_model as open_model
     from memrecon_fast.audit.opened import Run as Run
@@ -35,13 +36,14 @@ _HOMES = {
     "MissingImagesError": ("session", "MissingImagesError"),
     "Model": ("model", "Model"),
     "Run": ("opened", "Run"),
+    "SideBySide": ("exporting.side_by_side", "SideBySide"),
     "compare": ("exporting.several", "compare"),
     "export": ("exporting.one", "export"),
     "open": ("opened", "open_run"),
     "open_model": ("model", "open_model"),
     "run": ("session", "run"),
 }
-__all__ = ["Audit", "MissingImagesError", "Model", "Run", "compare", "export", "open", "open_model", "run"]
+__all__ = ["Audit", "MissingImagesError", "Model", "Run", "SideBySide", "compare", "export", "open", "open_model", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -91,7 +91,7 @@ def run(
     progress: whether to show a progress bar and the table of results, or a rich Console to show them on.
 
     Returns the run as `open` does. Its files are the same, byte for byte, however often it was interrupted and whoever
-    did the work. What the folder holds, the README says.
+    did the work. What the folder holds, docs/guides/audit.md says.
 
     Raises TypeError or ValueError, before any work, for what is wrong with the arguments or does not fit the model, and
     where the folder holds another run; after the report, MissingImagesError where images could not be read, and

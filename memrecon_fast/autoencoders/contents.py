@@ -19,8 +19,9 @@ TAKEN = (
 PROGRAM = "a .pt2 file is a program, which can do anything when it is opened"
 """Said in the same words wherever it matters."""
 CONVERT = (
-    "Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), and give that as "
-    "the weights of a package.module:factory"
+    "Convert it where you trust it: safetensors.torch.save_file(state_dict, 'weights.safetensors'), where state_dict "
+    "is torch.load(FILE, weights_only=False), of a checkpoint its ['state_dict'], of a whole model its .state_dict(); "
+    "and give that as the weights of a package.module:factory"
 )
 TORCH_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".tar")
 """Of what `torch.save` writes."""
@@ -51,7 +52,8 @@ INSTEAD = {
     "pickled": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
     "safetensors": "safetensors: rename it, or give it with --weights to a package.module:factory",
     "saved": "what torch.save wrote; if it holds weights, give it with --weights to a package.module:factory",
-    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that",
+    "scripted": "TorchScript; export the model again with torch.export.export, and torch.export.save that. Where this "
+    "file is all there is, and you trust it, a factory opens it: def build(): return torch.jit.load(FILE)",
     "unknown": "no archive, or one that is not whole",
 }
 """What a file of each kind is, and what to do with it, where another was expected."""
@@ -76,7 +78,7 @@ def open_file(path: Path) -> BinaryIO:
     if path.is_dir():
         raise ValueError(f"{path} is a folder{_kind_of_folder(path)}; {TAKEN}")
     if not path.exists():
-        raise FileNotFoundError(f"there is no model file {path}{_like(path) or _meant(path)}; {TAKEN}")
+        raise FileNotFoundError(f"there is no model file {path}{_meant(path) or _like(path) or _dotted(path)}; {TAKEN}")
     suffix = path.suffix.lower()
     try:
         file = open_regular(path)
@@ -156,7 +158,16 @@ def _kind_of_folder(path: Path) -> str:
 
 
 def _meant(path: Path) -> str:
-    """For a factory that is named with a dot: package.module.function."""
+    """For a factory of a module that is there, named with a dot: module.function; or for the module alone."""
+    for module, function in ((path.with_suffix(""), path.suffix[1:] or "function"), (path, "function")):
+        file = module.parent / (module.name.replace(".", "/") + ".py")
+        if file.is_file() and function.isidentifier():
+            return f"; a factory is named {module if module.parent == Path() else file}:{function}"
+    return ""
+
+
+def _dotted(path: Path) -> str:
+    """For what reads like package.module.function, wherever the package is."""
     module, _, function = str(path).rpartition(".")
     known = (".safetensors", ".pt2", *TORCH_SUFFIXES, *_OTHERS)
     dotted = all(part.isidentifier() for part in (*module.split("."), function))

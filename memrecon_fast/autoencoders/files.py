@@ -76,6 +76,7 @@ def load(
                 raise ValueError(f"{name} returned a {type(model).__name__}, no torch.nn.Module: it takes no weights")
             load_weights(model, weights, f"the model of {name}", trusted=trust_model)
     elif weights is not None or arguments is not None:
+        open_file(Path(path)).close()  # raises where it is no model at all: a factory that is misspelt
         what = "weights" if weights is not None else "arguments"
         raise ValueError(f"{what} are for a factory, package.module:function; {name} brings its own")
     else:

@@ -55,7 +55,9 @@ def call_first(apply: Callable[[Tensor], Tensor], images: Tensor) -> Trial:
     if not returned.is_floating_point():
         raise TypeError(f"autoencoder must return a floating-point tensor, not {returned.dtype}")
     if returned.shape != shape:
-        raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}")
+        flat = returned.dim() == 2 and returned.numel() == images.numel()
+        hint = f"; {_wrapped('model', f'Unflatten(1, {shape[1:]})')} does" if flat else ""
+        raise ValueError(f"autoencoder must return the shape it is given, {shape}, not {tuple(returned.shape)}{hint}")
     if returned.layout != torch.strided or returned.is_meta:
         kind = "one on the device 'meta'" if returned.is_meta else f"a tensor of layout {returned.layout}"
         raise TypeError(f"autoencoder must return a dense tensor, not {kind}")
@@ -74,7 +76,10 @@ def where_it_works(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:
             f"{what}, and takes them where these lie in [0, 1]. On the way to an image they leave it: it must take "
             f"any, without a check, or see x.clamp(0, 1)"
         )
-    shape = inside.shape[1:]
+    shape = tuple(inside.shape[1:])
+    if len(shape) > 1 and _works(apply, inside.flatten(1)):
+        wrapped = _wrapped("Flatten()", "model", f"Unflatten(1, {shape})")
+        return f"; it takes the images as flat vectors: {wrapped} takes them as they are"
     taken = [n for n in _OTHER_ROWS if _works(apply, inside[:1].expand(n, *shape).contiguous())]
     if not taken:
         return f"{what}. If it takes certain numbers of images alone, say so in its attribute batch_sizes, a range"
@@ -83,12 +88,17 @@ def where_it_works(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:
     return f"{what}, and takes {numbers} at a time: say so in its attribute, for instance batch_sizes = {example}"
 
 
+def _wrapped(*layers: str) -> str:
+    """Of a model, an autoencoder of images, as it is written in Python."""
+    written = (layer if layer == "model" else f"torch.nn.{layer}" for layer in layers)
+    return f"torch.nn.Sequential({', '.join(written)})"
+
+
 def _works(apply: Callable[[Tensor], Tensor], images: Tensor) -> bool:
     try:
-        apply(images)
+        return apply(images).shape == images.shape
     except Exception:  # it is a person's own code, and what it raises is said of the first call
         return False
-    return True
 
 
 def why_not_captured(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:

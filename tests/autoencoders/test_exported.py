@@ -121,7 +121,7 @@ def test_a_program_is_not_opened_without_consent(edited: Callable[..., Path], tm
 def test_the_same_words_are_said_wherever_a_person_looks() -> None:
     root = Path(__file__).parents[2]
     assert PROGRAM in TRUST_HELP
-    for name in ("README.md", "SECURITY.md"):
+    for name in ("docs/guides/own-model.md", "SECURITY.md"):
         assert PROGRAM.replace(".pt2", "`.pt2`") in " ".join((root / name).read_text(encoding="utf-8").split())
 
 

@@ -123,9 +123,33 @@ def test_a_factory_named_with_a_dot_is_understood() -> None:
         load("package.models.build")
 
 
-def test_arguments_are_for_factories() -> None:
+@pytest.mark.parametrize("given", [{}, {"weights": "plain.pth"}, {"arguments": {"width": 3}}])
+def test_a_factory_of_a_module_that_is_there_is_named_before_a_file_of_nearly_this_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    for name in ("plain.py", "plain.pth", "nets/plain.py", "model.safetensors"):
+        (tmp_path / name).write_text("0")
+    for name, meant in {
+        "plain.Net": "plain:Net",
+        "./plain.Net": "plain:Net",
+        "nets.plain.Net": "nets.plain:Net",
+        "nets/plain.Net": "nets/plain.py:Net",
+        "plain": "plain:function",
+    }.items():
+        with pytest.raises(FileNotFoundError, match=f"no model file .*; a factory is named {meant}; a model is"):
+            load(name, **given)
+    with pytest.raises(FileNotFoundError, match=r"; there is model.safetensors; a model is"):
+        load("model.safetenors", **given)
+    with pytest.raises(ValueError, match=r"plain.py is code: plain.py:function calls a function of it"):
+        load("plain.py", **given)
+
+
+def test_arguments_are_for_factories(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
     with pytest.raises(ValueError, match="arguments are for a factory"):
-        load("model.safetensors", arguments={"width": 3})
+        load(tmp_path / "model.safetensors", arguments={"width": 3})
 
 
 def test_an_exported_program_of_a_factory_has_no_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

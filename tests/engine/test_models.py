@@ -4,6 +4,7 @@ end the program."""
 from __future__ import annotations
 
 import copy
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -315,6 +316,17 @@ def test_a_model_that_takes_one_other_number_of_images_is_told_which(size: int) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # such a number may be no multiple of what the processor needs
         assert mf.iterate(model, DEGRADED, max_iterations=2).images.shape == DEGRADED.shape
+
+
+@pytest.mark.parametrize("takes_images", [False, True])
+def test_a_model_of_flat_vectors_is_told_what_to_wrap_it_in(takes_images: bool) -> None:
+    flat = nn.Linear(48, 48)
+    model = nn.Sequential(nn.Flatten(), flat) if takes_images else flat
+    with pytest.raises(ValueError, match=r"torch\.nn\.Sequential") as raised:
+        mf.recover(model.eval(), DEGRADED)
+    (wrapped,) = re.findall(r"torch\.nn\.Sequential\(.*\)\)\)?", str(raised.value))
+    made = eval(wrapped, {"torch": torch, "model": model})
+    assert mf.iterate(made.eval(), DEGRADED, max_iterations=2).images.shape == DEGRADED.shape
 
 
 def test_a_model_that_takes_no_pixels_outside_of_0_and_1_is_told() -> None:
