@@ -43,7 +43,18 @@ _HOMES = {
     "open_model": ("model", "open_model"),
     "run": ("session", "run"),
 }
-__all__ = ["Audit", "MissingImagesError", "Model", "Run", "SideBySide", "compare", "export", "open", "open_model", "run"]
+__all__ = [
+    "Audit",
+    "MissingImagesError",
+    "Model",
+    "Run",
+    "SideBySide",
+    "compare",
+    "export",
+    "open",
+    "open_model",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

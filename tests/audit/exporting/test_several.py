@@ -167,7 +167,7 @@ def test_legends_fit_into_their_figures(tmp_path: Path) -> None:
     for name, drawing in drawings_of(mf.audit.compare(runs)).items():
         figure = Figure(figsize=(drawing.width, drawing.height), layout="constrained")
         drawing.draw(figure)
-        FigureCanvasAgg(figure).draw()
+        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
         (legend,) = figure.legends
         assert legend.get_window_extent().x1 <= figure.bbox.x1, name
         texts = [text.get_text() for text in legend.get_texts()]
