@@ -17,13 +17,15 @@ from memrecon_fast.common.files import replacing, write_csv
 from memrecon_fast.common.latex import latex_table
 from memrecon_fast.common.tables import Table, markdown_table
 
-_PAPER: Any = {
+LOOK: Any = {
+    **STYLE,
     "font.size": 8,
     "axes.titlesize": 8,
     "legend.fontsize": 8,
     "axes.linewidth": 0.6,
     "pdf.fonttype": 42,  # publishers refuse Type 3 fonts, which is what matplotlib makes otherwise
 }
+"""matplotlib's settings, with which figures are drawn."""
 _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -76,7 +78,7 @@ def _write_sheet(folder: Path, name: str, sheet: Sheet) -> list[Path]:
 
 def _write_drawing(folder: Path, name: str, drawing: Drawing) -> list[Path]:
     paths = []
-    with mpl.rc_context({**STYLE, **_PAPER}), warnings.catch_warnings():
+    with mpl.rc_context(LOOK), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # in a name, which the tables have as well
         figure = Figure(figsize=(drawing.width, drawing.height), layout="constrained")
         drawing.draw(figure)

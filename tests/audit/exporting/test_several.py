@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 import memrecon_fast as mf
+from memrecon_fast.audit.exporting.files import LOOK
 from memrecon_fast.audit.exporting.several_figures import drawings_of
 from memrecon_fast.audit.exporting.several_tables import terminal_tables
 from memrecon_fast.audit.exporting.side_by_side import SideBySide
@@ -165,9 +167,10 @@ def test_legends_fit_into_their_figures(tmp_path: Path) -> None:
         for n in (1, 2, 3, 4)
     }
     for name, drawing in drawings_of(mf.audit.compare(runs)).items():
-        figure = Figure(figsize=(drawing.width, drawing.height), layout="constrained")
-        drawing.draw(figure)
-        FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+        with mpl.rc_context(LOOK):
+            figure = Figure(figsize=(drawing.width, drawing.height), layout="constrained")
+            drawing.draw(figure)
+            FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
         (legend,) = figure.legends
         assert legend.get_window_extent().x1 <= figure.bbox.x1, name
         texts = [text.get_text() for text in legend.get_texts()]
