@@ -183,6 +183,12 @@ def test_the_tables(name: str, tmp_path: Path) -> None:
     assert compared["mask known"][4] == "not measured"
 
 
+def test_some_of_the_members_are_tried(tmp_path: Path) -> None:
+    task = Task((1e-3,), ("center",), (OURS,), controls=(OURS,), tried=2)
+    found = made("table1", tmp_path, net=(MEMORISES, task))
+    assert {(row["split"], row["images"]) for row in found.rows} == {("members", 2), ("controls", 2)}
+
+
 def test_images_that_a_net_cannot_take() -> None:
     experiment = dataclasses.replace(experiments.find("table2"), pictures=Pictures(2, 2, 9))
     with pytest.raises(ValueError, match=r"unet, U-Net, Softplus: .*divisible by 2, not 9×9"):
