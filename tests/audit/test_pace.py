@@ -25,23 +25,37 @@ def assert_left(pace: Pace, seconds: float, unknown: tuple[str, ...]) -> None:
 
 def test_members_and_controls_are_counted_at_their_own_costs() -> None:
     pace = Pace({OURS: 10, THEIRS: 10}, {})
-    work(pace, OURS, 130, 6)
+    work(pace, OURS, 130, 8)
     work(pace, THEIRS, 3301, 2)
-    left = pace.left()
-    assert left.seconds == pytest.approx((4 * 130 + 8 * 3301) * OF_EVALUATION)
-    assert left.unknown == ()
+    assert_left(pace, (2 * 130 + 8 * 3301) * OF_EVALUATION, ())
     work(pace, THEIRS, 3301, 8)
-    work(pace, OURS, 130, 4)
+    work(pace, OURS, 130, 2)
     assert pace.left() == Left(0.0, ())
 
 
 def test_what_nothing_is_known_of_is_named_and_not_guessed() -> None:
-    pace = Pace({FAST: 10, FAST_CONTROLS: 10, OURS: 10, THEIRS: 10}, {})
+    pace = Pace({FAST: 20, FAST_CONTROLS: 10, OURS: 10, THEIRS: 10}, {})
     assert pace.left() == Left(0.0, ("accelerated", "paper"))
-    work(pace, FAST, 100, 5)
+    work(pace, FAST, 100, 15)
     assert_left(pace, 5 * 100 * OF_EVALUATION, ("controls", "paper"))
     work(pace, FAST_CONTROLS, 120, 5)
     assert_left(pace, 5 * 220 * OF_EVALUATION, ("paper",))
+
+
+def test_nothing_is_said_before_enough_of_what_is_in_the_works_is_done() -> None:
+    """64 images at a time, each of 100 evaluations: the first to be done took as long as all 64."""
+    pace = Pace({FAST: 1000}, {})
+    pace.add(FAST, 100, 64 * 100 * OF_EVALUATION)
+    assert pace.left() == Left(0.0, ("accelerated",))
+    for _ in range(255):
+        pace.add(FAST, 100, 0.0)
+        assert (pace.left().unknown == ()) == (pace.left().seconds > 0)
+    assert_left(pace, 744 * 64 * 100 / 256 * OF_EVALUATION, ())
+    few = Pace({FAST: 4, OURS: 4}, {OURS: (1, 100)})
+    work(few, FAST, 100, 1)
+    assert few.left() == Left(0.0, ("accelerated", "paper"))
+    work(few, FAST, 100, 1)
+    assert_left(few, (2 + 4) * 100 * OF_EVALUATION, ())
 
 
 def test_of_a_run_that_goes_on_the_costs_are_known_and_the_speed_is_that_of_now() -> None:
