@@ -169,15 +169,16 @@ def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypat
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, color_system=None)
     with AuditProgress(left, {}, console) as shown:
-        for split in ("members", "controls"):
-            clock[0] += 10.0
-            shown.show(make_record(Cell(split, mask, "known-mask"), 0, evaluations=1000))
+        for index in range(128):
+            for split in ("members", "controls"):
+                clock[0] += 10.0
+                shown.show(make_record(Cell(split, mask, "known-mask"), index, evaluations=1000))
         shown._bar.refresh()
     lines = re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= 80
     pace = "6.0 per minute, 2 days, 6 h left, then accelerated, 3 more"
     assert pace in [line.rstrip() for line in lines]
-    assert any(line.rstrip().endswith(" 2/100000") for line in lines)
+    assert any(line.rstrip().endswith(" 256/100000") for line in lines)
     assert any(line.startswith("controls, a-mask") and line.rstrip().endswith("…") for line in lines)
 
 
