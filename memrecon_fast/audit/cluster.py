@@ -108,7 +108,7 @@ class Worker:
         doubts: list[str] = []
 
         def shards() -> Iterator[Shard]:
-            while (shard := ray.get(dispatcher.take.remote(name))) is not None:
+            while (shard := ray.get(dispatcher.take.remote(name, method))) is not None:
                 yield shard
 
         def saved() -> None:
@@ -145,10 +145,14 @@ class Worker:
 
 
 class Dispatcher:
-    """An actor: the shards that wait, who took which, and what was done since the driver looked."""
+    """An actor: the shards that wait, who took which, and what was done since the driver looked.
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self._waiting = collections.deque(shards)
+    One for all methods of a run, as the process of each takes seconds to begin.
+    """
+
+    def __init__(self) -> None:
+        self._method = ""
+        self._waiting: collections.deque[Shard] = collections.deque()
         self._taken: dict[str, list[Shard]] = {}
         self._dead: set[str] = set()
         self._records: list[Record] = []
@@ -156,9 +160,15 @@ class Dispatcher:
         self._doubts: list[str] = []
         self._stopped = False
 
-    def take(self, worker: str) -> Shard | None:
-        """The next shard; None where there is none."""
-        if not self._waiting or worker in self._dead:
+    def begin(self, method: str, shards: Sequence[Shard]) -> None:
+        """These are to be done by the method; the one before is over."""
+        self._method = method
+        self._waiting = collections.deque(shards)
+        self._taken.clear()
+
+    def take(self, worker: str, method: str) -> Shard | None:
+        """The next shard; None where there is none, or where the method is over: a worker may come late."""
+        if not self._waiting or method != self._method or worker in self._dead:
             return None
         taken = self._taken.setdefault(worker, [])
         taken.append(self._waiting.popleft())
@@ -220,6 +230,7 @@ class Crew:
         self._task = ray.put(task)
         options = {"num_cpus": 1, "num_gpus": 1 if task.device == "cuda" else 0}
         self._make = ray.remote(**options)(Worker).remote
+        self._dispatcher = ray.remote(num_cpus=0)(Dispatcher).remote()
         self._names = (f"worker-{number}" for number in itertools.count(1))
         self.workers: dict[str, Any] = {}
         for _ in range(workers):
@@ -232,7 +243,8 @@ class Crew:
         Raises what a worker raised; ClusterError where they die again and again.
         """
         ray = _ray()
-        dispatcher = ray.remote(num_cpus=0)(Dispatcher).remote(shards)
+        dispatcher = self._dispatcher
+        ray.get(dispatcher.begin.remote(method, shards))
         running: dict[Any, str] = {}
 
         def start() -> None:
@@ -245,7 +257,7 @@ class Crew:
         try:
             while running:
                 ready, _ = ray.wait(list(running), timeout=SECONDS_BETWEEN_LOOKS)
-                self._look(dispatcher)
+                self._look()
                 for reference in ready:
                     name = running.pop(reference)
                     try:
@@ -261,13 +273,13 @@ class Crew:
                 if ready and not ray.get(dispatcher.is_needed.remote(list(running.values()))):
                     break  # who is left has not begun yet: hired late, or still loading the model
         except BaseException:
-            self._stop(dispatcher, running)
+            self._stop(running)
             raise
-        self._look(dispatcher)
+        self._look()
         return f"{executions[0]}, {len(self.workers)} workers" if executions else "stopped"
 
-    def _look(self, dispatcher: Any) -> None:
-        records, skipped, doubts = _ray().get(dispatcher.news.remote())
+    def _look(self) -> None:
+        records, skipped, doubts = _ray().get(self._dispatcher.news.remote())
         for record in records:
             self._deaths = 0
             self._listener.show(record)
@@ -301,9 +313,9 @@ class Crew:
                 left.append(Shard(shard.cell, indices))
         return left
 
-    def _stop(self, dispatcher: Any, running: Mapping[Any, str]) -> None:
+    def _stop(self, running: Mapping[Any, str]) -> None:
         """Let the workers save what they have done."""
-        ray = _ray()
+        ray, dispatcher = _ray(), self._dispatcher
         dispatcher.stop.remote()
         until = time.monotonic() + SECONDS_TO_STOP
         left = dict(running)
@@ -311,7 +323,7 @@ class Crew:
             ready, _ = ray.wait(list(left), timeout=SECONDS_BETWEEN_LOOKS)
             for reference in ready:
                 del left[reference]
-        self._look(dispatcher)
+        self._look()
 
 
 @contextlib.contextmanager

@@ -271,17 +271,29 @@ def test_what_only_a_gpu_can_do_is_for_the_workers_to_refuse(memorised: Memorise
 def test_a_worker_that_was_given_up_gets_no_more_shards(memorised: Memorised) -> None:
     cell = small_audit(memorised).cells()[0]
     first, second, third = (Shard(cell, (index,)) for index in range(3))
-    dispatcher = cluster.Dispatcher([first, second, third])
-    assert dispatcher.take("worker-1") == first
-    assert dispatcher.take("worker-2") == second
+    dispatcher = cluster.Dispatcher()
+    dispatcher.begin("paper", [first, second, third])
+    assert dispatcher.take("worker-1", "paper") == first
+    assert dispatcher.take("worker-2", "paper") == second
     assert dispatcher.lost("worker-1") == [first]
     dispatcher.put_back([first])
-    assert dispatcher.take("worker-1") is None  # it lived after all
+    assert dispatcher.take("worker-1", "paper") is None  # it lived after all
     assert dispatcher.has_waiting()
-    assert [dispatcher.take("worker-3"), dispatcher.take("worker-3")] == [first, third]
+    assert [dispatcher.take("worker-3", "paper"), dispatcher.take("worker-3", "paper")] == [first, third]
     assert not dispatcher.has_waiting()
     assert dispatcher.is_needed(["worker-2"])
     assert not dispatcher.is_needed(["worker-1", "worker-4"])
+
+
+def test_a_worker_that_comes_late_gets_nothing_of_the_next_method(memorised: Memorised) -> None:
+    cell = small_audit(memorised).cells()[0]
+    dispatcher = cluster.Dispatcher()
+    dispatcher.begin("paper", [Shard(cell, (0,))])
+    assert dispatcher.take("worker-1", "paper") == Shard(cell, (0,))
+    dispatcher.begin("iterate", [Shard(cell, (1,))])
+    assert dispatcher.take("worker-2", "paper") is None
+    assert dispatcher.take("worker-2", "iterate") == Shard(cell, (1,))
+    assert dispatcher.lost("worker-1") == []
 
 
 @pytest.mark.usefixtures("two_workers")
