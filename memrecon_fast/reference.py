@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.results import Recovery, Status
-from memrecon_fast.settings import PROGRESS, Settings
+from memrecon_fast.settings import PROGRESS, SETTLED, Settings
 
 RIDGE = 1e-8
 """Of the accelerated solver's least squares, relative to the trace of the Gram matrix."""
@@ -157,10 +157,10 @@ def _recover_blind(
         outer[running] = t
         if t > 1:
             residual[running] = mse
-            below[running] = torch.where(mse < settings.tolerance, below[running] + 1, 0)
+            below[running] = torch.where(mse < settings.stop_below, below[running] + 1, 0)
         status[running[~mse.isfinite()]] = int(Status.DIVERGED)
-        status[running[below[running] >= settings.patience]] = int(Status.CONVERGED)
-        running = running[mse.isfinite() & (below[running] < settings.patience)]
+        status[running[below[running] >= settings.comparisons]] = int(Status.CONVERGED)
+        running = running[mse.isfinite() & (below[running] < settings.comparisons)]
     return {
         "images": x,
         "masks": masks,
@@ -212,10 +212,11 @@ def _accelerate(
                 if score < best_score:
                     best, best_mask, best_score = x, estimate, score
                 progress = score < PROGRESS * milestone
-                milestone, stalled = (score, 0) if progress else (milestone, stalled + 1)
+                counts = settings.settled_counts if t > 1 and mse < SETTLED * score else 1
+                milestone, stalled = (score, 0) if progress else (milestone, stalled + counts)
                 changed = bool((estimate != theta).any())
                 theta = estimate
-                passed = t > 1 and mse < settings.tolerance and _mean(residual) < settings.tolerance
+                passed = t > 1 and mse < settings.stop_below and _mean(residual) < settings.stop_below
                 below = below + 1 if passed else 0
                 held = 0 if changed else held + 1
                 mask_changes += changed
@@ -223,7 +224,7 @@ def _accelerate(
                     history, extrapolated = [], False
                 if not math.isfinite(mse):
                     status = Status.DIVERGED
-                elif below >= settings.patience:
+                elif below >= settings.comparisons:
                     status = Status.CONVERGED
                 elif t == settings.max_outer_iterations:
                     status = Status.MAX_ITERATIONS

@@ -20,7 +20,12 @@ MAX_ITERATIONS = 2**31 - 1
 INITIAL_MASKS = ("random", "zeros")
 PROGRESS = 0.875
 """An estimate is progress where its score is below 7/8 of the score of the last one that was."""
+SETTLED = 0.125
+"""An estimate has settled where the MSE to the one before is below an eighth of its score: it moves by less than it lacks."""
 MAX_MEMORY = 32
+MAX_COUNTS = 2**15
+MAX_STALL = MAX_ITERATIONS - MAX_COUNTS
+"""What is counted is below this before an estimate adds to it: an int32 holds the sum."""
 PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
 
 
@@ -37,12 +42,18 @@ class SolverRecord:
     prepare: Callable[..., Any]
     """prepare(autoencoder, image_shape, settings, known_masks=, backend=, device=) → `engine.solver.Solver`; raises as
     `recover`, before any work. `backend` is one that is available on the device."""
+    tolerance: float = 1e-9
+    """What `Settings.tolerance` stands for where it is None."""
+    patience: int = 3
+    """What `Settings.patience` stands for where it is None."""
 
 
 SOLVERS: dict[str, SolverRecord] = {}
 """By name; `memrecon_fast.solvers` puts its own here, and others may add theirs."""
 _REGISTERS = "memrecon_fast.solvers"
-SOME_READ = ("inner_iterations", "mask_period", "memory", "settle", "stall")
+_BEFORE = {"settled_counts": 1}
+"""Settings that earlier versions did not have, and what they did."""
+SOME_READ = ("inner_iterations", "mask_period", "memory", "settle", "stall", "settled_counts")
 """The settings that only some solvers read. All others are read by every one."""
 
 
@@ -68,12 +79,15 @@ class Settings:
     settle: "accelerated": an image is extrapolated once its mask held still for so many estimates, ≥ 0.
     tolerance: an image stops when the MSE between successive estimates was below this, ≥ 0 ("accelerated": and that
         between an input of the autoencoder and the next one) ...
-    patience: ... for this many comparisons running, ≥ 1.
+    patience: ... for this many comparisons running, ≥ 1. None: those of the solver, 10⁻⁹ for three of "paper", 10⁻⁸ for
+        one of "accelerated", a tenth of what an accurate recovery may be off.
     max_outer_iterations: at most this many outer iterations, each ended by an estimate of the mask, for one image, one
         γ and one initial mask, ≥ 1.
     stall: "accelerated": a γ and an initial mask are given up after so many estimates running without progress, ≥ 1:
         none lowered the score by an eighth, counted from the last one that did. Noise on y ends the progress of the
         score before that of the image: there more of them may pay.
+    settled_counts: "accelerated": an estimate that has settled, which moved by less than an eighth of its score (the MSE to
+        the one before against the score), counts as so many of these, ≥ 1: it comes to rest elsewhere.
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
     restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
         "accelerated" where it is estimated; right only where they carry no noise: with noise, set it to False.
@@ -89,8 +103,8 @@ class Settings:
 
     gamma: float | tuple[float, ...] | None = None
     inner_iterations: int = 40
-    tolerance: float = 1e-9
-    patience: int = 3
+    tolerance: float | None = None
+    patience: int | None = None
     max_outer_iterations: int = 200
     initial_mask: str = "random"
     restore_known_pixels: bool = True
@@ -99,10 +113,11 @@ class Settings:
     seed: int = 42
     starts: int = 1
     recognized_below: float = 1e-5
-    mask_period: int = 3
+    mask_period: int = 2
     memory: int = 5
     settle: int = 2
-    stall: int = 10
+    stall: int = 16
+    settled_counts: int = 4
 
     def __post_init__(self) -> None:
         if isinstance(self.gamma, list):
@@ -113,8 +128,10 @@ class Settings:
         for gamma in self.gammas:
             check_number("gamma", gamma, low=0, high=1e6, low_is_allowed=False)
         check_integer("inner_iterations", self.inner_iterations, low=2, high=MAX_ITERATIONS)
-        check_number("tolerance", self.tolerance, low=0)
-        check_integer("patience", self.patience, low=1, high=MAX_ITERATIONS)
+        if self.tolerance is not None:
+            check_number("tolerance", self.tolerance, low=0)
+        if self.patience is not None:
+            check_integer("patience", self.patience, low=1, high=MAX_ITERATIONS)
         check_integer("max_outer_iterations", self.max_outer_iterations, low=1, high=MAX_ITERATIONS)
         check_choice("initial_mask", self.initial_mask, INITIAL_MASKS)
         if not isinstance(self.restore_known_pixels, bool):
@@ -126,7 +143,8 @@ class Settings:
         check_integer("mask_period", self.mask_period, low=1, high=MAX_ITERATIONS)
         check_integer("memory", self.memory, low=0, high=MAX_MEMORY)
         check_integer("settle", self.settle, low=0, high=MAX_ITERATIONS)
-        check_integer("stall", self.stall, low=1, high=MAX_ITERATIONS)
+        check_integer("stall", self.stall, low=1, high=MAX_STALL)
+        check_integer("settled_counts", self.settled_counts, low=1, high=MAX_COUNTS)
         for name, default in self._unread().items():
             if getattr(self, name) != default:
                 readers = " or ".join(repr(one.name) for one in _solvers().values() if name in one.reads)
@@ -142,6 +160,16 @@ class Settings:
             return _solvers()[self.solver].gammas
         return self.gamma if isinstance(self.gamma, tuple) else (self.gamma,)
 
+    @property
+    def stop_below(self) -> float:
+        """`tolerance`, or the solver's where that is None."""
+        return _solvers()[self.solver].tolerance if self.tolerance is None else self.tolerance
+
+    @property
+    def comparisons(self) -> int:
+        """`patience`, or the solver's where that is None."""
+        return _solvers()[self.solver].patience if self.patience is None else self.patience
+
     def with_solver(self, solver: str) -> Settings:
         """The same for another solver; what that does not read is at its default. Raises ValueError for no solver."""
         check_choice("solver", solver, tuple(_solvers()))
@@ -154,15 +182,22 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a plain dict, for JSON."""
-        return dataclasses.asdict(self) | ({"gamma": list(self.gamma)} if isinstance(self.gamma, tuple) else {})
+        values = dataclasses.asdict(self) | ({"gamma": list(self.gamma)} if isinstance(self.gamma, tuple) else {})
+        if self.settled_counts == _BEFORE["settled_counts"]:  # as it was written before there was this setting
+            del values["settled_counts"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """The inverse of `to_dict`. Raises ValueError for a name that is no setting."""
+        """The inverse of `to_dict`, also of what an earlier version wrote; what the solver does not read is left out.
+        Raises ValueError for a name that is no setting."""
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
             names = [field.name for field in dataclasses.fields(cls)]
             raise ValueError(f"unknown settings: {', '.join(unknown)}{suggestion(unknown[0], names)}")
+        solver = values.get("solver", cls.solver)
+        unread = set(SOME_READ) - _solvers()[solver].reads if solver in _solvers() else set()
+        values = {name: value for name, value in {**_BEFORE, **values}.items() if name not in unread}
         gamma = values.get("gamma")
         return cls(**{**values, "gamma": tuple(gamma)} if isinstance(gamma, list) else values)
 

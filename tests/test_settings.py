@@ -152,6 +152,7 @@ def test_every_purpose_seed_and_index_has_random_numbers_of_its_own() -> None:
         ("paper", "mask_period", 5, "accelerated"),
         ("paper", "settle", 0, "accelerated"),
         ("paper", "stall", 3, "accelerated"),
+        ("paper", "settled_counts", 3, "accelerated"),
         ("accelerated", "inner_iterations", 20, "paper"),
     ],
 )

@@ -173,6 +173,7 @@ def audit(
             from memrecon_fast.audit.plan import ALL_IMAGES, DEGRADED_MASK, Audit
             from memrecon_fast.audit.progress import Output
             from memrecon_fast.audit.session import Means, begin
+            from memrecon_fast.audit.store.manifest import read_description
             from memrecon_fast.audit.store.opening import check_run_folder
             from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
             from memrecon_fast.common.checks import check_number
@@ -182,14 +183,17 @@ def audit(
             from memrecon_fast.methods import DEFAULT_METHODS, NEEDS_DIFFUSION, find, registered
             from memrecon_fast.settings import Settings
 
-            settings = Settings(
-                gamma=_one_or_several(gamma),
-                starts=starts,
-                seed=seed,
-                initial_mask=initial_mask,
-                max_outer_iterations=max_outer_iterations,
-                precision=precision,
-            )
+            # what no option names is as the run was begun with, maybe by an earlier version
+            begun = read_description(out)["plan"]["settings"] if check_run_folder(out, resume) else Settings().to_dict()
+            named = {
+                "gamma": _one_or_several(gamma),
+                "starts": starts,
+                "seed": seed,
+                "initial_mask": initial_mask,
+                "max_outer_iterations": max_outer_iterations,
+                "precision": precision,
+            }
+            settings = Settings.from_dict(begun | named)
             for name in method or ():  # checked before all images are read, which may take long
                 find(name)
             methods = _methods_of_degraded(method, mask, resize) if degraded else tuple(method or DEFAULT_METHODS)
@@ -202,7 +206,6 @@ def audit(
             seconds = SECONDS_BETWEEN_PARTS if save_every is None else save_every
             check_number("--save-every", seconds, low=0)
             means = Means(workers, ray, parts, resume, seconds, Output(console, say))
-            check_run_folder(out, resume)
             of_model = ModelOptions(weights, arguments, trust_model, pixel_range, mean, std, channels, output, device)
             loaded = of_model.open(model, in_workers=means.on_cluster)
             if means.on_cluster:

@@ -86,9 +86,10 @@ class AcceleratedSolver:
                 anderson.estimate(slots, v, estimate_mask=not self.known_masks)
                 anderson.stop(
                     slots,
-                    tolerance=self.settings.tolerance,
-                    patience=self.settings.patience,
+                    tolerance=self.settings.stop_below,
+                    patience=self.settings.comparisons,
                     stall=self.settings.stall,
+                    settled_counts=self.settings.settled_counts,
                     limit=self.settings.max_outer_iterations,
                 )
             anderson.weigh(slots, settle=self.settings.settle)
@@ -138,7 +139,7 @@ def prepare(
     if settings.precision == "progressive":
         prox = make_prox(autoencoder, image_shape, device, "bfloat16")
         first = dataclasses.replace(
-            settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0, stall=EARLY_ESTIMATES
+            settings, max_outer_iterations=EARLY_ESTIMATES, tolerance=0.0, stall=EARLY_ESTIMATES, settled_counts=1
         )
         early = AcceleratedSolver(prox, ops, first, known_masks, hands_over=True)
     number_format = "float32" if settings.precision == "progressive" else settings.precision
@@ -151,6 +152,8 @@ RECORD = SolverRecord(
     # Together they recover more than each alone; which one is best differs from net to net, see
     # benchmarks/results/accelerated.md.
     gammas=(0.2, 0.5, 1.0),
-    reads=frozenset({"mask_period", "memory", "settle", "stall"}),
+    reads=frozenset({"mask_period", "memory", "settle", "stall", "settled_counts"}),
     prepare=prepare,
+    tolerance=1e-8,
+    patience=1,
 )

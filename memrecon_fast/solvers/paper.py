@@ -110,8 +110,8 @@ class PaperSolver:
         self.ops.admm.close(slots, v, estimate_mask=not self.known_masks)
         self.ops.admm.stop(
             slots,
-            tolerance=self.settings.tolerance,
-            patience=self.settings.patience,
+            tolerance=self.settings.stop_below,
+            patience=self.settings.comparisons,
             limit=1 if self.known_masks else self.settings.max_outer_iterations,
             first_comparison=2,
         )

@@ -33,13 +33,13 @@ ORDERS = {
 }
 NUMBERS_OF = {
     "estimate": ("estimate_mask",),
-    "stop": ("tolerance", "patience", "stall", "limit"),
+    "stop": ("tolerance", "patience", "stall", "settled_counts", "limit"),
     "weigh": ("settle",),
 }
 # Operations with their numbers.
 MEASURE, MIX, WEIGH = ("measure",), ("mix",), ("weigh", 2)
 ESTIMATE, ESTIMATE_MASK = ("estimate", False), ("estimate", True)
-STOP = ("stop", 0.3, 3, 4, 7)
+STOP = ("stop", 0.3, 3, 4, 2, 7)
 OF_IMAGES: list[tuple[Any, ...]] = [MEASURE, ESTIMATE, ESTIMATE_MASK, MIX]
 ALL: list[tuple[Any, ...]] = [*OF_IMAGES, WEIGH, STOP]
 NUMBERS = torch.finfo(torch.float32)
@@ -321,8 +321,10 @@ class AndersonAgainstPlain:
 
     @pytest.mark.parametrize("rows", [0, 1, 33, 129])
     def test_stop_on_random_counters(self, rows: int) -> None:
-        for seed, (patience, stall, limit) in enumerate(itertools.product((1, 3), (1, 4, 100), (1, 7, 200))):
-            self.check(("stop", 0.3, patience, stall, limit), random_buffers(rows, 1, 3, seed))
+        for seed, (patience, stall, counts, limit) in enumerate(
+            itertools.product((1, 3), (1, 4, 100), (1, 3), (1, 7, 200))
+        ):
+            self.check(("stop", 0.3, patience, stall, counts, limit), random_buffers(rows, 1, 3, seed))
 
     @pytest.mark.parametrize("places", [1, 2, 4])
     def test_evaluations_one_after_the_other(self, places: int) -> None:
@@ -340,7 +342,7 @@ class AndersonAgainstPlain:
             buffers = self.check(MEASURE, buffers)
             if turn % 3 == 0:
                 buffers = self.check(("estimate", turn == 12), buffers)
-                buffers = self.check(("stop", 0.0, 1, 1000, 1000), buffers)
+                buffers = self.check(("stop", 0.0, 1, 1000, 4, 1000), buffers)
             buffers = self.check(("weigh", 1), buffers)
             buffers = self.check(MIX, buffers)
         assert (buffers["mask_changes"] > 0).any()

@@ -48,7 +48,7 @@ def assert_same_recovery(got: Recovery, oracle: Recovery, originals: Tensor, set
     """The contract with the literal twin.
 
     Verdicts are equal, with the originals and without. What is recovered was found in the same attempt, with the same
-    status; estimates agree to 1e-4 per pixel, as they stand still to 3e-5. Forward passes of one row and of many differ
+    status; estimates agree per pixel to three times what they stand still to, the root of the tolerance. Forward passes of one row and of many differ
     in the last bits. Without extrapolation these do not grow, and all counters agree exactly, but for the changes of a
     mask at pixels that are 0: estimates lie on both sides of such a tie of the mask rule. With it they do, as it
     divides by small differences of residuals; and where a residual is just at the tolerance, or a pixel at a tie of
@@ -71,7 +71,8 @@ def assert_same_recovery(got: Recovery, oracle: Recovery, originals: Tensor, set
         assert torch.equal(got.mask_changes[no_ties], oracle.mask_changes[no_ties])
     for name in exact:
         assert torch.equal(getattr(got, name)[recovered], getattr(oracle, name)[recovered]), name
-    torch.testing.assert_close(got.images[recovered], oracle.images[recovered], rtol=0, atol=1e-4)
+    atol = 3.2 * math.sqrt(settings.stop_below)
+    torch.testing.assert_close(got.images[recovered], oracle.images[recovered], rtol=0, atol=atol)
     assert (got.masks == oracle.masks)[recovered].float().mean() > 0.999
     more = (got.evaluations - oracle.evaluations).abs()[recovered]
     assert (more > 2 * settings.mask_period * oracle.attempts[recovered]).sum() <= 1
@@ -187,7 +188,7 @@ def never_rejecting(state: AndersonState, **how: int) -> None:
 
 
 def test_the_safeguard_brings_back_what_extrapolation_carries_away() -> None:
-    settings = accelerated(gamma=0.5, max_outer_iterations=60)
+    settings = accelerated(gamma=0.5, max_outer_iterations=60, mask_period=3, stall=60, settled_counts=1)  # time to get away
     solver = prepare(slowly_then_away, (5,), settings, known_masks=True)
     unsafe = with_functions(solver, weigh=never_rejecting)
     plain_steps = prepare(slowly_then_away, (5,), dataclasses.replace(settings, memory=0), known_masks=True)

@@ -26,7 +26,7 @@ def prepare(
 ) -> Solver:
     """The autoencoder alone, as a solver."""
     assert not known_masks
-    limit, tolerance = settings.max_outer_iterations, settings.tolerance
+    limit, tolerance = settings.max_outer_iterations, settings.stop_below
     return iteration.prepare(autoencoder, image_shape, limit, tolerance, backend=backend, device=device)
 
 

@@ -27,7 +27,7 @@ from memrecon_fast.settings import MAX_ITERATIONS
 from memrecon_fast.solvers.accelerated import AcceleratedSolver
 
 ENDLESS = Settings(
-    tolerance=0.0, max_outer_iterations=MAX_ITERATIONS, stall=MAX_ITERATIONS, settle=0, solver="accelerated"
+    tolerance=0.0, max_outer_iterations=MAX_ITERATIONS, stall=MAX_ITERATIONS, settled_counts=1, settle=0, solver="accelerated"
 )
 """No image is ever done, and each is extrapolated from the beginning on."""
 

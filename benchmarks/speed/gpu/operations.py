@@ -33,7 +33,7 @@ OPERATIONS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "accelerated": [
         *[("measure",), ("estimate", False), ("estimate", True)],
-        *[("stop", 0.3, 3, 4, 7), ("weigh", 2), ("mix",)],
+        *[("stop", 0.3, 3, 4, 2, 7), ("weigh", 2), ("mix",)],
     ],
 }
 """By solver, with their numbers."""
@@ -71,7 +71,7 @@ _NUMBERS = {
     ("paper", "close"): ("estimate_mask",),
     ("paper", "stop"): ("tolerance", "patience", "limit", "first_comparison"),
     ("accelerated", "estimate"): ("estimate_mask",),
-    ("accelerated", "stop"): ("tolerance", "patience", "stall", "limit"),
+    ("accelerated", "stop"): ("tolerance", "patience", "stall", "settled_counts", "limit"),
     ("accelerated", "weigh"): ("settle",),
 }
 

@@ -50,7 +50,7 @@ class AndersonState(SplitState):
     milestone: Tensor = per_row()
     """The score of the last estimate that was progress, infinite before."""
     stalled: Tensor = per_row(torch.int32)
-    """Estimates running that were no progress."""
+    """Estimates running that were no progress, those that had settled several times."""
     changed: Tensor = per_row(torch.bool)
     """The last estimate of the mask differs from the one before."""
     held: Tensor = per_row(torch.int32)
@@ -78,7 +78,9 @@ class Anderson(Protocol):
     def estimate(self, state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
         """Estimates of the image and the mask."""
 
-    def stop(self, state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
+    def stop(
+        self, state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int
+    ) -> None:
         """Count one more estimate, and say which images are done."""
 
     def weigh(self, state: AndersonState, *, settle: int) -> None:

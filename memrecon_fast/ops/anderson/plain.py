@@ -24,7 +24,7 @@ from torch import Tensor
 from memrecon_fast.ops.admm import plain as admm
 from memrecon_fast.ops.anderson import ESTIMATE, MEASURE, MIX, STOP, WEIGH, AndersonState
 from memrecon_fast.results import RUNNING, Status
-from memrecon_fast.settings import PROGRESS
+from memrecon_fast.settings import PROGRESS, SETTLED
 
 RIDGE = 1e-8
 """Relative to the trace of the Gram matrix of the differences; an absolute one would break near the solution."""
@@ -83,13 +83,15 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
 
 
 @torch.inference_mode()
-def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
+def stop(
+    state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int
+) -> None:
     """Count one more estimate, and say which images are done.
 
     A comparison is passed where the MSE to the estimate before (`residual`), and the fixed-point residual ‖r‖²/d of the
     evaluation at `head`, are below the tolerance. The first estimate has none before it: its `residual`
-    becomes NaN. `PROGRESS` says what progress is; after `stall` estimates without it the image is given up. Where the
-    mask changed, what was evaluated before is forgotten; the image goes on with the step of this evaluation, which was
+    becomes NaN. `PROGRESS` says what progress is; after `stall` estimates without it the image is given up, and one that
+    has settled (`SETTLED`) counts as `settled_counts` of them. Where the mask changed, what was evaluated before is forgotten; the image goes on with the step of this evaluation, which was
     made under the mask before.
     """
     state.check(STOP)
@@ -100,7 +102,8 @@ def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, l
     newest = _at(torch.diagonal(state.gram, dim1=1, dim2=2), _in_ring(state.head, state))
     run = (state.below + 1).masked_fill(~((mse < tolerance) & (newest < tolerance * state.d)), 0)
     progress = state.score < PROGRESS * state.milestone
-    without = (state.stalled + 1).masked_fill(progress, 0)
+    counts = torch.where(mse < SETTLED * state.score, settled_counts, 1)
+    without = (state.stalled + counts.int()).masked_fill(progress, 0)
     verdict = torch.full_like(state.status, RUNNING)
     verdict.masked_fill_(without >= stall, int(Status.STALLED))
     verdict.masked_fill_(count >= limit, int(Status.MAX_ITERATIONS))

@@ -48,7 +48,7 @@ from memrecon_fast.ops.launch import (
     share_of,
     unit_of,
 )
-from memrecon_fast.settings import PROGRESS
+from memrecon_fast.settings import PROGRESS, SETTLED
 
 # `measure` has one block to a multiprocessor, and all of its 65,536 registers: a thread has a load under way and a sum
 # for each place. For so many places the threads that a row has elsewhere are enough; for more, half of them.
@@ -60,6 +60,7 @@ _MEASURE = {
 _ENTRIES_PER_WARP = 8 * 32  # of the matrix in `weigh`
 _RIDGE = tl.constexpr(plain.RIDGE)
 _PROGRESS = tl.constexpr(PROGRESS)
+_SETTLED = tl.constexpr(SETTLED)
 _PER_ROW = not_aligned(AndersonState)
 
 
@@ -75,11 +76,13 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     launch_rows(_estimate, state.rows, state.d, *buffers, share_of(state.d), ESTIMATE_MASK=bool(estimate_mask))
 
 
-def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, limit: int) -> None:
+def stop(
+    state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int
+) -> None:
     """`plain.stop`."""
     # The first as torch rounds it to compare it with a float32: the interpreter would not.
     tolerances = (ctypes.c_float(tolerance).value, tolerance * state.d)
-    numbers = (*tolerances, patience, stall, limit, state.places, state.rows)
+    numbers = (*tolerances, patience, stall, settled_counts, limit, state.places, state.rows)
     programs = triton.cdiv(state.rows, ROWS_PER_WARP)
     launch(_stop, programs, *arguments(state, STOP), *numbers, BLOCK=ROWS_PER_WARP, num_warps=1)
 
@@ -227,7 +230,7 @@ def _estimate(
 
 
 @triton.jit(
-    do_not_specialize=["tolerance", "squares", "patience", "stall", "limit", "places", "rows"],
+    do_not_specialize=["tolerance", "squares", "patience", "stall", "settled_counts", "limit", "places", "rows"],
     do_not_specialize_on_alignment=_PER_ROW,
 )
 def _stop(
@@ -249,6 +252,7 @@ def _stop(
     squares: tl.float64,
     patience: tl.int32,
     stall: tl.int32,
+    settled_counts: tl.int32,
     limit: tl.int32,
     places: tl.int32,
     rows: tl.int32,
@@ -266,7 +270,8 @@ def _stop(
     run = tl.where((mse < tolerance) & (newest < squares), run, 0)
     now = tl.load(score + row, mask=running, other=0.0)
     progress = now < _PROGRESS * tl.load(milestone + row, mask=running, other=0.0)
-    without = tl.where(progress, 0, tl.load(stalled + row, mask=running, other=0) + 1)
+    counts = tl.where(mse < _SETTLED * now, settled_counts, 1)
+    without = tl.where(progress, 0, tl.load(stalled + row, mask=running, other=0) + counts)
     verdict = tl.where(without >= stall, STALLED, RUNNING)
     verdict = tl.where(count >= limit, MAX_ITERATIONS, verdict)
     verdict = tl.where(run >= patience, CONVERGED, verdict)

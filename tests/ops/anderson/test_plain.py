@@ -356,7 +356,7 @@ def stop(mses: list[float], residuals: list[float] | None = None, **changes: Any
     state.milestone.fill_(torch.inf)
     changed = changes.pop("changed", [False] * len(mses))
     scores = changes.pop("scores", [1.0] * len(mses))
-    limits = {"tolerance": TOLERANCE, "patience": PATIENCE, "stall": 100, "limit": LIMIT} | changes
+    limits = {"tolerance": TOLERANCE, "patience": PATIENCE, "stall": 100, "settled_counts": 1, "limit": LIMIT} | changes
     history = []
     for mse, other, change, score in zip(mses, residuals or [0.0] * len(mses), changed, scores, strict=True):
         state.score.fill_(score)
@@ -409,6 +409,13 @@ def test_an_image_is_given_up_where_its_score_no_longer_falls() -> None:
     assert [state["milestone"] for state in history] == pytest.approx([8.0] * 3 + [6.99] * 6)
     assert [state["stalled"] for state in history] == [0, 1, 2, 0, 1, 2, 3, 3, 3]
     assert statuses(history) == [RUNNING] * 6 + [Status.STALLED] * 3
+
+
+def test_an_estimate_that_moved_by_less_than_an_eighth_of_its_score_counts_several_times() -> None:
+    mses = [0.0, 0.125, 0.124, 1.0, 0.0, 0.0, 1.0]  # the first one has no estimate before it
+    history = stop(mses, scores=[1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5], stall=8, settled_counts=4)
+    assert [state["stalled"] for state in history] == [0, 1, 5, 6, 0, 4, 5]  # one that is progress counts for nothing
+    assert statuses(stop([1.0] + [0.1] * 3, stall=8, settled_counts=4))[2] == Status.STALLED
 
 
 def test_convergence_and_the_limit_come_before_giving_up() -> None:
