@@ -17,7 +17,7 @@ MISSING = ("memrecon_fast._C", "memrecon_fast.ops.cpp", "deepinv", "diffusers", 
 
 
 def needed(body: list[ast.stmt]) -> Iterator[tuple[str, bool]]:
-    """The modules that are imported as these lines are run, in their order; True: passed over where they are missing."""
+    """The modules that are imported as these lines are run, in order; True: passed over where one is missing."""
     for node in body:
         if isinstance(node, ast.Import):
             yield from ((alias.name, False) for alias in node.names)

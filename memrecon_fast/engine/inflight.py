@@ -246,7 +246,9 @@ class InFlight:
             yield review.decide(scored)[0]
 
     def _halve(self, source: _Source) -> None:
-        source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
+        source.put_back(
+            [self._stage(seat.sample) for group in self._groups for seat in group.seats if seat is not None]
+        )
         self._groups.clear()
         gc.collect()
         if self.solver.prox.device.type == "cuda":

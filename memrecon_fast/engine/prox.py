@@ -61,6 +61,8 @@ class Prox:
         """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
         self.unit = torch.finfo(torch.float32).eps
         """Of the coarsest number format that f computes in: the distance from 1 to the next number."""
+        self.number_format = "float32"
+        """Of its products, see `precision`."""
         self.why_not_captured = ""
         """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
         self._original = autoencoder if original is None else original
@@ -385,6 +387,7 @@ def _try(prox: Prox, images: Tensor, number_format: str) -> None:
     prox.row_multiple = row_multiple_of(tried.sizes, count, vector)
     prox.bytes_per_row = 4 * sum(tried.sizes) // count
     prox.unit = max(tried.unit, unit_of(number_format))
+    prox.number_format = number_format
 
 
 def _is_about_gradients(error: BaseException | None) -> bool:

@@ -119,9 +119,9 @@ def test_a_report_for_people_and_the_trace(rehearsed: Path) -> None:
     assert json.loads((rehearsed / "trace.json").read_text())["traceEvents"]
 
 
-def times(rows: list[dict[str, Any]], count: int, **others: Any) -> list[dict[str, Any]]:
+def repeated(known: list[dict[str, Any]], count: int, **others: Any) -> list[dict[str, Any]]:
     """As many rows as there are on a GPU, each as long as it may be."""
-    return [{**rows[number % len(rows)], **others} for number in range(count)]
+    return [{**known[number % len(known)], **others} for number in range(count)]
 
 
 def test_what_is_printed_fits_and_begins_with_what_matters(results: dict[str, Any]) -> None:
@@ -134,14 +134,14 @@ def test_what_is_printed_fits_and_begins_with_what_matters(results: dict[str, An
         "errors": ["audit: RuntimeError: " + "it went wrong; " * 100],
         "sections": {
             **sections,
-            "checks": {**sections["checks"], "rows": times(sections["checks"]["rows"], 40, passed=False)},
-            "bandwidth": {"rows": times(sections["bandwidth"]["rows"], 28, rows=4096, d=12288)},
+            "checks": {**sections["checks"], "rows": repeated(sections["checks"]["rows"], 40, passed=False)},
+            "bandwidth": {"rows": repeated(sections["bandwidth"]["rows"], 28, rows=4096, d=12288)},
             "blocks": {
                 "rows": [
                     {**row, "model": f"{long} {number // 6}", "images": 4096}
-                    for number, row in enumerate(times(blocks["rows"], 72))
+                    for number, row in enumerate(repeated(blocks["rows"], 72))
                 ],
-                "targets": times(blocks["targets"], 60, met=False, model=long, images=4096),
+                "targets": repeated(blocks["targets"], 60, met=False, model=long, images=4096),
             },
         },
     }
