@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 MOST = 10_000
 """Characters, so that with a few lines around it it fits into 12,000."""
-LINE = 400
+LINE = 700
 """Characters of a line."""
 
 
