@@ -45,4 +45,4 @@ class _Piece:
                 (count, *image.shape), dtype=image.dtype, device="cpu", pin_memory=self._pinned and image.numel() > 0
             )
             self._rows = list(rows.unbind())
-        return self._rows.pop(0).copy_(image)
+        return self._rows.pop(0).copy_(image.detach())

@@ -80,3 +80,11 @@ def test_what_only_looks_as_if_it_followed_does_not() -> None:
     apart: list[Tensor] = [torch.rand(2), torch.rand(2)]
     assert [len(block) for block in runs(apart)] == [1, 1]
     assert runs([]) == []
+
+
+def test_an_image_that_takes_part_in_autograd_is_copied_without_it() -> None:
+    y = torch.rand(3, 2, 2, requires_grad=True)
+    (one, other) = in_rows([Staged(Sample(0, y), {"y": y}), *staged(1)], 4, pinned=False)
+    assert not one.images["y"].requires_grad
+    assert not other.images["y"].requires_grad
+    assert torch.equal(one.images["y"], y)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import torch
@@ -83,14 +83,14 @@ def test_items_are_computed_on_the_stream_of_the_first_one(streams: tuple[Stream
     one, other, waits = streams
     ended: list[str] = []
 
-    def names() -> Iterator[str]:
+    def names() -> Generator[str, None, None]:
         try:
             while True:
                 yield Stream.current.name
         finally:
             ended.append("ended")
 
-    items = on_one_stream(names(), torch.device("cuda", 0))  # type: ignore[arg-type]
+    items = on_one_stream(names(), torch.device("cuda", 0))
     assert next(items) == "one"
     assert waits == []
     Stream.current = other
@@ -103,14 +103,14 @@ def test_items_are_computed_on_the_stream_of_the_first_one(streams: tuple[Stream
 
 
 def test_items_that_end_or_fail_on_a_stream_do_so_for_the_caller(streams: tuple[Stream, Stream, list[str]]) -> None:
-    def failing() -> Iterator[int]:
+    def failing() -> Generator[int, None, None]:
         yield 1
         raise OSError("the disk is gone")
 
     cuda = torch.device("cuda", 0)
     assert list(on_one_stream((i for i in range(3)), cuda)) == [0, 1, 2]
     with pytest.raises(OSError, match="the disk is gone"):
-        list(on_one_stream(failing(), cuda))  # type: ignore[arg-type]
+        list(on_one_stream(failing(), cuda))
 
 
 def test_on_a_cpu_there_are_no_streams() -> None:
