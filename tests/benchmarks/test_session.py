@@ -16,6 +16,7 @@ STEPS = ["smoke", "build", "bench", "tests", "probe"]
 FAKE = """#!/bin/sh
 case "$*" in
     *--why-not*) exit 0 ;;
+    *"import pybind11"*) exit "${NO_PYBIND11:-0}" ;;
     *gpu.smoke*) echo "a recovery" ;;
     *setup.py*) echo "error: no compiler" >&2; exit 1 ;;
     *"benchmarks gpu"*) echo "begun"; touch "$OUT/gpu-fake.json" "$OUT/gpu-fake.md"; sleep "${SLEEP:-0}" ;;
@@ -57,6 +58,12 @@ def test_no_step_stops_the_next_one(tmp_path: Path, fake: Path) -> None:
     assert last.endswith("s in all")
     assert "error: no compiler" in done.stdout
     assert "ieee 12.0 us" in done.stdout
+
+
+def test_what_the_kernels_cannot_be_built_without_is_said(tmp_path: Path, fake: Path) -> None:
+    done = session(tmp_path / "out", fake, "300", "build", "probe", NO_PYBIND11="1", CXX="no-such-compiler")
+    assert heads(done.stdout)[:2] == ["build: rc 3", "probe: rc 0"]
+    assert "the C++ kernels are not built; missing: pybind11 C++-compiler" in done.stdout
 
 
 def test_what_is_printed_fits_and_the_files_are_few(tmp_path: Path, fake: Path) -> None:

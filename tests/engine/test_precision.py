@@ -59,9 +59,12 @@ def test_inside_of_another_one_nothing_is_switched_again(monkeypatch: pytest.Mon
     """So that it can be around a block, and around each of its passes."""
     put_back: list[str] = []
     set_precision = torch.set_float32_matmul_precision
-    monkeypatch.setattr(
-        torch, "set_float32_matmul_precision", lambda value: (put_back.append(value), set_precision(value))
-    )
+
+    def noted(value: str) -> None:
+        put_back.append(value)
+        set_precision(value)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", noted)
     expected = switches()
     with allow_tf32(True):
         inside = switches()

@@ -50,7 +50,7 @@ def by_halves(a: Tensor, w: Tensor, dtype: torch.dtype) -> Product:
     left = torch.cat([a_high, a_high, a_low], dim=1)
     right = torch.cat([w_high, w_low, w_high], dim=1)
     if a.is_cuda:
-        return functools.partial(torch.mm, left, right.T, out_dtype=torch.float32)  # type: ignore[call-arg]
+        return functools.partial(torch.mm, left, right.T, out_dtype=torch.float32)
     return lambda: left.float() @ right.float().T
 
 
