@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -37,10 +38,17 @@ def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device
         return [autoencoder]
 
     def multiply_in_format(images: Tensor) -> Tensor:
-        with allow_tf32(number_format == "tf32"):
+        with multiplying_in(number_format, device):
             return autoencoder(images)
 
     return [multiply_in_format]
+
+
+def multiplying_in(number_format: str, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """The switches that products in this format need: around many forward passes, each of which finds them set."""
+    if device.type != "cuda" or number_format not in ("float32", "tf32"):
+        return contextlib.nullcontext()
+    return allow_tf32(number_format == "tf32")
 
 
 def _autocast(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
@@ -124,6 +132,9 @@ def _on_cpu() -> list[Any]:
 @contextlib.contextmanager
 def allow_tf32(allowed: bool) -> Iterator[None]:
     """Allow TF32 in the matrix products and convolutions of CUDA, or do not; as before at the end."""
+    if _is_as_entered(allowed):
+        yield
+        return
     backends: Any = torch.backends
     # torch has two kinds of switches. Those of the older kind are in every version; where there are newer ones, these
     # decide, and what reads an older one that says otherwise fails: so both are set.
@@ -136,7 +147,11 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
         backends.cudnn.allow_tf32 = allowed
         for switch in newer[:3]:
             switch.fp32_precision = "tf32" if allowed else "ieee"
-        yield
+        around, _entered.allowed = getattr(_entered, "allowed", None), allowed
+        try:
+            yield
+        finally:
+            _entered.allowed = around
     finally:
         if matmul_precision is not None:
             torch.set_float32_matmul_precision(matmul_precision)
@@ -146,6 +161,19 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
             switch.fp32_precision = "none"  # inherits from the general switches
             if switch.fp32_precision != value:
                 switch.fp32_precision = value
+
+
+_entered = threading.local()
+"""What `allow_tf32` was last entered with in this thread, and not left yet."""
+
+
+def _is_as_entered(allowed: bool) -> bool:
+    """Whether the switches are set by an `allow_tf32` around this one; two are asked whether they still are."""
+    if getattr(_entered, "allowed", None) is not allowed:
+        return False
+    backends: Any = torch.backends
+    now = (_read(lambda: backends.cuda.matmul.allow_tf32), _read(lambda: backends.cudnn.allow_tf32))
+    return now == (allowed, allowed)
 
 
 _NEWER = hasattr(torch.backends.cudnn, "conv")  # torch 2.9
