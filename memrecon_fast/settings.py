@@ -21,7 +21,7 @@ INITIAL_MASKS = ("random", "zeros")
 PROGRESS = 0.875
 """An estimate is progress where its score is below 7/8 of the score of the last one that was."""
 MAX_MEMORY = 32
-PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
+PRECISIONS = ("float32", "float32x3", "tf32", "bfloat16", "progressive")
 
 
 @dataclasses.dataclass(frozen=True)
