@@ -273,7 +273,7 @@ def _fits(layer: _Layer, shape: tuple[int, ...]) -> bool:
 def _multiply_rows(layer: _Layer, value: _Value) -> _Pending:
     if isinstance(value, Tensor):
         shape = tuple(value.shape)
-        split = layer.ops.split(value.reshape(math.prod(shape[:-1]), shape[-1]).contiguous(), shape[-1])
+        split = layer.ops.split(value.reshape(math.prod(shape[:-1]), shape[-1]), shape[-1])
     else:
         shape, split = value.shape, layer.ops.split_sums(value.sums)
     return _Pending(
@@ -291,7 +291,7 @@ def _convolve(layer: _Layer, value: _Value) -> _Pending:
             value, padding = functional.pad(value, padding, mode=module.padding_mode), (0, 0, 0, 0)
         rows = value.permute(0, 2, 3, 1)
         shape = tuple(rows.shape)
-        split = layer.ops.split(rows.reshape(shape[0], math.prod(shape[1:])).contiguous(), shape[-1])
+        split = layer.ops.split(rows.reshape(shape[0], math.prod(shape[1:])), shape[-1])
     else:
         channels_last = layer.channels_last or value.channels_last
         shape, split = value.shape, layer.ops.split_sums(value.sums)

@@ -48,11 +48,12 @@ class Halves:
 class Sums:
     """What a product left, [rows, d]: numbers that are yet to be scaled, and given a bias and an activation.
 
-    d is a multiple of the number of outputs: pixels, with the outputs of each next to one another.
+    d is a multiple of the number of outputs: pixels, with the outputs of each next to one another. All tensors must be
+    contiguous: making one raises ValueError where they are not, or do not fit together.
     """
 
     sums: Tensor
-    """float32 [rows, d], contiguous."""
+    """float32 [rows, d]."""
     exponents: Tensor
     """int32 [rows], of the row that was multiplied."""
     of_outputs: Tensor
@@ -61,6 +62,16 @@ class Sums:
     """float32 [outputs]."""
     slope: Tensor | None = None
     """float32 [1]: what numbers below 0 are multiplied by; 0: they become 0. None: no activation."""
+
+    def __post_init__(self) -> None:
+        shapes = {"exponents": self.sums.shape[:1], "of_outputs": self.of_outputs.shape}
+        shapes |= {"bias": self.of_outputs.shape, "slope": (1,)}
+        for name, shape in shapes.items():
+            tensor = getattr(self, name)
+            if tensor is not None and (tensor.shape != shape or not tensor.is_contiguous()):
+                raise ValueError(f"{name} must be contiguous, of shape {tuple(shape)}, not {tuple(tensor.shape)}")
+        if not self.sums.is_contiguous() or self.sums.shape[1] % self.outputs:
+            raise ValueError(f"sums must be contiguous, [rows, a multiple of {self.outputs}]")
 
     @property
     def outputs(self) -> int:
@@ -72,7 +83,7 @@ class HalvesOps(Protocol):
     """What every implementation offers; `plain` says what each function does."""
 
     def split(self, numbers: Tensor, segment: int) -> Halves:
-        """Numbers, float32 [rows, d], contiguous; d is a multiple of the segment."""
+        """Numbers, float32 [rows, d]; d ≥ 1 is a multiple of the segment."""
 
     def split_sums(self, sums: Sums) -> Halves:
         """The numbers that sums stand for, in segments of the outputs."""

@@ -13,6 +13,7 @@ _MANTISSA = 23
 
 def split(numbers: Tensor, segment: int) -> Halves:
     """See `HalvesOps`."""
+    numbers = numbers.contiguous()
     exponents = _exponents(numbers)
     scaled = numbers * power_of_two(exponents)[:, None]
     high = scaled.half()
@@ -47,7 +48,7 @@ def split_weights(weights: Tensor) -> Halves:
     """Of weights [outputs, segments, segment] the right factor of the products with what `split` makes of a row with
     such segments, transposed: [outputs, 3 · segments · segment]."""
     outputs, segments, segment = weights.shape
-    halves = split(weights.reshape(outputs, segments * segment).contiguous(), segment)
+    halves = split(weights.reshape(outputs, segments * segment), segment)
     high, _, low = halves.values.view(outputs, segments, 3, segment).unbind(2)
     return Halves(torch.stack([high, low, high], dim=2).view(outputs, -1), halves.exponents)
 

@@ -25,7 +25,7 @@ _PER_ROW = ["exponents", "found_exponents", "slope"]
 
 def split(numbers: Tensor, segment: int) -> Halves:
     """`plain.split`."""
-    return _launch_split((numbers,) * 5, segment, {"SCALED": False, "BIAS": False, "SLOPE": False})
+    return _launch_split((numbers.contiguous(),) * 5, segment, {"SCALED": False, "BIAS": False, "SLOPE": False})
 
 
 def split_sums(sums: Sums) -> Halves:
@@ -153,7 +153,7 @@ def _finished(
     if BIAS:
         found = found + tl.load(bias + output, mask=inside, other=0.0)
     if SLOPE:
-        factor = tl.load(slope)
+        factor = tl.load(slope + 0 * lane)  # the interpreter cannot combine a single truth value with many
         below = tl.where((factor == 0.0) & (found <= 0.0), 0.0, found * factor)
         found = tl.where(found > 0.0, found, below)
     return tl.where(inside, found, 0.0)
