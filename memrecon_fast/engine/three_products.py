@@ -300,8 +300,8 @@ def _convolve(layer: _Layer, value: _Value) -> _Pending:
     products = [
         _product(_patches(some, module), layer.right) for some in images.split(_images_at_a_time(module, images))
     ]
-    sums = (products[0] if len(products) == 1 else torch.cat(products)).view(shape[0], -1)
     found = (shape[0], height, width, len(layer.of_outputs))
+    sums = (products[0] if len(products) == 1 else torch.cat(products)).view(shape[0], math.prod(found[1:]))
     return _Pending(_sums(layer, sums, split), found, True, channels_last)
 
 
