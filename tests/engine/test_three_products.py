@@ -6,6 +6,7 @@ import copy
 import re
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def convolutions() -> nn.Module:
     ).eval()
 
 
-NETS = {
+NETS: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": lambda: autoencoders.FullyConnected(SHAPE, 64, 5, "leaky_relu").eval(),
     "prelu": lambda: autoencoders.FullyConnected(SHAPE, 64, 5, "prelu").eval(),
     "unet": lambda: autoencoders.UNet(SHAPE, (8, 16), "prelu", skips="all").eval(),

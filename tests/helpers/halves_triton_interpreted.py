@@ -1,5 +1,5 @@
-"""The Triton kernels of halves on the CPU, by Triton's interpreter: run by tests/ops/halves/test_triton.py, in a process
-of its own."""
+"""The Triton kernels of halves on the CPU, by Triton's interpreter: run by tests/ops/halves/test_triton.py, in a
+process of its own."""
 
 from __future__ import annotations
 

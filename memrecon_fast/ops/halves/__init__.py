@@ -64,12 +64,12 @@ class Sums:
     """float32 [1]: what numbers below 0 are multiplied by; 0: they become 0. None: no activation."""
 
     def __post_init__(self) -> None:
-        shapes = {"exponents": self.sums.shape[:1], "of_outputs": self.of_outputs.shape}
-        shapes |= {"bias": self.of_outputs.shape, "slope": (1,)}
+        of_rows, of_outputs = tuple(self.sums.shape[:1]), (self.outputs,)
+        shapes = {"exponents": of_rows, "of_outputs": of_outputs, "bias": of_outputs, "slope": (1,)}
         for name, shape in shapes.items():
             tensor = getattr(self, name)
             if tensor is not None and (tensor.shape != shape or not tensor.is_contiguous()):
-                raise ValueError(f"{name} must be contiguous, of shape {tuple(shape)}, not {tuple(tensor.shape)}")
+                raise ValueError(f"{name} must be contiguous, of shape {shape}, not {tuple(tensor.shape)}")
         if not self.sums.is_contiguous() or self.sums.shape[1] % self.outputs:
             raise ValueError(f"sums must be contiguous, [rows, a multiple of {self.outputs}]")
 
