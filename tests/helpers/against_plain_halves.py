@@ -69,7 +69,7 @@ def check_split(ops: Any, numbers: Tensor, segment: int, device: str) -> None:
 
 
 def check_sums(ops: Any, sums: Sums, device: str) -> None:
-    tensors = {name: None if one is None else one.to(device) for name, one in vars(sums).items()}
+    tensors: dict[str, Any] = {name: None if one is None else one.to(device) for name, one in vars(sums).items()}
     there = dataclasses.replace(sums, **tensors)
     assert torch.equal(bits(ops.finish(there).cpu()), bits(plain.finish(sums)))
     assert_same(ops.split_sums(there), plain.split_sums(sums))
