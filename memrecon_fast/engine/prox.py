@@ -29,6 +29,7 @@ from memrecon_fast.engine.function import (
 )
 from memrecon_fast.engine.precision import in_format, unit_of, with_gradients
 from memrecon_fast.engine.stated import check_shape, stated_batch_sizes
+from memrecon_fast.engine.three_products import not_replaced
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.engine.trial import TRIAL_ROWS, call_first, where_it_works, why_not_captured
 from memrecon_fast.ops.state import ALIGNMENT, check_in_memory
@@ -67,6 +68,8 @@ class Prox:
         """Of the coarsest number format that f computes in: the distance from 1 to the next number."""
         self.number_format = "float32"
         """Of its products, see `precision`."""
+        self.products: tuple[str, ...] = ()
+        """The names of torch's functions that multiply matrices in f, but for products of halves."""
         self.why_not_captured = ""
         """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
         self._original = autoencoder if original is None else original
@@ -335,7 +338,8 @@ def make_prox(
 
     Raises TypeError or ValueError where f is not callable, is in training mode, has parameters that are not float32 or
     without values, states another shape, fails, returns another shape or dtype, changes its input in place or its
-    parameters, or is no function of each image alone; or where the device has no such number format.
+    parameters, or is no function of each image alone; or where the device or the model cannot have such a number
+    format. Warns (RuntimeWarning) of products that "float32x3" leaves in float32.
     """
     check_autoencoder(autoencoder)
     check_shape(autoencoder, image_shape)
@@ -344,11 +348,15 @@ def make_prox(
         # in float32, as what another batch costs hides less there
         exact = prox if number_format == "float32" else _tried(autoencoder, image_shape, device, "float32")[0]
         rows = prox.to_rows(images)
+        if number_format == "float32x3":
+            prox.unit = max(exact.unit, unit_of(number_format))  # the float16 tensors are halves of better numbers
         check_function(exact.try_again, exact.to_rows(images), prox.batch_sizes, exact.unit)
         chosen = subset(len(rows), prox.batch_sizes)
         prox.remember(rows[chosen], prox.try_again(rows[chosen]))
         if device.type == "cuda":
             prox.why_not_captured = why_not_captured(prox.apply, prox.as_images(rows))
+    if number_format == "float32x3":
+        _warn_of_other_products(autoencoder, prox.products)
     if device.type == "cpu" and prox.most_rows % prox.row_multiple:
         warnings.warn(
             f"the model takes {prox.most_rows} images at a time, no multiple of {prox.row_multiple}: the last bits of "
@@ -434,6 +442,20 @@ def _try(prox: Prox, images: Tensor, number_format: str) -> None:
     prox.bytes_per_row = 4 * sum(tried.sizes) // count
     prox.unit = max(tried.unit, unit_of(number_format))
     prox.number_format = number_format
+    prox.products = tried.products
+
+
+def _warn_of_other_products(autoencoder: Autoencoder, functions: tuple[str, ...]) -> None:
+    """Say what multiplies, and is no product of halves."""
+    layers = not_replaced(autoencoder)
+    parts = [f"the layers {', '.join(layers)}"] if layers else []
+    parts += [f"calls of {', '.join(functions)}"] if functions else []
+    if parts:
+        warnings.warn(
+            f"precision 'float32x3' is of linear layers and 2d convolutions: {' and '.join(parts)} stay in float32",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _is_about_gradients(error: BaseException | None) -> bool:
