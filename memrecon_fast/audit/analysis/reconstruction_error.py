@@ -36,7 +36,7 @@ def in_words(errors: Mapping[str, Any]) -> str:
     mean = errors["members"]["mean"]
     if mean is None or mean <= ACCURATE_MSE or misses_members(errors):
         return text
-    return f"{text} Below {ACCURATE_MSE:g} a recovery counts as accurate, of which there are few where the model misses more."
+    return f"{text} Below {ACCURATE_MSE:g} a recovery counts as accurate, which few are where the model misses more."
 
 
 def warning_of(errors: Mapping[str, Any]) -> str | None:

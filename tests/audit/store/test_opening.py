@@ -244,9 +244,7 @@ def test_what_does_not_change_a_result_may_differ(tmp_path: Path) -> None:
 def test_several_differences_are_all_named(tmp_path: Path) -> None:
     begin(tmp_path)
     audit = make_audit(settings=dataclasses.replace(SETTINGS, gamma=1.0), keep_images=1)
-    with pytest.raises(
-        ValueError, match=r"differs: the model's weights or layers or pixel range, gamma .*, keep_images "
-    ):
+    with pytest.raises(ValueError, match=r"differs: the model's .* or pixel range, gamma .*, keep_images "):
         begin(tmp_path, audit, model(weight=1))
 
 
