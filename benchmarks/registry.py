@@ -85,6 +85,14 @@ BENCHMARKS = (
         "benchmarks.speed.gpu.run",
     ),
     Benchmark(
+        "products",
+        "Which product of float32 matrices is fastest on this GPU (IEEE, TF32, three of halves), and how exact is it?",
+        "a CUDA GPU; not installed",
+        "1",
+        "`products.json`, `.md`",
+        "benchmarks.speed.gpu.products",
+    ),
+    Benchmark(
         "accelerated",
         "What does the accelerated solver recover, against the paper's method and others?",
         "extra `audit`",

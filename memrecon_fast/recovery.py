@@ -117,7 +117,7 @@ def check_and_prepare(
         backend=backend,
         device=degraded.device,
     )
-    if masks is None and not noisy:
+    if not noisy and not _warn_of_other_pixels(degraded) and masks is None:
         _warn_of_nothing_erased(degraded)
     return solver, masks
 
@@ -189,6 +189,19 @@ def _check_masks(degraded: Tensor, masks: Tensor, noisy: bool) -> None:
         check_mask(f"the mask of image {index}", masks[index])
         if wrong := contradiction(degraded[index], masks[index], noisy):
             raise ValueError(f"image {index} of degraded: {wrong} (with noise: Settings(restore_known_pixels=False))")
+
+
+def _warn_of_other_pixels(degraded: Tensor) -> bool:
+    """A RuntimeWarning where pixels are outside [0, 1], which without noise they are not; returns whether it warned."""
+    if not len(degraded) or (degraded.min() >= 0 and degraded.max() <= 1):
+        return False
+    warnings.warn(
+        f"pixels are in [0, 1], but those of degraded in [{degraded.min():g}, {degraded.max():g}]: a model that takes "
+        "others is adapted by autoencoders.adapt (with noise: Settings(restore_known_pixels=False))",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return True
 
 
 def _warn_of_nothing_erased(degraded: Tensor) -> None:

@@ -21,12 +21,13 @@ INITIAL_MASKS = ("random", "zeros")
 PROGRESS = 0.875
 """An estimate is progress where its score is below 7/8 of the score of the last one that was."""
 SETTLED = 0.125
-"""An estimate has settled where the MSE to the one before is below an eighth of its score: it moves by less than it lacks."""
+"""An estimate has settled where the MSE to the one before is below an eighth of its score: it moves by less than is
+missing."""
 MAX_MEMORY = 32
 MAX_COUNTS = 2**15
 MAX_STALL = MAX_ITERATIONS - MAX_COUNTS
 """What is counted is below this before an estimate adds to it: an int32 holds the sum."""
-PRECISIONS = ("float32", "tf32", "bfloat16", "progressive")
+PRECISIONS = ("float32", "float32x3", "tf32", "bfloat16", "progressive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Settings:
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
     restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
         "accelerated" where it is estimated; right only where they carry no noise: with noise, set it to False.
-    precision: the number format of the autoencoder's forward passes; all else is float32. "float32"; "tf32", on NVIDIA
+    precision: the number format of the autoencoder's forward passes; all else is float32. "float32"; "float32x3", each
+        product of a linear layer or 2d convolution by three of float16 halves, with an error near that of float32, for
+        NVIDIA GPUs with tensor cores (on a CPU it is emulated, for checks: slower than float32); "tf32", on NVIDIA
         GPUs; "bfloat16"; or "progressive": the masks are estimated in bfloat16 first, and from there on everything is
         float32, the images and every decision that work on an image ends ("paper" with a known mask: all of it). With
         "accelerated" six outer iterations in bfloat16 come before the others, and an image that is not recognised after

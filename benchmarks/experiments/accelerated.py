@@ -76,9 +76,18 @@ MASKS_OF_QUICK = ("center", "stripes")
 GAMMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PUBLISHED = (0.1, 0.5, 1.0)
 NOISE = 0.02
-SCORED = ("accelerated", "accelerated, noise", "accelerated, mask known", "paper, γ = 1")
+SCORED = (
+    "accelerated",
+    "accelerated, before",
+    "accelerated, noise",
+    "accelerated, noise, before",
+    "accelerated, mask known",
+    "paper, γ = 1",
+)
 """Methods of which each image's errors and scores are kept."""
 Row = dict[str, Any]
+BEFORE: dict[str, Any] = {"mask_period": 3, "patience": 3, "tolerance": 1e-9, "stall": 10, "settled_counts": 1}
+"""How the accelerated solver stopped by default until 2026-11-29."""
 _PAPER, _ACCELERATED = Settings(solver="paper"), Settings(solver="accelerated")
 
 
@@ -105,6 +114,7 @@ def methods(net: Net, level: float) -> Iterator[Method]:
     for gamma in PUBLISHED:
         yield Method(f"paper, γ = {gamma:g}", vary(paper, gamma=gamma))
     yield Method("accelerated", accelerated)
+    yield Method("accelerated, before", vary(accelerated, **BEFORE))
     yield Method("accelerated, 3 starts", vary(accelerated, starts=3))
     for gamma in GAMMAS if lowest else (0.2,):
         yield Method(f"accelerated, γ = {gamma:g}", vary(accelerated, gamma=gamma))
@@ -117,15 +127,18 @@ def methods(net: Net, level: float) -> Iterator[Method]:
     noisy: dict[str, Any] = {"restore_known_pixels": False}
     yield Method("paper, noise", vary(paper, gamma=0.1, **noisy), noise_std=NOISE)
     yield Method("accelerated, noise", vary(accelerated, **noisy), noise_std=NOISE)
+    yield Method("accelerated, noise, before", vary(accelerated, **noisy, **BEFORE), noise_std=NOISE)
     yield Method("accelerated, γ = 0.1, noise", vary(accelerated, gamma=0.1, **noisy), noise_std=NOISE)
     if net.sweeps:
         for memory in (1, 2, 3, 8):
             yield Method(f"memory = {memory}, γ = 0.2", vary(accelerated, gamma=0.2, memory=memory))
-        for period in (1, 2, 5, 10):
+        for period in (1, 3, 5, 10):
             yield Method(f"mask_period = {period}, γ = 0.2", vary(accelerated, gamma=0.2, mask_period=period))
         for settle in (0, 1, 4):
             yield Method(f"settle = {settle}, γ = 0.2", vary(accelerated, gamma=0.2, settle=settle))
-        for stall in (5, 20, 200):
+        for counts in (1, 2, 8):
+            yield Method(f"settled_counts = {counts}", vary(accelerated, settled_counts=counts))
+        for stall in (8, 32, 200):
             yield Method(f"stall = {stall}", vary(accelerated, stall=stall))
             yield Method(f"stall = {stall}, noise", vary(accelerated, stall=stall, **noisy), noise_std=NOISE)
 

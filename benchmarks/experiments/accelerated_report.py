@@ -38,6 +38,7 @@ def render(nets: dict[str, Any], folder: Path) -> None:
         f"torch {where['torch']}, {where['date']}, commit {', '.join(sorted({row['commit'] for row in rows}))}.",
         "",
         *_criteria(rows),
+        *_defaults(rows),
         *_portfolio(rows),
         *_recognition(rows),
         *_against_scores(rows),
@@ -105,6 +106,41 @@ def _comparison(name: str, pairs: list[tuple[Row, Row]], kind: str) -> str:
         f"{middle(ours['members']['evaluations'][0] for _, ours in pairs)} "
         f"| {controls(0)}, {controls(1)} |"
     )
+
+
+def _defaults(rows: list[Row]) -> list[str]:
+    """What the rules of stopping save, and whether they lose anything: today's against those before."""
+    lines = [
+        "## Today's rules of stopping, and those before",
+        "",
+        "Before: `mask_period=3, patience=3, tolerance=1e-9, stall=10, settled_counts=1`. Means over the masks; *worst*: the",
+        "mask where the rate changed most to the worse.",
+        "",
+        "| net | train loss | noise | accurate: before, now, worst | approximate: before, now, worst | controls "
+        "| evaluations of members: before, now | of controls: before, now |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (net, _), group in _grouped(rows, lambda row: (row["net"], row["level"])):
+        for noise, name in (("–", OURS), ("0.02", f"{OURS}, noise")):
+            sides = [[row for row in group if row["method"] == method] for method in (f"{name}, before", name)]
+            if not all(sides):
+                continue
+            rates = []
+            for kind in ("accurate", "approximate"):
+                before, now = (
+                    np.array([row["members"][kind] / row["members"]["images"] for row in side]) for side in sides
+                )
+                rates.append(f"{before.mean():.3f}, {now.mean():.3f}, {(now - before).min():+.3f}")
+            back = sum(row["controls"]["approximate"] for row in sides[1])
+            means = [
+                [np.mean([row[split]["evaluations"][1] for row in side]) for side in sides]
+                for split in ("members", "controls")
+            ]
+            cost = [f"{before:.1f}, {now:.1f} ({now / before:.2f})" for before, now in means]
+            lines.append(
+                f"| {net} | {group[0]['loss']:.1e} | {noise} | {' | '.join(rates)} | {back} | {' | '.join(cost)} |"
+            )
+    return [*lines, ""]
 
 
 def _portfolio(rows: list[Row]) -> list[str]:

@@ -61,6 +61,10 @@ class Graphs:
             )
 
 
+_failed: list[torch.cuda.CUDAGraph] = []
+"""Graphs whose capture failed: what they hold of it is taken back below, and must not be once more as they go."""
+
+
 def make_capture(device: torch.device) -> Capture:
     """What captures work on this GPU: the work is recorded, not done; what is returned does it.
 
@@ -90,6 +94,7 @@ def make_capture(device: torch.device) -> Capture:
                 with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                     watched()
             except Exception as error:
+                _failed.append(graph)
                 _recover_from_failure(device, pool, stream)
                 pool = torch.cuda.graph_pool_handle()  # one that nothing holds any more cannot be used again
                 raise (failed.pop() if failed else error) from None

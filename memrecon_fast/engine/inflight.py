@@ -29,10 +29,11 @@ from memrecon_fast.engine.memory import ARRIVALS, Need, groups_of, slots_by_defa
 from memrecon_fast.engine.prefetch import prefetch
 from memrecon_fast.engine.prox import Prox
 from memrecon_fast.engine.review import Review
+from memrecon_fast.engine.rows import in_rows
 from memrecon_fast.engine.samples import Batch, Finished, Sample, Staged
 from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.table import Group
-from memrecon_fast.engine.transfer import on_this_stream
+from memrecon_fast.engine.transfer import on_one_stream, on_this_stream
 from memrecon_fast.results import Status
 
 
@@ -144,6 +145,11 @@ class InFlight:
             torch's current stream from then on may read them.
         on_done: is told how many more images are done, as soon as the host knows of them: before they are handed out.
         """
+        return on_one_stream(self._estimates(samples, pixels, on_done), self.solver.prox.device)
+
+    def _estimates(
+        self, samples: Iterable[Sample], pixels: bool, on_done: Callable[[int], None] | None
+    ) -> Generator[Batch, None, None]:
         if self._busy:
             raise RuntimeError("these slots are in use by another stream")
         self.solver.prox.check_unchanged()
@@ -173,7 +179,9 @@ class InFlight:
                 samples = _with_first_masks(opened.enter_context(contextlib.closing(self._early.estimates(samples))))
             staged: Iterator[Staged] = (self._stage(sample) for sample in samples)
             if self._schedule.ahead:
-                staged = on_this_stream(staged, self.solver.prox.device)
+                device = self.solver.prox.device
+                staged = in_rows(staged, self._schedule.ahead, pinned=device.type == "cuda")
+                staged = on_this_stream(staged, device)
                 staged = opened.enter_context(contextlib.closing(prefetch(staged, self._schedule.ahead)))
             yield _Source(staged)
 
@@ -246,7 +254,9 @@ class InFlight:
             yield review.decide(scored)[0]
 
     def _halve(self, source: _Source) -> None:
-        source.put_back([seat.staged for group in self._groups for seat in group.seats if seat is not None])
+        source.put_back(
+            [self._stage(seat.sample) for group in self._groups for seat in group.seats if seat is not None]
+        )
         self._groups.clear()
         gc.collect()
         if self.solver.prox.device.type == "cuda":

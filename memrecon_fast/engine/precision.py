@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine import three_products
 
 T = TypeVar("T")
 
@@ -20,27 +22,38 @@ _MULTIPLYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, 
 def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device) -> list[Autoencoder]:
     """The autoencoder with its matrix products and convolutions in this format: ways to do it, best first.
 
-    number_format: "float32", "tf32" (10 bits of mantissa, on NVIDIA GPUs) or "bfloat16" (autocast).
+    number_format: "float32", "tf32" (10 bits of mantissa, on NVIDIA GPUs), "bfloat16" (autocast), or "float32x3" (each
+        product of float32 by three of float16 halves, see `three_products`; emulated on CPUs, slowly).
 
     float32 on a GPU is IEEE whatever torch's global switches say; they are put back after each call. For bfloat16 a
     module is copied if it can be, with the weights of its linear and convolutional layers rounded once: what is done to
-    the original afterwards does not reach the copy. Otherwise they are rounded in every call.
+    the original afterwards does not reach the copy. Otherwise they are rounded in every call. For float32x3 it must be
+    a module that can be copied.
 
-    Raises ValueError for tf32 on another device than an NVIDIA GPU.
+    Raises ValueError for tf32 on another device than an NVIDIA GPU, and for float32x3 as `three_products.replace`.
     """
     if number_format == "bfloat16":
         rounded = _with_rounded_weights(autoencoder) if isinstance(autoencoder, nn.Module) else None
         return [_autocast(one, device) for one in (rounded, autoencoder) if one is not None]
+    if number_format == "float32x3":
+        autoencoder = three_products.replace(autoencoder, device)
     if device.type != "cuda":
         if number_format == "tf32":
             raise ValueError(f"precision 'tf32' is a format of NVIDIA GPUs; the autoencoder is on {device}")
         return [autoencoder]
 
     def multiply_in_format(images: Tensor) -> Tensor:
-        with allow_tf32(number_format == "tf32"):
+        with multiplying_in(number_format, device), _full_sums(number_format == "float32x3"):
             return autoencoder(images)
 
     return [multiply_in_format]
+
+
+def multiplying_in(number_format: str, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """The switches that products in this format need: around many forward passes, each of which finds them set."""
+    if device.type != "cuda" or number_format == "bfloat16":
+        return contextlib.nullcontext()
+    return allow_tf32(number_format == "tf32")
 
 
 def _autocast(autoencoder: Autoencoder, device: torch.device) -> Autoencoder:
@@ -124,6 +137,9 @@ def _on_cpu() -> list[Any]:
 @contextlib.contextmanager
 def allow_tf32(allowed: bool) -> Iterator[None]:
     """Allow TF32 in the matrix products and convolutions of CUDA, or do not; as before at the end."""
+    if _is_as_entered(allowed):
+        yield
+        return
     backends: Any = torch.backends
     # torch has two kinds of switches. Those of the older kind are in every version; where there are newer ones, these
     # decide, and what reads an older one that says otherwise fails: so both are set.
@@ -136,7 +152,11 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
         backends.cudnn.allow_tf32 = allowed
         for switch in newer[:3]:
             switch.fp32_precision = "tf32" if allowed else "ieee"
-        yield
+        around, _entered.allowed = getattr(_entered, "allowed", None), allowed
+        try:
+            yield
+        finally:
+            _entered.allowed = around
     finally:
         if matmul_precision is not None:
             torch.set_float32_matmul_precision(matmul_precision)
@@ -146,6 +166,36 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
             switch.fp32_precision = "none"  # inherits from the general switches
             if switch.fp32_precision != value:
                 switch.fp32_precision = value
+
+
+_entered = threading.local()
+"""What `allow_tf32` was last entered with in this thread, and not left yet."""
+
+
+def _is_as_entered(allowed: bool) -> bool:
+    """Whether the switches are set by an `allow_tf32` around this one; two are asked whether they still are."""
+    if getattr(_entered, "allowed", None) is not allowed:
+        return False
+    backends: Any = torch.backends
+    now = (_read(lambda: backends.cuda.matmul.allow_tf32), _read(lambda: backends.cudnn.allow_tf32))
+    return now == (allowed, allowed)
+
+
+@contextlib.contextmanager
+def _full_sums(needed: bool) -> Iterator[None]:
+    """Products of float16 on CUDA are summed in float32 all the way, if that is needed; as before at the end."""
+    matmul: Any = torch.backends.cuda.matmul
+    reduction, accumulation = "allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation"
+    before = {name: getattr(matmul, name) for name in (reduction, accumulation) if needed and hasattr(matmul, name)}
+    if before and hasattr(matmul, split := f"{reduction}_split_k"):  # newer versions set both by one name
+        before[reduction] = (before[reduction], getattr(matmul, split))
+    try:
+        for name in before:
+            setattr(matmul, name, False)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(matmul, name, value)
 
 
 _NEWER = hasattr(torch.backends.cudnn, "conv")  # torch 2.9

@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from memrecon_fast.engine.function import (
 )
 from memrecon_fast.engine.precision import in_format, unit_of, with_gradients
 from memrecon_fast.engine.stated import check_shape, stated_batch_sizes
+from memrecon_fast.engine.three_products import not_replaced
 from memrecon_fast.engine.transfer import working_on
 from memrecon_fast.engine.trial import TRIAL_ROWS, call_first, where_it_works, why_not_captured
 from memrecon_fast.ops.state import ALIGNMENT, check_in_memory
@@ -37,6 +38,10 @@ _VECTOR_ENTRIES = {"AVX512": 32}
 _FEWEST_VECTOR_ENTRIES = 16
 MIN_ROWS_ON_GPU = 16
 """With fewer, a forward pass on a GPU takes as long."""
+TIMED_ROWS = 64
+"""In the passes that tell which layout of the images is faster on a GPU, if f takes so many ..."""
+FASTER = 0.9
+"""... and so much of the time of channels-last ones may contiguous ones take to be preferred."""
 CHECKS_AT_THE_END = 12
 """Calls that see whether the autoencoder answers as it did: it may be random only now and then."""
 
@@ -61,6 +66,10 @@ class Prox:
         """An estimate of the memory that f takes for one more row: that of all tensors it computes."""
         self.unit = torch.finfo(torch.float32).eps
         """Of the coarsest number format that f computes in: the distance from 1 to the next number."""
+        self.number_format = "float32"
+        """Of its products, see `precision`."""
+        self.products: tuple[str, ...] = ()
+        """The names of torch's functions that multiply matrices in f, but for products of halves."""
         self.why_not_captured = ""
         """Why f cannot be part of a CUDA Graph, where that is known beforehand."""
         self._original = autoencoder if original is None else original
@@ -324,11 +333,13 @@ def make_prox(
     """The autoencoder as the proximal step, tried on a small batch before any work starts.
 
     number_format: of its forward passes, see `precision`. A module with 2d convolutions is given channels-last images,
-    which they are faster on, if it can take them; one that needs gradients inside its forward pass is given them.
+    which they are faster on, if it can take them (on a GPU both are timed once, see `_faster`); one that needs
+    gradients inside its forward pass is given them.
 
     Raises TypeError or ValueError where f is not callable, is in training mode, has parameters that are not float32 or
     without values, states another shape, fails, returns another shape or dtype, changes its input in place or its
-    parameters, or is no function of each image alone; or where the device has no such number format.
+    parameters, or is no function of each image alone; or where the device or the model cannot have such a number
+    format. Warns (RuntimeWarning) of products that "float32x3" leaves in float32.
     """
     check_autoencoder(autoencoder)
     check_shape(autoencoder, image_shape)
@@ -337,11 +348,15 @@ def make_prox(
         # in float32, as what another batch costs hides less there
         exact = prox if number_format == "float32" else _tried(autoencoder, image_shape, device, "float32")[0]
         rows = prox.to_rows(images)
+        if number_format == "float32x3":
+            prox.unit = max(exact.unit, unit_of(number_format))  # the float16 tensors are halves of better numbers
         check_function(exact.try_again, exact.to_rows(images), prox.batch_sizes, exact.unit)
         chosen = subset(len(rows), prox.batch_sizes)
         prox.remember(rows[chosen], prox.try_again(rows[chosen]))
         if device.type == "cuda":
             prox.why_not_captured = why_not_captured(prox.apply, prox.as_images(rows))
+    if number_format == "float32x3":
+        _warn_of_other_products(autoencoder, prox.products)
     if device.type == "cpu" and prox.most_rows % prox.row_multiple:
         warnings.warn(
             f"the model takes {prox.most_rows} images at a time, no multiple of {prox.row_multiple}: the last bits of "
@@ -361,11 +376,14 @@ def _tried(
     images = trial_images(sizes[fitting - 1] if fitting else sizes[0], image_shape).to(device)
     layouts = [True, False] if len(image_shape) == 3 and _has_2d_convolutions(autoencoder) else [False]
     plain = in_format(autoencoder, number_format, device)
+    timed = device.type == "cuda" and len(layouts) > 1
     for ways, last in ((plain, False), ([with_gradients(way) for way in plain], True)):
         for way, layout in itertools.product(ways, layouts):
             prox = Prox(way, image_shape, device, layout, autoencoder)
             try:
                 _try(prox, images, number_format)
+                if timed and layout:
+                    prox = _faster(prox, Prox(way, image_shape, device, False, autoencoder), images, number_format)
                 return prox, images
             except ValueError as error:  # it uses .view(), say, and is to be given contiguous images
                 failure = error
@@ -374,6 +392,44 @@ def _tried(
     if failure.__cause__ is None:
         raise failure
     raise ValueError(f"{failure}{where_it_works(prox.apply, images)}") from failure.__cause__
+
+
+def _faster(
+    prox: Prox,
+    other: Prox,
+    images: Tensor,
+    number_format: str,
+    measure: Callable[[Prox, Tensor], float] | None = None,
+) -> Prox:
+    """`prox`, or another layout of the same autoencoder that is not tried yet, where that is faster by a tenth.
+
+    Which of two kernels of a library is faster differs from GPU to GPU, and with the number format; as last bits depend
+    on it, one that gains less is not worth it that two runs may differ.
+    """
+    measure = measure or milliseconds_of_pass
+    try:
+        _try(other, images, number_format)
+        some = images[torch.arange(prox.fitting_rows(TIMED_ROWS)) % len(images)]
+        times = [measure(one, one.to_rows(some)) for one in (prox, other)]
+    except Exception as error:  # it takes no contiguous images, say, or not so many
+        if isinstance(error, ValueError) or is_out_of_memory(error):
+            return prox
+        raise
+    return other if times[1] < FASTER * times[0] else prox
+
+
+def milliseconds_of_pass(prox: Prox, rows: Tensor) -> float:
+    """On a GPU: of a forward pass, the shortest of some after the first ones."""
+    times = []
+    for number in range(6):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(torch.cuda.current_stream(prox.device))
+        prox.try_again(rows)
+        end.record(torch.cuda.current_stream(prox.device))
+        end.synchronize()
+        if number > 1:
+            times.append(float(begin.elapsed_time(end)))
+    return min(times)
 
 
 def _try(prox: Prox, images: Tensor, number_format: str) -> None:
@@ -385,6 +441,21 @@ def _try(prox: Prox, images: Tensor, number_format: str) -> None:
     prox.row_multiple = row_multiple_of(tried.sizes, count, vector)
     prox.bytes_per_row = 4 * sum(tried.sizes) // count
     prox.unit = max(tried.unit, unit_of(number_format))
+    prox.number_format = number_format
+    prox.products = tried.products
+
+
+def _warn_of_other_products(autoencoder: Autoencoder, functions: tuple[str, ...]) -> None:
+    """Say what multiplies, and is no product of halves."""
+    layers = not_replaced(autoencoder)
+    parts = [f"the layers {', '.join(layers)}"] if layers else []
+    parts += [f"calls of {', '.join(functions)}"] if functions else []
+    if parts:
+        warnings.warn(
+            f"precision 'float32x3' is of linear layers and 2d convolutions: {' and '.join(parts)} stay in float32",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _is_about_gradients(error: BaseException | None) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from memrecon_fast.engine.cuda_graph import Capture, Graphs
 from memrecon_fast.engine.memory import arrivals_of, bytes_of_slot
-from memrecon_fast.engine.samples import Batch, Staged
+from memrecon_fast.engine.precision import multiplying_in
+from memrecon_fast.engine.samples import Batch, Sample, Staged
 from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.transfer import record_event, to_device, to_host, working_on
 from memrecon_fast.ops.admm import Estimates
@@ -24,7 +25,7 @@ from memrecon_fast.results import RUNNING
 class Seat:
     """An image in its slot."""
 
-    staged: Staged
+    sample: Sample
     slot: int
 
 
@@ -38,7 +39,8 @@ class Flags:
 
 
 def _advance(solver: Solver, table: Estimates, rows: int) -> None:
-    solver.advance(table.narrow(rows))
+    with multiplying_in(solver.prox.number_format, solver.prox.device):  # once, and not for each pass
+        solver.advance(table.narrow(rows))
 
 
 class Group:
@@ -74,7 +76,7 @@ class Group:
         """Give each a free slot. Says whether some of them may be done at once: then the flags are to be read."""
         free = [slot for slot, seat in enumerate(self.seats) if seat is None]
         for staged, slot in zip(arriving, free, strict=False):
-            self.seats[slot] = Seat(staged, slot)
+            self.seats[slot] = Seat(staged.sample, slot)
         at_once = self._arrivals.rows
         for begin in range(0, len(arriving), at_once):
             some = arriving[begin : begin + at_once]
@@ -107,7 +109,7 @@ class Group:
         ]
         if not done:
             return None
-        samples = [seat.staged.sample for seat in done]
+        samples = [seat.sample for seat in done]
         with working_on(self._device):
             batch = self._solver.results(self._table, self._indices([seat.slot for seat in done]), samples)
         for seat in done:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from memrecon_fast.engine.precision import allow_tf32, as_usual
 
 T = TypeVar("T")
+_END = object()
+MAX_COPIES = 4
+"""Images that lie in more pieces than that are stacked before they go to the device."""
 
 
 def upload(tensors: Sequence[Tensor], target: Tensor) -> None:
@@ -23,13 +26,50 @@ def upload(tensors: Sequence[Tensor], target: Tensor) -> None:
             torch.stack(list(tensors), out=target)
         return
     on_host = [tensor.cpu() for tensor in tensors]
-    if target.is_cuda:
+    if target.is_cuda and (blocks := _pinned_runs(on_host)):
+        copy_blocks(blocks, target)
+    elif target.is_cuda:
         # pinned memory comes from torch's cache of it, and goes back there once the device has read it
         pinned = torch.empty(target.shape, dtype=target.dtype, device="cpu", pin_memory=True)
         torch.stack(on_host, out=pinned)
         target.copy_(pinned, non_blocking=True)
     else:
         torch.stack(on_host, out=target)
+
+
+def runs(images: Sequence[Tensor]) -> list[Tensor]:
+    """The images, of one shape and dtype, as views (n, *shape) of as many of them as follow each other in memory."""
+    found = []
+    begin = 0
+    for end in range(1, len(images) + 1):
+        if end == len(images) or not _follows(images[end - 1], images[end]):
+            first = images[begin]
+            found.append(first.as_strided((end - begin, *first.shape), (first.numel(), *first.stride())))
+            begin = end
+    return found
+
+
+def _follows(one: Tensor, other: Tensor) -> bool:
+    return (
+        one.is_contiguous()
+        and other.is_contiguous()
+        and other.untyped_storage().data_ptr() == one.untyped_storage().data_ptr()
+        and other.storage_offset() == one.storage_offset() + one.numel()
+    )
+
+
+def _pinned_runs(images: Sequence[Tensor]) -> list[Tensor]:
+    """The images in a few pieces that the device can read by itself; none where there are more, or they are not so."""
+    blocks = runs(images)
+    return blocks if len(blocks) <= MAX_COPIES and all(block.is_pinned() for block in blocks) else []
+
+
+def copy_blocks(blocks: Sequence[Tensor], target: Tensor) -> None:
+    """Copy blocks of rows into the rows of `target`, one behind the other, without waiting for it."""
+    begin = 0
+    for block in blocks:
+        target[begin : begin + len(block)].copy_(block, non_blocking=True)
+        begin += len(block)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -68,6 +108,32 @@ def on_this_stream(items: Iterable[T], device: torch.device) -> Iterator[T]:
         yield from items
 
     return read()
+
+
+def on_one_stream(items: Generator[T, None, None], device: torch.device) -> Generator[T, None, None]:
+    """The same items: on a GPU all are computed on the stream that was the current one as the first was asked for.
+
+    Whoever asks for the next one on another stream finds it computed, and what was done there with those before done.
+    """
+    if device.type != "cuda":
+        return items
+    return _on_one_stream(items, device)
+
+
+def _on_one_stream(items: Generator[T, None, None], device: torch.device) -> Generator[T, None, None]:
+    stream = torch.cuda.current_stream(device)
+    with contextlib.closing(items):
+        while True:
+            caller = torch.cuda.current_stream(device)
+            if caller != stream:
+                stream.wait_stream(caller)
+            with torch.cuda.stream(stream):
+                item = next(items, _END)
+            if caller != stream:
+                caller.wait_stream(stream)
+            if item is _END:
+                return
+            yield item  # type: ignore[misc]
 
 
 @contextlib.contextmanager

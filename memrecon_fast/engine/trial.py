@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from memrecon_fast.common.errors import is_out_of_memory, one_line
 from memrecon_fast.common.outputs import OutputError
 from memrecon_fast.engine.stated import layout_hint
+from memrecon_fast.engine.three_products import is_product
 
 TRIAL_ROWS = 16
 """In the batch that an autoencoder is tried on, if it takes so many."""
@@ -31,6 +32,8 @@ class Trial:
     """The number of entries of every tensor that was computed."""
     unit: float
     """The distance from 1 to the next number, in the coarsest format of those tensors."""
+    products: tuple[str, ...]
+    """The names of torch's functions that multiplied matrices, but for products of halves."""
 
 
 def call_first(apply: Callable[[Tensor], Tensor], images: Tensor) -> Trial:
@@ -63,7 +66,8 @@ def call_first(apply: Callable[[Tensor], Tensor], images: Tensor) -> Trial:
         raise TypeError(f"autoencoder must return a dense tensor, not {kind}")
     if not torch.equal(images, before):
         raise ValueError("autoencoder changes its input in place; give it a first layer that does not")
-    return Trial(computed.sizes, max(computed.unit, torch.finfo(returned.dtype).eps))
+    unit = max(computed.unit, torch.finfo(returned.dtype).eps)
+    return Trial(computed.sizes, unit, tuple(dict.fromkeys(computed.products)))
 
 
 def where_it_works(apply: Callable[[Tensor], Tensor], images: Tensor) -> str:
@@ -128,16 +132,19 @@ def _uncompiled() -> contextlib.AbstractContextManager[Any]:
 
 
 class _Watch(TorchFunctionMode):
-    """Notes every tensor that torch's functions return."""
+    """Notes every tensor that torch's functions return, and which of them multiply matrices."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sizes: list[int] = []
         self.unit = torch.finfo(torch.float32).eps
+        self.products: list[str] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if is_product(func):
+            self.products.append(func.__name__)
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.sizes.append(result.numel())

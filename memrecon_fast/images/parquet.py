@@ -197,7 +197,8 @@ def _open(folder: Path, file: str, part: str | None) -> _Table:
             try:
                 column = find_column(schema, wanted)
             except ValueError as error:
-                raise ValueError(f"{path} {error}") from error
+                which = f"; {split} is none of them" if split and wanted is None else ""
+                raise ValueError(f"{path} {error}{which}") from error
             rows_in_batch = _check_sizes(metadata, column, path, raw.seek(0, 2))
             paths: list[str | None] = []
             if column.has_paths:

@@ -10,10 +10,12 @@ import contextlib
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 from torch import Tensor
 
+from memrecon_fast.common.errors import one_line
 from memrecon_fast.ops.state import Order, State
 
 MAX_PIXELS = 2**30
@@ -34,6 +36,25 @@ OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
 """Of every kernel. Without the first a product and a sum may become one fused operation, which rounds once."""
 
 Arguments = tuple[Any, ...]
+
+
+@triton.jit
+def _count(count):  # type: ignore[no-untyped-def]
+    for _ in range(0, count):  # noqa: PIE808 (as the kernels have it)
+        pass
+
+
+def why_not_interpreted() -> str:
+    """Why Triton's interpreter cannot run the kernels, in a process that interprets; empty where it can.
+
+    From numpy 2.4 on no array of one dimension becomes a number, and Triton 3.6 counts loops that way.
+    """
+    try:
+        _count[(1,)](2)
+    except Exception as error:  # the interpreter's own, around whatever numpy says
+        installed = f"Triton {triton.__version__} does not interpret kernels with numpy {np.__version__}"
+        return f"{installed}: take numpy<2.4, or a newer Triton ({one_line(error)})"
+    return ""
 
 
 def arguments(state: State, order: Order, v: Tensor | None = None) -> Arguments:

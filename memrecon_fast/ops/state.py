@@ -143,8 +143,19 @@ class State:
                 raise ValueError(f"{name} must be places of the ring, from 0 to {sizes['q'] - 1}")
 
     @classmethod
-    def allocate(cls: type[SomeState], rows: int, d: int, device: torch.device, places: int = 1) -> SomeState:
-        """Buffers full of zeros."""
+    def allocate(
+        cls: type[SomeState],
+        rows: int,
+        d: int,
+        device: torch.device,
+        places: int = 1,
+        together: bool | None = None,
+    ) -> SomeState:
+        """Buffers full of zeros.
+
+        together: whether those with one entry for each slot are rows of one table for each dtype, which `put`, `take`
+            and `zero` move as one. None: on a GPU, where each of them would be a launch.
+        """
         sizes = {"rows": rows, "d": d, "q": places}
 
         def zeros(buffer: Buffer) -> Tensor:
@@ -153,7 +164,10 @@ class State:
 
         if not 1 <= places <= MAX_PLACES:
             raise ValueError(f"there must be 1 to {MAX_PLACES} places for evaluations, not {places}")
-        return cls._of({name: zeros(buffer) for name, buffer in cls.buffers().items()})
+        together = device.type == "cuda" if together is None else together
+        names = cls._names_of_tables() if together else {}
+        tables = {dtype: torch.zeros(len(names[dtype]), rows, dtype=dtype, device=device) for dtype in names}
+        return cls._of_tables(tables, lambda name: zeros(cls.buffers()[name]))
 
     @classmethod
     @functools.cache
@@ -192,14 +206,16 @@ class State:
         self._memory.check()
         narrowed = self.__dict__.get("_narrowed")  # most often that of the block before
         if narrowed is None or narrowed.rows != rows:
-            narrowed = self._of({name: tensor[:rows] for name, tensor in self.tensors().items()})
+            tables = {dtype: table[:, :rows] for dtype, table in self._tables.items()}
+            narrowed = self._of({name: tensor[:rows] for name, tensor in self.tensors().items()}, tables)
             self.__dict__["_narrowed"] = narrowed
         return narrowed
 
     def take(self: SomeState, indices: Tensor) -> SomeState:
         """A copy of the slots with these indices, int64 [n]."""
         rows = self.at(indices)
-        return self._of({name: rows(name) for name in self.buffers()})
+        tables = {dtype: torch.index_select(table, 1, indices) for dtype, table in self._tables.items()}
+        return self._of_tables(tables, rows)
 
     def at(self, indices: Tensor) -> Callable[[str], Tensor]:
         """Copies the rows with these indices, int64 [n], of a buffer by its name."""
@@ -209,13 +225,20 @@ class State:
     def put(self: SomeState, indices: Tensor, rows: SomeState) -> None:
         """Make the slots with these indices, int64 [n], what `rows` has."""
         self._memory.check()
+        together = bool(self._tables and rows._tables)
+        if together:  # on a GPU each copy is a launch
+            for dtype, table in self._tables.items():
+                table.index_copy_(1, indices, rows._tables[dtype])
         for name, tensor in rows.tensors().items():
-            getattr(self, name).index_copy_(0, indices, tensor)
+            if not (together and self.buffers()[name].axes == ("rows",)):
+                getattr(self, name).index_copy_(0, indices, tensor)
 
     def zero(self) -> None:
         """Make all 0 that has one entry for each slot."""
+        for table in self._tables.values():
+            table.zero_()
         for name, buffer in self.buffers().items():
-            if buffer.axes == ("rows",):
+            if buffer.axes == ("rows",) and not self._tables:
                 getattr(self, name).zero_()
 
     def addresses(self, order: Order, v: Tensor | None = None) -> tuple[int, ...]:
@@ -243,11 +266,40 @@ class State:
         self.arguments(order, v)
 
     @classmethod
-    def _of(cls: type[SomeState], tensors: dict[str, Tensor]) -> SomeState:
+    def _of(
+        cls: type[SomeState], tensors: dict[str, Tensor], tables: dict[torch.dtype, Tensor] | None = None
+    ) -> SomeState:
         """A state of buffers that need no check, which on a GPU would wait for it."""
         state = object.__new__(cls)
         state.__dict__.update(tensors)
+        state.__dict__["_tables"] = tables or {}
         return state
+
+    @classmethod
+    def _of_tables(
+        cls: type[SomeState], tables: dict[torch.dtype, Tensor], other: Callable[[str], Tensor]
+    ) -> SomeState:
+        """A state whose buffers with one entry for each slot are the rows of these tables, if there are any, and whose
+        others are made by name."""
+        names = cls._names_of_tables()
+        known = {name: row for dtype in tables for name, row in zip(names[dtype], tables[dtype].unbind(), strict=True)}
+        return cls._of({name: known[name] if name in known else other(name) for name in cls.buffers()}, tables)
+
+    @classmethod
+    @functools.cache
+    def _names_of_tables(cls) -> dict[torch.dtype, list[str]]:
+        """The buffers with one entry for each slot, by dtype."""
+        names: dict[torch.dtype, list[str]] = {}
+        for name, buffer in cls.buffers().items():
+            if buffer.axes == ("rows",):
+                names.setdefault(buffer.dtype, []).append(name)
+        return names
+
+    @functools.cached_property
+    def _tables(self) -> dict[torch.dtype, Tensor]:
+        """By dtype [buffers, rows]: the memory of all buffers with one entry for each slot, where they were allocated
+        together; empty where they were not."""
+        return {}
 
     def _size(self, axis: str) -> int:
         found = ((name, one.axes.index(axis)) for name, one in self.buffers().items() if axis in one.axes)

@@ -115,6 +115,8 @@ class Recovered:
             return "unknown; iteration gives no score that tells"
         below = metrics.name_mse(self.recognized_below)
         words = f"{sum(told)} of {len(told)} score below {below} (fixed points that explain what was given)"
+        if not any(told):
+            words += "; does the model reconstruct the images it was trained on, with pixels in [0, 1]?"
         without = int((~self.numbers["score"].isfinite()).sum())
         return words + (f"; {without} without a finite score" if without else "")
 

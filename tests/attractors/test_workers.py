@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 
 from memrecon_fast.attractors import session as sessions
@@ -30,6 +29,8 @@ from memrecon_fast.audit.model import open_model
 from memrecon_fast.images.scan import open_images
 from tests.helpers.memorised import WEIGHTS, Memorised
 from tests.helpers.surveying import small_survey, squares, tables_in
+
+ray: Any = pytest.importorskip("ray", reason="Ray is not installed")
 
 MODEL = "tests.helpers.memorised:make_autoencoder"
 ROOT = Path(__file__).parents[2]

@@ -70,7 +70,9 @@ def assert_holds(path: Path, other: Path) -> None:
             np.testing.assert_array_equal(getattr(picture, name), getattr(theirs[index], name))
 
 
-def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one_and_but_for_accelerated_like_a_fresh_one(data: Path) -> None:
+def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one_and_but_for_accelerated_like_a_fresh_one(
+    data: Path,
+) -> None:
     before = {path: path.read_bytes() for path in (data / "unfinished" / "records").glob("*.parquet")}
     assert len(before) == 4
     memrecon(data, *AUDIT, *NAMED, "--out", "unfinished", "--resume")
@@ -80,7 +82,9 @@ def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one_and_but_for
     for kind in ("records", "gallery", "recovered"):
         assert_same_files(data / "unfinished", data / "finished", kind)
     # today's accelerated solver stops by other rules: what was begun keeps those that it was begun with
-    settings = [json.loads((data / run / "audit.json").read_text())["plan"]["settings"] for run in ("unfinished", "fresh")]
+    settings = [
+        json.loads((data / run / "audit.json").read_text())["plan"]["settings"] for run in ("unfinished", "fresh")
+    ]
     assert [one.get("settled_counts") for one in settings] == [None, 4]
     for run in ("unfinished", "fresh"):
         for path in (data / run / "records").glob("*.accelerated.*"):

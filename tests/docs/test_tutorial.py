@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+nbformat: Any = pytest.importorskip("nbformat", reason="nbformat is not installed")
+NotebookClient: Any = pytest.importorskip("nbclient", reason="nbclient is not installed").NotebookClient
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.ipynb"
 
 
 def read_tutorial() -> Any:
-    return nbformat.read(TUTORIAL, as_version=4)  # type: ignore[no-untyped-call]
+    return nbformat.read(TUTORIAL, as_version=4)
 
 
 def text_of(cell: Any, kind: str = "text/plain") -> str:

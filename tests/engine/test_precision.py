@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -52,6 +53,50 @@ def test_tf32_is_switched_for_the_call_alone(allowed: bool, before: str) -> None
         assert switches() == expected
     finally:
         torch.set_float32_matmul_precision(usual)
+
+
+def test_inside_of_another_one_nothing_is_switched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it can be around a block, and around each of its passes."""
+    put_back: list[str] = []
+    set_precision = torch.set_float32_matmul_precision
+
+    def noted(value: str) -> None:
+        put_back.append(value)
+        set_precision(value)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", noted)
+    expected = switches()
+    with allow_tf32(True):
+        inside = switches()
+        for _ in range(3):
+            with allow_tf32(True):
+                assert switches() == inside
+        assert put_back == []
+        with allow_tf32(False):
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert len(put_back) == 1
+        assert switches() == inside
+        torch.backends.cuda.matmul.allow_tf32 = False  # somebody else's
+        with allow_tf32(True):
+            assert torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = True
+    assert switches() == expected
+    with allow_tf32(True):
+        assert torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_block_is_switched_as_a_whole(memorised: Memorised, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[str] = []
+
+    def around(number_format: str, device: torch.device) -> contextlib.AbstractContextManager[None]:
+        entered.append(number_format)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("memrecon_fast.engine.table.multiplying_in", around)
+    settings = Settings(solver="paper", precision="bfloat16", max_outer_iterations=3, tolerance=0.0)
+    degraded = degradation.erase(memorised.members[:4], degradation.make_mask("random-80", SHAPE))
+    result = mf.recover(memorised.autoencoder, degraded, settings=settings, slots=4)
+    assert entered == ["bfloat16"] * int(result.outer_iterations.max())
 
 
 NEWER_SWITCHES = """

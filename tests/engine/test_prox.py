@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from memrecon_fast import autoencoders
+from memrecon_fast.engine import prox as prox_module
+from memrecon_fast.engine.function import trial_images
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.prox import Prox, make_prox, row_multiple_of, vector_entries
 from memrecon_fast.engine.samples import Sample
@@ -245,3 +247,41 @@ def test_an_autoencoder_that_answers_in_the_same_memory_each_time_is_taken() -> 
         return torch.mul(images, 0.5, out=answer)
 
     assert torch.equal(recover(autoencoder, degraded).images, recover(lambda x: x * 0.5, degraded).images)
+
+
+def layouts() -> tuple[Prox, Prox, Tensor]:
+    """Channels-last and contiguous, and images that both are tried on."""
+    net = autoencoders.UNet((3, 8, 8), (4, 8)).eval()
+    proxes = [Prox(net, (3, 8, 8), torch.device("cpu"), channels_last) for channels_last in (True, False)]
+    return proxes[0], proxes[1], trial_images(16, (3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "contiguous"), [((1.0, 0.8), True), ((1.0, 0.95), False), ((1.0, 2.0), False)]
+)
+def test_on_a_gpu_the_faster_layout_is_taken_where_it_gains_a_tenth(
+    milliseconds: tuple[float, float], contiguous: bool
+) -> None:
+    last, first, images = layouts()
+    timed: list[tuple[Prox, Tensor]] = []
+
+    def measure(prox: Prox, rows: Tensor) -> float:
+        timed.append((prox, rows))
+        return milliseconds[len(timed) - 1]
+
+    chosen = prox_module._faster(last, first, images, "float32", measure)
+    assert [prox for prox, _ in timed] == [last, first]  # once each
+    assert chosen is (first if contiguous else last)
+    assert chosen.bytes_per_row > 0 or chosen is last  # the other one was tried, too
+    assert all(len(rows) == prox_module.TIMED_ROWS for _, rows in timed)
+    assert torch.equal(last.to_images(timed[0][1]), first.to_images(timed[1][1]))  # the same images
+
+
+@pytest.mark.parametrize("error", [ValueError("only channels-last"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_where_the_other_layout_fails_there_is_no_choice(error: Exception) -> None:
+    last, first, images = layouts()
+
+    def measure(prox: Prox, rows: Tensor) -> float:
+        raise error
+
+    assert prox_module._faster(last, first, images, "float32", measure) is last

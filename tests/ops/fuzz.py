@@ -45,7 +45,13 @@ OPERATIONS: list[tuple[str, str, type[State], Order, dict[str, Any]]] = [
     ("anderson", "measure", AndersonState, anderson.MEASURE, {}),
     ("anderson", "estimate", AndersonState, anderson.ESTIMATE, {"estimate_mask": False}),
     ("anderson", "estimate", AndersonState, anderson.ESTIMATE, {"estimate_mask": True}),
-    ("anderson", "stop", AndersonState, anderson.STOP, {"tolerance": 0.1, "patience": 2, "stall": 3, "settled_counts": 2, "limit": 9}),
+    (
+        "anderson",
+        "stop",
+        AndersonState,
+        anderson.STOP,
+        {"tolerance": 0.1, "patience": 2, "stall": 3, "settled_counts": 2, "limit": 9},
+    ),
     ("anderson", "weigh", AndersonState, anderson.WEIGH, {"settle": 1}),
     ("anderson", "mix", AndersonState, anderson.MIX, {}),
 ]

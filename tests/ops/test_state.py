@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from memrecon_fast.ops import admm, anderson
 from memrecon_fast.ops.admm import AdmmState, IterationState, Pairs
@@ -50,6 +52,64 @@ def some(kind: type[SomeState], rows: int = 4, d: int = 6, places: int = 3) -> S
 def refused(kind: type[State], error: type[Exception], message: str, **changes: Any) -> None:
     with pytest.raises(error, match=message):
         kind(**{**some(kind).tensors(), **changes})
+
+
+def filled(kind: type[SomeState], rows: int, together: bool, seed: int) -> SomeState:
+    """With other numbers everywhere; the same ones however the buffers lie in memory."""
+    state = kind.allocate(rows, 6, CPU, 3, together)
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in state.tensors().items():
+        below = 3 if kind.buffers()[name].is_place else 2 if tensor.dtype == torch.bool else 100
+        tensor.copy_(torch.randint(below, tensor.shape, generator=generator))
+    return state
+
+
+class Counted(TorchDispatchMode):
+    """Counts what would be launches on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.launches = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        self.launches += name in ("index_copy_", "index_select", "zero_")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_that_lie_together_are_moved_together_and_are_the_same(kind: type[State]) -> None:
+    indices = torch.tensor([3, 0])
+    states, launches = [], []
+    for together in (False, True):
+        state, rows = filled(kind, 5, together, 1), filled(kind, 3, together, 2).narrow(2)
+        for one in (state, rows, state.narrow(4)):
+            kind(**one.tensors())  # nothing of it is refused
+        with Counted() as counted:
+            state.narrow(4).put(indices, rows)
+            taken = state.take(indices)
+        launches.append(counted.launches)
+        assert all(torch.equal(taken.tensors()[name], tensor) for name, tensor in rows.tensors().items())
+        taken.put(torch.tensor([1]), filled(kind, 1, together, 3))
+        state.narrow(2).zero()
+        states.append((state, taken))
+    for apart, joined in zip(*states, strict=True):
+        assert all(torch.equal(joined.tensors()[name], tensor) for name, tensor in apart.tensors().items())
+    buffers = kind.buffers().values()
+    numbers = [buffer.dtype for buffer in buffers if buffer.axes == ("rows",)]
+    assert launches == [2 * len(buffers), 2 * (len(buffers) - len(numbers) + len(set(numbers)))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_of_other_buffers_is_no_table(kind: type[State]) -> None:
+    """`dataclasses.replace` puts a buffer where the table does not reach."""
+    state = filled(kind, 4, True, 1)
+    name = next(name for name, buffer in kind.buffers().items() if buffer.axes == ("rows",))
+    other = dataclasses.replace(state, **{name: getattr(state, name).clone()})
+    other.put(torch.tensor([1]), filled(kind, 1, True, 2))
+    assert torch.equal(getattr(other, name)[1:2], getattr(filled(kind, 1, True, 2), name))
+    other.zero()
+    assert not getattr(other, name).any()
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)

@@ -188,7 +188,9 @@ def never_rejecting(state: AndersonState, **how: int) -> None:
 
 
 def test_the_safeguard_brings_back_what_extrapolation_carries_away() -> None:
-    settings = accelerated(gamma=0.5, max_outer_iterations=60, mask_period=3, stall=60, settled_counts=1)  # time to get away
+    settings = accelerated(
+        gamma=0.5, max_outer_iterations=60, mask_period=3, stall=60, settled_counts=1
+    )  # time to get away
     solver = prepare(slowly_then_away, (5,), settings, known_masks=True)
     unsafe = with_functions(solver, weigh=never_rejecting)
     plain_steps = prepare(slowly_then_away, (5,), dataclasses.replace(settings, memory=0), known_masks=True)

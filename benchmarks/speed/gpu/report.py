@@ -60,6 +60,9 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     yield f"percentile. It took {results['seconds']:.0f} of {results['minutes'] * 60:.0f} seconds."
     yield ""
     yield "; ".join(f"{name}: {value}" for name, value in results["where"].items())
+    checks = results["sections"].get("checks")
+    if checks and not checks["passed"]:
+        yield from ["", "**A check failed: what was measured after it may be no recovery.**"]
     for name, section in results["sections"].items():
         yield from ["", f"## {name.capitalize()}", ""]
         yield from _SECTIONS[name](section)

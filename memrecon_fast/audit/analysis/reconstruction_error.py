@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from memrecon_fast.metrics import ACCURATE_MSE
+
 NOT_RECONSTRUCTED = 1e-2
 """Mean squared error above which an image counts as not reconstructed; two photographs differ by about 0.1."""
 
@@ -28,9 +30,13 @@ def misses_members(errors: Mapping[str, Any]) -> bool:
 
 
 def in_words(errors: Mapping[str, Any]) -> str:
-    """One sentence on the errors of each split."""
+    """What the errors of each split are, and where they leave little that is accurate."""
     splits = [f"{split} {_number(errors[split])}" for split in ("members", "controls") if split in errors]
-    return f"The model itself misses the images as they are by a mean squared error of: {', '.join(splits)}."
+    text = f"The model itself misses the images as they are by a mean squared error of: {', '.join(splits)}."
+    mean = errors["members"]["mean"]
+    if mean is None or mean <= ACCURATE_MSE or misses_members(errors):
+        return text
+    return f"{text} Below {ACCURATE_MSE:g} a recovery counts as accurate, which few are where the model misses more."
 
 
 def warning_of(errors: Mapping[str, Any]) -> str | None:

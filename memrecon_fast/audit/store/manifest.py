@@ -70,7 +70,7 @@ _SHAPE = Fields(
 )
 """What `audit.json` must have; it may have more."""
 _MEANING = {
-    "model": "the model's weights or layers",
+    "model": "the model's weights or layers or pixel range",
     "images.members": "the members",
     "images.controls": "the controls",
     "parts": "--parts",

@@ -83,9 +83,7 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
 
 
 @torch.inference_mode()
-def stop(
-    state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int
-) -> None:
+def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int) -> None:
     """Count one more estimate, and say which images are done.
 
     A comparison is passed where the MSE to the estimate before (`residual`), and the fixed-point residual ‖r‖²/d of the

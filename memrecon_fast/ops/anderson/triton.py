@@ -76,9 +76,7 @@ def estimate(state: AndersonState, v: Tensor, *, estimate_mask: bool) -> None:
     launch_rows(_estimate, state.rows, state.d, *buffers, share_of(state.d), ESTIMATE_MASK=bool(estimate_mask))
 
 
-def stop(
-    state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int
-) -> None:
+def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, settled_counts: int, limit: int) -> None:
     """`plain.stop`."""
     # The first as torch rounds it to compare it with a float32: the interpreter would not.
     tolerances = (ctypes.c_float(tolerance).value, tolerance * state.d)

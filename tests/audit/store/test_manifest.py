@@ -192,7 +192,7 @@ HASHES = ("a" * 64, "b" * 64)
 @pytest.mark.parametrize(
     ("before", "now", "words"),
     [
-        ({"model": HASHES[0]}, {"model": HASHES[1]}, "the model's weights or layers"),
+        ({"model": HASHES[0]}, {"model": HASHES[1]}, "the model's weights or layers or pixel range"),
         ({"images": {"members": HASHES[0]}}, {"images": {"members": HASHES[1]}}, "the members"),
         ({"images": {"controls": HASHES[0]}}, {"images": {"controls": HASHES[1]}}, "the controls"),
         ({"images": {}}, {"images": {"controls": HASHES[1]}}, "images.controls (none then, bbbbbbbbbbbb… now)"),

@@ -163,9 +163,9 @@ def test_another_audit_is_refused_with_what_differs(tmp_path: Path, changes: dic
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"autoencoder": model(weight=0.25)}, "the model's weights or layers"),
-        ({"autoencoder": model(slope=0.2)}, "the model's weights or layers"),
-        ({"autoencoder": model().bfloat16()}, "the model's weights or layers"),
+        ({"autoencoder": model(weight=0.25)}, "the model's weights or layers or pixel range"),
+        ({"autoencoder": model(slope=0.2)}, "the model's weights or layers or pixel range"),
+        ({"autoencoder": model().bfloat16()}, "the model's weights or layers or pixel range"),
         ({"device": "cuda"}, r'device \("cpu" then, "cuda" now\)'),
         ({"parts": "file:///somewhere"}, r'parts \(none then, "file:///somewhere" now\)'),
     ],
@@ -244,7 +244,7 @@ def test_what_does_not_change_a_result_may_differ(tmp_path: Path) -> None:
 def test_several_differences_are_all_named(tmp_path: Path) -> None:
     begin(tmp_path)
     audit = make_audit(settings=dataclasses.replace(SETTINGS, gamma=1.0), keep_images=1)
-    with pytest.raises(ValueError, match=r"differs: the model's weights or layers, gamma .*, keep_images "):
+    with pytest.raises(ValueError, match=r"differs: the model's .* or pixel range, gamma .*, keep_images "):
         begin(tmp_path, audit, model(weight=1))
 
 
