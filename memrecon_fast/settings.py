@@ -87,8 +87,8 @@ class Settings:
     stall: "accelerated": a γ and an initial mask are given up after so many estimates running without progress, ≥ 1:
         none lowered the score by an eighth, counted from the last one that did. Noise on y ends the progress of the
         score before that of the image: there more of them may pay.
-    settled_counts: "accelerated": an estimate that has settled, which moved by less than an eighth of its score (the MSE to
-        the one before against the score), counts as so many of these, ≥ 1: it comes to rest elsewhere.
+    settled_counts: "accelerated": an estimate that has settled counts as so many of these, 1 to 32,768: its MSE to the
+        one before is below an eighth of its score, it comes to rest where nothing is explained.
     initial_mask: "random", each entry 0 or 1 with probability ½, or "zeros" (published: zeros for U-Nets).
     restore_known_pixels: put the kept pixels of `degraded` into the estimate, (31), where the mask is known, and with
         "accelerated" where it is estimated; right only where they carry no noise: with noise, set it to False.

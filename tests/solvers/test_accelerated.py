@@ -48,12 +48,12 @@ def assert_same_recovery(got: Recovery, oracle: Recovery, originals: Tensor, set
     """The contract with the literal twin.
 
     Verdicts are equal, with the originals and without. What is recovered was found in the same attempt, with the same
-    status; estimates agree per pixel to three times what they stand still to, the root of the tolerance. Forward passes of one row and of many differ
-    in the last bits. Without extrapolation these do not grow, and all counters agree exactly, but for the changes of a
-    mask at pixels that are 0: estimates lie on both sides of such a tie of the mask rule. With it they do, as it
-    divides by small differences of residuals; and where a residual is just at the tolerance, or a pixel at a tie of
-    the mask rule, they cost an estimate or a few: two in an attempt, but for one image. What is not recovered may
-    wander to another place.
+    status; estimates agree per pixel to three times what they stand still to, the root of the tolerance. Forward passes
+    of one row and of many differ in the last bits. Without extrapolation these do not grow, and all counters agree
+    exactly, but for the changes of a mask at pixels that are 0: estimates lie on both sides of such a tie of the mask
+    rule. With it they do, as it divides by small differences of residuals; and where a residual is just at the
+    tolerance, or a pixel at a tie of the mask rule, they cost an estimate or a few: two in an attempt, but for one
+    image. What is not recovered may wander to another place.
     """
     for threshold in (metrics.ACCURATE_MSE, metrics.APPROXIMATE_MSE):
         verdicts = [metrics.mse(result.images, originals) < threshold for result in (got, oracle)]

@@ -23,7 +23,7 @@ from memrecon_fast.ops.admm import AdmmState
 from memrecon_fast.ops.anderson import Anderson, AndersonState
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.results import RUNNING
-from memrecon_fast.settings import MAX_ITERATIONS
+from memrecon_fast.settings import MAX_ITERATIONS, MAX_STALL
 from memrecon_fast.solvers.accelerated import AcceleratedSolver
 
 ENDLESS = Settings(

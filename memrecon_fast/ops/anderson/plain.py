@@ -87,10 +87,10 @@ def stop(state: AndersonState, *, tolerance: float, patience: int, stall: int, s
     """Count one more estimate, and say which images are done.
 
     A comparison is passed where the MSE to the estimate before (`residual`), and the fixed-point residual ‖r‖²/d of the
-    evaluation at `head`, are below the tolerance. The first estimate has none before it: its `residual`
-    becomes NaN. `PROGRESS` says what progress is; after `stall` estimates without it the image is given up, and one that
-    has settled (`SETTLED`) counts as `settled_counts` of them. Where the mask changed, what was evaluated before is forgotten; the image goes on with the step of this evaluation, which was
-    made under the mask before.
+    evaluation at `head`, are below the tolerance. The first estimate has none before it: its `residual` becomes NaN.
+    `PROGRESS` says what progress is; after `stall` estimates without it the image is given up, and one that has settled
+    (`SETTLED`) counts as `settled_counts` of them. Where the mask changed, what was evaluated before is forgotten; the
+    image goes on with the step of this evaluation, which was made under the mask before.
     """
     state.check(STOP)
     running = state.status == RUNNING
