@@ -21,7 +21,7 @@ from unittest import mock
 
 EXAMPLES = Path(__file__).parent / "examples"
 ORDER = (
-    "recover", "audit", "own_mask", "degraded", "harvest", "public_data",
+    "recover", "audit", "own_mask", "own_method", "degraded", "harvest", "public_data",
     "plain", "batchnorm", "vae", "autoencoder_kl", "lightning_checkpoint", "torchscript",
 )  # fmt: skip
 """Each uses what those before it made."""

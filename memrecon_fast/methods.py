@@ -1,7 +1,8 @@
 """The methods that an audit compares, as data.
 
 To add one, write a function that prepares it, and a record here, or `METHODS[record.name] = record` from outside. A
-method that iterates is a solver in slots; any other one is a function of a batch of images, see `engine.batched`.
+method that iterates is a solver in slots; any other one is a function of a batch of images, see
+`engine.batched.Batched`, and docs/examples/own_method.py.
 """
 
 from __future__ import annotations

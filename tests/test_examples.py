@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 
 import memrecon_fast as mf
 from memrecon_fast.images.photographs import make_photographs
+from memrecon_fast.methods import METHODS
 
 DOCS = Path(__file__).parents[1] / "docs"
 MAX_LINES = 60
@@ -81,12 +83,15 @@ def test_an_example_runs_and_does_what_it_says(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    pictures.run_example(name)
+    with mock.patch.dict(METHODS):  # "own_method" adds one
+        pictures.run_example(name)
     said = capsys.readouterr().out
     assert said
     if name == "recover":
         assert "100% of the members recovered approximately" in said
         assert "0% of the controls approximately" in said
+    if name == "own_method":
+        assert "grey" in said
     if name == "degraded":
         assert "controls: 0 of 8 recognised" in said
     commands = pictures.commands_of(Path(f"{name}.py"))

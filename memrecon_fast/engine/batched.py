@@ -23,7 +23,7 @@ class BatchedSamples:
 
     function: of degraded images, float32 (B, *image_shape), their masks, bool, the same shape, True = kept, and the
         samples that these are of; gives the estimates, float32, the same shape. Each estimate must depend on its own
-        image alone.
+        image alone. It is called without gradients.
     scorer: a solver whose autoencoder scores the estimates, with one application each; it does no work.
     images_at_once: B at most; None: 64.
     """
@@ -57,7 +57,8 @@ class BatchedSamples:
             missing = next(sample.index for sample in samples if sample.mask is None)
             raise ValueError(f"image {missing} comes without its mask")
         degraded, masks = torch.stack([sample.degraded for sample in samples]), torch.stack(known)
-        images = self._function(degraded, masks, samples)
+        with torch.no_grad():
+            images = self._function(degraded, masks, samples)
         with working_on(prox.device):
             estimates, observed, kept = (prox.to_rows(x.to(prox.device)) for x in (images, degraded, masks))
             count = len(samples)

@@ -48,6 +48,7 @@ def compare(
     for split, mask, method in nothing:
         under = "any mask" if mask is OVER_MASKS else escaped(mask)
         remarks.append(f"No recovery of {split} under {under} by {method} was done by all runs.")
+    remarks += _no_repetitions(kept)
     side = SideBySide(
         runs=tuple(
             Compared(one.label, one.group, str(one.run.path), one.run.description["model"], one.error) for one in kept
@@ -63,6 +64,17 @@ def compare(
     if folder is not None:
         write(side, folder)
     return side
+
+
+def _no_repetitions(entries: Sequence[Entry]) -> Iterator[str]:
+    """Runs whose mean is told, of models that learned their members ten times better or worse."""
+    for group in dict.fromkeys(one.group for one in entries):
+        errors = [one.error for one in entries if one.group == group and one.error is not None]
+        if errors and max(errors) > 10 * min(errors):
+            yield (
+                f"The models of {group or 'these runs'} miss their members by {min(errors):.1e} to {max(errors):.1e}: "
+                "what is told as their mean is not that of repetitions. By names, a=RUN b=RUN, they stand side by side."
+            )
 
 
 def write(side: SideBySide, folder: str | os.PathLike[str]) -> list[Path]:

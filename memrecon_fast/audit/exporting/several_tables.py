@@ -91,7 +91,8 @@ def _masks(side: SideBySide) -> Sheet:
                 lines.append([*line, method, *(_spread(cell, verdict) for cell, verdict in cells)])
     runs = counted(len(side.runs), "run")
     caption = (
-        f"Recovered in {runs}, % of the same {about(side)}, by mask and method. {_SPREAD} {definition(side.verdicts)}"
+        f"Recovered in {runs}, % of the same {about(side)}, by mask and method. "
+        f"{_SPREAD + ' ' if any(one['runs'] > 1 for one in side.spread) else ''}{definition(side.verdicts)}"
     )
     numbers = [{**row, "mask": row["mask"] or ""} for row in side.spread if row["mask"] is not OVER_MASKS]
     return Sheet(Table(caption, header, lines, side.remarks), numbers)

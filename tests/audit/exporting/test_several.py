@@ -67,6 +67,11 @@ def test_seeds_have_a_mean_and_a_spread(tmp_path: Path) -> None:
     assert (found["accurate_lowest"], found["accurate_highest"]) == (0.2, 0.4)
     assert side.spread_of("", "half", "accelerated", "controls")["accurate_mean"] == 0
     assert r"half & accelerated & 30.0 $\pm$ 10.0 (20.0--40.0)" in (tmp_path / "out" / "masks.tex").read_text()
+    assert "Mean ± standard deviation" in (tmp_path / "out" / "masks.md").read_text()
+    (remark,) = side.remarks
+    assert remark.startswith(
+        "The models of these runs miss their members by 1.0e-04 to 1.0e-02: what is told as their mean"
+    )
     names = {path.name for path in (tmp_path / "out").iterdir()}
     tables = {f"{name}.{kind}" for name in ("runs", "masks", "rates") for kind in ("tex", "md", "csv")}
     assert names == tables | {f"{name}.{kind}" for name in ("rate-against-error", "masks") for kind in ("svg", "pdf")}
@@ -87,7 +92,8 @@ def test_named_runs_are_repetitions_of_what_they_are_named(tmp_path: Path) -> No
 
 def test_no_two_runs_have_one_label(tmp_path: Path) -> None:
     runs = [make(tmp_path / name, {"half": count}, model=name) for name, count in (("fc", 2), ("other", 8))]
-    side = mf.audit.compare({"": runs[0], "fc": runs[1]})  # the folder of one is called as the other is named
+    side = mf.audit.compare({"": runs[0], "fc": runs[1]}, tmp_path / "out")  # the folder of one is the other's name
+    assert "Mean" not in (tmp_path / "out" / "masks.md").read_text()  # of one run there is none
     assert [run.label for run in side.runs] == ["fc", "fc (2)"]
     assert [rate(side, run.label, "half") for run in side.runs] == [0.2, 0.8]
 
