@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import re
 import subprocess
 import sys
 import warnings
@@ -289,6 +290,19 @@ def test_images_of_which_nothing_is_erased_are_said(memorised: Memorised) -> Non
         mf.recover(memorised.autoencoder, torch.where(holes, filled, 0.0), settings=settings)
         noisy = dataclasses.replace(settings, restore_known_pixels=False)
         mf.recover(memorised.autoencoder, filled, settings=noisy)
+
+
+def test_pixels_of_another_range_are_said_and_not_taken_for_holes(memorised: Memorised) -> None:
+    degraded = 2 * degradation.erase(memorised.members, degradation.make_mask("center", SHAPE)) - 1
+    settings = mf.Settings(max_outer_iterations=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mf.recover(memorised.autoencoder, degraded, settings=settings)
+    (said,) = (str(one.message) for one in caught if issubclass(one.category, RuntimeWarning))
+    assert re.match(r"pixels are in \[0, 1\], but those of degraded in \[-1, 0\.\d+\]: .* autoencoders\.adapt", said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mf.recover(memorised.autoencoder, degraded, settings=dataclasses.replace(settings, restore_known_pixels=False))
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(solver="paper"), Settings(precision="progressive")])

@@ -1,8 +1,7 @@
 r"""A mask of one's own: a text over the picture. (After recover.py.)
 
 In Python any bool tensor does, True = kept, that broadcasts to the images (in an audit one of their shape, as
-`mask.expand(3, 12, 12)`). The command takes a file, an image (bright =
-kept) or an array:
+`mask.expand(3, 12, 12)`). The command takes a file, an image (bright = kept) or an array:
 
     memrecon audit model.safetensors members.npy \
         --mask text.png --method accelerated --method inpaint --out runs/own_mask

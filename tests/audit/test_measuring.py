@@ -50,6 +50,9 @@ def test_what_a_trained_model_makes_of_the_images_as_they_are(memorised: Memoris
     assert not misses_members(found)
     assert warning_of(found) is None
     assert f"members {found['members']['mean']:.1e}, controls {found['controls']['mean']:.1e}" in in_words(found)
+    for mean, little in ((1e-5, True), (1e-7, False), (1e-9, False)):  # what the model misses against what is accurate
+        words = in_words(found | {"members": found["members"] | {"mean": mean}})
+        assert ("Below 1e-07 a recovery counts as accurate" in words) == little
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 

@@ -52,6 +52,13 @@ def test_every_image_gets_its_estimate_and_its_score(memorised: Memorised, at_on
         assert one.score == float(expected)
 
 
+def test_a_function_that_applies_the_autoencoder_needs_no_gradients(memorised: Memorised) -> None:
+    weight = torch.ones(1, requires_grad=True)
+    stream = Batched(lambda degraded, masks: weight * degraded, prepare_iterate(memorised.autoencoder, SHAPE))
+    for batch in stream.batches(samples_of(memorised)):
+        assert not any(one.image.requires_grad for one in batch)
+
+
 def test_results_are_the_same_bits_in_any_batch(memorised: Memorised) -> None:
     samples = samples_of(memorised)
     solver = prepare_iterate(memorised.autoencoder, SHAPE)

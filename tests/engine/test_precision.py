@@ -20,6 +20,7 @@ from memrecon_fast.engine.samples import Sample
 from memrecon_fast.recovery import prepare_recover
 from memrecon_fast.solvers.accelerated import EARLY_ESTIMATES
 from tests.helpers.memorised import Memorised
+from tests.helpers.tied import Tied
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -178,15 +179,6 @@ def test_bfloat16_rounds_the_weights_once_and_leaves_the_original_alone(activati
 
 
 def test_bfloat16_of_a_function_and_of_shared_weights() -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.decoder = nn.Linear(8, 8), nn.Linear(8, 8)
-            self.decoder.weight = self.encoder.weight
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.decoder(self.encoder(x) @ self.encoder.weight.T)  # type: ignore[no-any-return]
-
     tied = Tied().eval()
     images = torch.rand(16, 8)
     with torch.inference_mode():

@@ -22,6 +22,7 @@ from memrecon_fast.engine.precision import in_format
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.recovery import prepare_recover
 from tests.helpers.memorised import Memorised
+from tests.helpers.tied import Tied
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -154,18 +155,6 @@ def test_changed_weights_are_noticed(memorised: Memorised) -> None:
         next(net.parameters()).mul_(1.0)
     with pytest.raises(ValueError, match="was changed since the solver was prepared"):
         list(in_flight.stream(samples))
-
-
-class Tied(nn.Module):
-    """Shares its weights, and multiplies with them by itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.decoder = nn.Linear(8, 8), nn.Linear(8, 8)
-        self.decoder.weight = self.encoder.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(self.encoder(x) @ self.encoder.weight.T)  # type: ignore[no-any-return]
 
 
 class Attending(nn.Module):

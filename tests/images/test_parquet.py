@@ -235,6 +235,8 @@ def test_of_several_columns_of_images_one_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"jpg": [files[0]], "mask": [files[1]], "label": [1]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"several columns .*; name one, FILE\.parquet:jpg or :mask"):
         open_source(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"several columns .*; name one, .* or :mask; png is none of them"):
+        open_source(f"{tmp_path}/a.parquet:png")
     assert open_source(f"{tmp_path}/a.parquet:jpg").read(0).max() == 10
     assert open_source(f"{tmp_path}/a.parquet:mask").read(0).max() == 200
     with pytest.raises(ValueError, match="has no images in its column label"):

@@ -67,6 +67,9 @@ def test_a_recovery_in_five_lines() -> None:
         "  backend: cpp, eager",
     ]
     assert recovery.status_names == ["CONVERGED", "STALLED", "STALLED", "DIVERGED"]
+    none, _ = make_recovery(2, fixed_point_mse=torch.ones(2))
+    assert "0 of 2 score below 1e-4" in repr(none)
+    assert "; does the model reconstruct the images it was trained on, with pixels in [0, 1]?" in repr(none)
 
 
 def test_what_is_in_doubt_is_said() -> None:

@@ -65,7 +65,7 @@ step bench 560 10500 'python3 -m benchmarks gpu --minutes "$(awk "BEGIN { print 
 step tests 330 3500 'tests="python3 -m pytest -p no:cacheprovider --color=no --tb=short --maxfail=25 -rfE --durations=5 -m gpu"
 python3 -c "import pytest_timeout" 2> /dev/null && tests="$tests --timeout=90"  # where it is installed: what hangs is one test
 compiled=tests/test_gpu.py::test_a_compiled_autoencoder_is_captured rc=0
-$tests tests/ops/admm/test_triton_gpu.py tests/ops/anderson/test_triton_gpu.py tests/test_gpu.py --deselect "$compiled" || rc=1
+$tests tests/ops/admm/test_triton_gpu.py tests/ops/anderson/test_triton_gpu.py tests/ops/halves/test_triton_gpu.py tests/test_gpu.py --deselect "$compiled" || rc=1
 $tests tests/reconstruction/test_passes_triton_gpu.py || rc=1  # by itself: with Triton 3.6 these kernels do not compile
 $tests "$compiled" || rc=1  # last, as compiling may take minutes
 exit "$rc"'

@@ -47,7 +47,9 @@ def run(on: str) -> int:
     degraded = torch.rand(48, *SHAPE, device=on)
     status = 0
     for settings in (mf.Settings(solver="paper", max_outer_iterations=6), mf.Settings(max_outer_iterations=12)):
-        for precision in ("float32", "tf32", "bfloat16") if on == "cuda" else ("float32", "bfloat16"):
+        for precision in (
+            ("float32", "float32x3", "tf32", "bfloat16") if on == "cuda" else ("float32", "float32x3", "bfloat16")
+        ):
             what = f"{settings.solver} {precision}"
             try:
                 done = mf.recover(net, degraded, settings=dataclasses.replace(settings, precision=precision))
