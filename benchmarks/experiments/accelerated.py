@@ -86,7 +86,13 @@ SCORED = (
 )
 """Methods of which each image's errors and scores are kept."""
 Row = dict[str, Any]
-BEFORE: dict[str, Any] = {"mask_period": 3, "patience": 3, "tolerance": 1e-9, "stall": 10, "settled_counts": 1}
+BEFORE: dict[str, Any] = {
+    "gamma": (0.2, 0.5, 1.0),
+    "patience": 3,
+    "tolerance": 1e-9,
+    "stall": 10,
+    "settled_counts": 1,
+}
 """How the accelerated solver stopped by default until 2026-11-29."""
 _PAPER, _ACCELERATED = Settings(solver="paper"), Settings(solver="accelerated")
 
@@ -132,13 +138,13 @@ def methods(net: Net, level: float) -> Iterator[Method]:
     if net.sweeps:
         for memory in (1, 2, 3, 8):
             yield Method(f"memory = {memory}, γ = 0.2", vary(accelerated, gamma=0.2, memory=memory))
-        for period in (1, 3, 5, 10):
+        for period in (1, 2, 5, 10):
             yield Method(f"mask_period = {period}, γ = 0.2", vary(accelerated, gamma=0.2, mask_period=period))
         for settle in (0, 1, 4):
             yield Method(f"settle = {settle}, γ = 0.2", vary(accelerated, gamma=0.2, settle=settle))
-        for counts in (1, 2, 8):
+        for counts in (1, 4):
             yield Method(f"settled_counts = {counts}", vary(accelerated, settled_counts=counts))
-        for stall in (8, 32, 200):
+        for stall in (10, 32, 200):
             yield Method(f"stall = {stall}", vary(accelerated, stall=stall))
             yield Method(f"stall = {stall}, noise", vary(accelerated, stall=stall, **noisy), noise_std=NOISE)
 

@@ -151,7 +151,7 @@ RECORD = SolverRecord(
     "accelerated",
     # Together they recover more than each alone; which one is best differs from net to net, see
     # benchmarks/results/accelerated.md.
-    gammas=(0.2, 0.5, 1.0),
+    gammas=(1.0, 0.2, 0.5),
     reads=frozenset({"mask_period", "memory", "settle", "stall", "settled_counts"}),
     prepare=prepare,
     tolerance=1e-8,
