@@ -16,7 +16,6 @@ from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import broadcast_mask, check_mask, contradiction, may_be_erased
 from memrecon_fast.engine.inflight import InFlight
-from memrecon_fast.engine.memory import slots_by_default
 from memrecon_fast.engine.prox import device_of
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.engine.solver import Solver
@@ -227,8 +226,7 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
     Where `degraded` is on the autoencoder's device, images and masks stay there from beginning to end; otherwise they
     go through the CPU. The slots: as many as asked for, or the default, but no more than there are images.
     """
-    if slots is not None:
-        check_integer("slots", slots, low=1)
+    in_flight = InFlight(solver, slots, images=len(degraded))
     stay = degraded.device == solver.prox.device
     place = degraded.device if stay else CPU
     images = torch.empty(degraded.shape, dtype=torch.float32, device=place)
@@ -236,7 +234,6 @@ def _run(solver: Solver, slots: int | None, degraded: Tensor, masks: Tensor | No
     columns = {
         name: torch.full((len(degraded),), entry, dtype=dtype, device=CPU) for name, (dtype, entry) in COLUMNS.items()
     }
-    in_flight = InFlight(solver, max(1, min(slots or slots_by_default(solver), len(degraded))))
     samples = samples_of(degraded.to(place), masks)
     with progress_bar(doing, len(degraded), "images", enabled=bool(doing)) as advance:
         for batch in in_flight.estimates(samples, pixels=not stay, on_done=advance):

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import gc
 import itertools
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 
@@ -34,6 +35,7 @@ from memrecon_fast.engine.samples import Batch, Finished, Sample, Staged
 from memrecon_fast.engine.solver import Solver
 from memrecon_fast.engine.table import Group
 from memrecon_fast.engine.transfer import on_one_stream, on_this_stream
+from memrecon_fast.engine.width import Width
 from memrecon_fast.results import Status
 
 
@@ -62,10 +64,12 @@ class InFlight:
     """The slots of a solver, for any number of streams of images, one after the other.
 
     slots: how many images are worked on at a time. None: as many as half of the free memory should hold, and at most
-        64 on a CPU, 4096 on a GPU. Raises ValueError, with the number that would fit, where there is too little.
+        4096 on a GPU; on a CPU 64, 128 or 256, whichever is fastest, see `Width`. Raises ValueError, with the number
+        that would fit, where there is too little memory.
     schedule: None: that of `make_schedule`.
 
     reviewed: whether estimates are scored, and bad ones tried again, see `review`.
+    images: how many will come, where that is known: there are no more slots than that.
 
     When memory runs out, the number of slots is halved, with a RuntimeWarning; the images in the slots start anew.
     """
@@ -76,28 +80,30 @@ class InFlight:
         slots: int | None = None,
         schedule: Schedule | None = None,
         reviewed: bool = True,
+        images: int | None = None,
     ) -> None:
-        if slots is None:
-            slots = slots_by_default(solver)
-        check_integer("slots", slots, low=1)
+        if slots is not None:
+            check_integer("slots", slots, low=1)
         self.solver = solver
-        self.slots = min(slots, solver.prox.most_rows)
-        """As given, or less if the autoencoder takes no more at a time, or if memory ran out."""
+        most = slots_by_default(solver) if slots is None else slots
+        self.slots = min(most, solver.prox.most_rows, most if images is None else max(images, 1))
+        """As given, or less if the autoencoder takes no more at a time, fewer images come, or memory ran out."""
         Need(solver).check(self.slots)
         self._schedule = schedule or make_schedule(solver.prox.device, self.slots)
+        self._width = Width(self.slots, found=slots is None and solver.prox.device.type == "cpu")
         self._groups: list[Group] = []
         self._busy = False
         self._reviewed = reviewed
         self._early = None
         if solver.early is not None:
-            self._early = InFlight(solver.early, self.slots, self._schedule, reviewed=False)
+            self._early = InFlight(solver.early, slots, self._schedule, reviewed=False, images=self.slots)
             # what comes from there is computed, not read
             self._schedule = dataclasses.replace(self._schedule, ahead=0)
 
     @property
     def _batch(self) -> int:
         """So many estimates are reviewed at a time."""
-        return min(self.slots, ARRIVALS)
+        return min(self._width.now, ARRIVALS)
 
     @property
     def execution(self) -> str:
@@ -111,7 +117,7 @@ class InFlight:
     @property
     def how(self) -> str:
         """How it runs, in a few words: backend, execution and slots."""
-        return f"{self.solver.ops.backend}, {self.execution}, {self.slots} slots"
+        return f"{self.solver.ops.backend}, {self.execution}, {self._width.now} slots"
 
     def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
         """Pass `samples` through the slots; yields each image some time after it is done.
@@ -207,14 +213,19 @@ class InFlight:
                 passing.add(group.read_flags())
                 if not self._schedule.lag:  # otherwise the next block is to be launched first
                     yield from self._hand_out(passing)
-            while (arriving := source.take(group.free)) and group.admit(arriving):
+            while (arriving := source.take(self._room(group))) and group.admit(arriving):
                 passing.add(group.read_flags())
             if group.occupied:
+                begin = time.perf_counter()
                 group.launch()
+                self._width.note(group.occupied, time.perf_counter() - begin)
             at_work = any(other.occupied for other in self._groups)
             yield from self._hand_out(passing, wait=not at_work)
             if not at_work and source.exhausted:
                 return
+
+    def _room(self, group: Group) -> int:
+        return max(0, min(group.free, self._width.now - group.occupied))
 
     def _hand_out(self, passing: _Passing, wait: bool = False) -> Iterator[Batch]:
         """The images that are on the host, or all, once they are reviewed; some are tried again instead."""
@@ -262,6 +273,7 @@ class InFlight:
         if self.solver.prox.device.type == "cuda":
             torch.cuda.empty_cache()
         before, self.slots = self.slots, self.slots // 2
+        self._width = Width(self.slots, found=False)
         message = f"memory ran out with {before} slots; going on with {self.slots}"
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 

@@ -19,7 +19,8 @@ MAX_SLOTS_ON_GPU = 4096
 """Enough to keep a large GPU busy; with more, the last few images of a run would cost more."""
 MIN_SLOTS_OF_TWO_GROUPS = 2048
 """With fewer, two groups of half as many slots take longer than one: a GPU is not busy with so few rows."""
-MAX_SLOTS_ON_CPU = 64
+MAX_SLOTS_ON_CPU = 256
+"""With more rows no forward pass was faster; how many of these slots are filled, `Width` finds."""
 SHARE_OF_MEMORY = 0.5
 """Of the free memory: what the slots may take by estimate, where their number is not asked for."""
 
@@ -84,7 +85,7 @@ class Need:
 
 
 def slots_by_default(solver: Solver, share_of_memory: float = SHARE_OF_MEMORY) -> int:
-    """The number of slots where none is asked for: 64 on a CPU, 4096 on a GPU, or as many as this share of its free
+    """The number of slots where none is asked for: 256 on a CPU, 4096 on a GPU, or as many as this share of its free
     memory should hold; at least 1."""
     device = solver.prox.device
     most = MAX_SLOTS_ON_GPU if device.type == "cuda" else MAX_SLOTS_ON_CPU

@@ -83,7 +83,7 @@ def test_no_list_is_made_of_many_slots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_slots_by_default_fit_into_half_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     solver = solver_of()
-    assert slots_by_default(solver) == 64
+    assert slots_by_default(solver) == 256
     need = Need(solver)
     multiple = solver.prox.row_multiple
     assert multiple < 50
