@@ -68,7 +68,7 @@ class Settings:
     gamma: the ADMM penalty γ of (10), 0 < γ ≤ 10⁶. Published: 0.5 for 10 fully connected layers with LeakyReLU; 0.1
         with PReLU, for 20 layers, and for noisy images; 1 for U-Nets. Several are tried one after the other, until an
         image is recognised as recovered (`recognized_below`). None: those of the solver, 0.5 of
-        "paper", 1, 0.2 and 0.5 of "accelerated".
+        "paper", 0.2, 0.5 and 1 of "accelerated".
     starts: each γ is tried with so many initial masks, ≥ 1; the further ones are random, whatever `initial_mask` says.
     recognized_below: no more is tried for an image once the `Recovery.score` of its best estimate is below this, ≥ 0;
         if all was tried, the estimate with the lowest score is taken.

@@ -91,7 +91,7 @@ import sys
 import memrecon_fast as mf
 assert "torch" not in sys.modules
 assert "recover" in dir(mf)
-assert mf.Settings().gammas == (1.0, 0.2, 0.5)
+assert mf.Settings().gammas == (0.2, 0.5, 1.0)
 from memrecon_fast import *
 assert recover is mf.recover and metrics is mf.metrics and mf.ops.BACKENDS
 try:

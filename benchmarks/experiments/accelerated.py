@@ -86,13 +86,7 @@ SCORED = (
 )
 """Methods of which each image's errors and scores are kept."""
 Row = dict[str, Any]
-BEFORE: dict[str, Any] = {
-    "gamma": (0.2, 0.5, 1.0),
-    "patience": 3,
-    "tolerance": 1e-9,
-    "stall": 10,
-    "settled_counts": 1,
-}
+BEFORE: dict[str, Any] = {"patience": 3, "tolerance": 1e-9, "stall": 10, "settled_counts": 1}
 """How the accelerated solver stopped by default until 2026-11-29."""
 _PAPER, _ACCELERATED = Settings(solver="paper"), Settings(solver="accelerated")
 

@@ -113,7 +113,7 @@ def _defaults(rows: list[Row]) -> list[str]:
     lines = [
         "## Today's rules of stopping, and those before",
         "",
-        "Before: `gamma=(0.2, 0.5, 1), patience=3, tolerance=1e-9, stall=10, settled_counts=1`. Means over the masks;",
+        "Before: `patience=3, tolerance=1e-9, stall=10, settled_counts=1`. Means over the masks;",
         "*worst*: the mask where the rate changed most to the worse.",
         "",
         "| net | train loss | noise | accurate: before, now, worst | approximate: before, now, worst | controls "
