@@ -83,7 +83,7 @@ class Group:
             arrivals = self._arrivals.narrow(len(some))
             with working_on(self._device):
                 self._solver.admit(arrivals, some)
-                self._table.put(self._indices(free[begin : begin + len(some)]), arrivals)
+                self._table.put(self._indices(free[begin : begin + len(some)]), arrivals, begun=True)
         if self._solver.finishes_at_admission:
             self._note_flags(len(self.seats))
         return self._solver.finishes_at_admission

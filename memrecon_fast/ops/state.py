@@ -129,6 +129,8 @@ class State:
 
     may_share: ClassVar[frozenset[str]] = frozenset()
     """Buffers that may share memory with one another, since no operation writes them."""
+    not_read_at_first: ClassVar[frozenset[str]] = frozenset()
+    """Buffers of which an image that begins reads nothing that it has not written."""
 
     def __post_init__(self) -> None:
         device = next((t.device for t in self.tensors().values() if isinstance(t, Tensor)), torch.device("cpu"))
@@ -151,23 +153,25 @@ class State:
         places: int = 1,
         together: bool | None = None,
     ) -> SomeState:
-        """Buffers full of zeros.
+        """Buffers full of zeros, but for what is not read before it is written.
 
         together: whether those with one entry for each slot are rows of one table for each dtype, which `put`, `take`
             and `zero` move as one. None: on a GPU, where each of them would be a launch.
         """
         sizes = {"rows": rows, "d": d, "q": places}
 
-        def zeros(buffer: Buffer) -> Tensor:
+        def make(name: str) -> Tensor:
+            buffer = cls.buffers()[name]
             shape = [sizes[axis] if isinstance(axis, str) else axis for axis in buffer.axes]
-            return torch.zeros(shape, dtype=buffer.dtype, device=device)
+            fill = torch.empty if name in cls.not_read_at_first else torch.zeros
+            return fill(shape, dtype=buffer.dtype, device=device)
 
         if not 1 <= places <= MAX_PLACES:
             raise ValueError(f"there must be 1 to {MAX_PLACES} places for evaluations, not {places}")
         together = device.type == "cuda" if together is None else together
         names = cls._names_of_tables() if together else {}
         tables = {dtype: torch.zeros(len(names[dtype]), rows, dtype=dtype, device=device) for dtype in names}
-        return cls._of_tables(tables, lambda name: zeros(cls.buffers()[name]))
+        return cls._of_tables(tables, make)
 
     @classmethod
     @functools.cache
@@ -222,15 +226,19 @@ class State:
         self._memory.check()
         return lambda name: torch.index_select(getattr(self, name), 0, indices)
 
-    def put(self: SomeState, indices: Tensor, rows: SomeState) -> None:
-        """Make the slots with these indices, int64 [n], what `rows` has."""
+    def put(self: SomeState, indices: Tensor, rows: SomeState, begun: bool = False) -> None:
+        """Make the slots with these indices, int64 [n], what `rows` has.
+
+        begun: its images have just begun: what they do not read at first stays as it is.
+        """
         self._memory.check()
         together = bool(self._tables and rows._tables)
         if together:  # on a GPU each copy is a launch
             for dtype, table in self._tables.items():
                 table.index_copy_(1, indices, rows._tables[dtype])
         for name, tensor in rows.tensors().items():
-            if not (together and self.buffers()[name].axes == ("rows",)):
+            left = together and self.buffers()[name].axes == ("rows",) or begun and name in self.not_read_at_first
+            if not left:
                 getattr(self, name).index_copy_(0, indices, tensor)
 
     def zero(self) -> None:

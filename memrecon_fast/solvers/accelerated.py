@@ -104,10 +104,11 @@ class AcceleratedSolver:
             images, masks = rows("s"), mask
         else:
             converged = (status == int(Status.CONVERGED))[:, None]
-            images = torch.where(converged, rows("x"), rows("best"))
-            masks = torch.where(converged, mask, rows("best_mask"))
+            images, masks = rows("x"), rows("best_mask")
+            torch.where(converged, images, rows("best"), out=images)
+            torch.where(converged, mask, masks, out=masks)
             if self.settings.restore_known_pixels:
-                images = torch.where(masks, y, images)
+                torch.where(masks, y, images, out=images)
         return Batch(
             samples=samples,
             images=images,

@@ -128,14 +128,25 @@ def test_accelerated_results_are_bit_identical_in_any_slots_and_any_order(
     ]
     solver = prepare_recover(memorised.autoencoder, shape, RETRIES, known_masks=known, backend=backend)
 
-    def run(samples: list[Sample], slots: int) -> dict[int, Finished]:
+    def run(samples: list[Sample], slots: int, solver: Any = solver) -> dict[int, Finished]:
         results = list(InFlight(solver, slots).stream(samples))
         assert len(results) == len(samples)
         return {one.index: one for one in results}
 
+    class AfterOthers(type(solver)):  # type: ignore[misc]
+        """Its slots hold what is no number, as of images that were there before."""
+
+        def allocate(self, slots: int) -> Any:
+            state = super().allocate(slots)
+            for name in ("steps", "residuals", "best", "x", "s"):
+                getattr(state, name).fill_(torch.nan)
+            return state
+
     together = run(samples, 64)
+    after_others = AfterOthers(**{field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)})
     permuted = [samples[i] for i in torch.randperm(10, generator=torch.Generator().manual_seed(3))]
     runs = [run(samples, 1), run(permuted, 4), run(samples[::-1], 7), run(samples[2:9], 64)]
+    runs += [run(samples, 4, after_others)]
     runs += [run([sample], slots) for sample, slots in zip(samples[::4], (1, 7, 64), strict=True)]
     for other in runs:
         for index, one in other.items():

@@ -6,7 +6,7 @@ What the slots hold beside ADMM's own is described here.
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from memrecon_fast.ops.state import Order, per_row, pixels, place
 class AndersonState(SplitState):
     """18 + 8q bytes per pixel. The last q = memory + 1 evaluations are kept in a ring."""
 
+    not_read_at_first: ClassVar[frozenset[str]] = frozenset({"steps", "residuals"})
     steps: Tensor = per_row(torch.float32, "q", "d")
     """G(s_i), where ADMM would go on from evaluation i."""
     residuals: Tensor = per_row(torch.float32, "q", "d")
