@@ -52,11 +52,11 @@ def special_rows() -> Tensor:
 
 
 def special_sums() -> list[Sums]:
-    """Of numbers and powers of two that leave what float32 has, in every kind."""
-    numbers = special_rows()
+    """Of numbers and powers of two that leave what float32 has, in every kind; each pair of values in one of them."""
     extremes = torch.tensor([-126, -114, -1, 0, 1, 126], dtype=torch.int32)
     found = []
     for index, (bias, slope) in enumerate(KINDS):
+        numbers = special_rows()[index :: len(KINDS)].contiguous()
         exponents = extremes[(torch.arange(len(numbers)) + index) % len(extremes)]
         of_outputs = torch.tensor([126, -114, 0, 5], dtype=torch.int32)
         added = torch.tensor([0.5, -3e38, 1e-45, -0.0]) if bias else None
