@@ -16,7 +16,7 @@ from memrecon_fast import metrics
 from memrecon_fast.audit.store.records import MAX_PSNR, Cell, Record
 from memrecon_fast.engine.samples import Finished
 from memrecon_fast.images.nearest import NONE, Nearest
-from memrecon_fast.methods import is_blind
+from memrecon_fast.methods import METHODS
 from memrecon_fast.results import Status
 
 _AT_ONCE = 16  # few enough for the caches, many enough for the cost of a call not to count
@@ -131,7 +131,7 @@ def _record(one: Finished, errors: _Errors, member: _Member) -> Record:
         outer_iterations=one.outer_iterations,
         evaluations=one.evaluations,
         residual=one.residual,
-        wrong_mask_share=errors.wrong_mask_share if is_blind(job.cell.method) else None,
+        wrong_mask_share=errors.wrong_mask_share if METHODS[job.cell.method].traits.is_blind else None,
         fixed_point_mse=one.fixed_point_mse,
         misfit=one.misfit,
         explained=one.explained,

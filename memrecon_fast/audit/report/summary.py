@@ -62,6 +62,7 @@ def make_summary(results: Results) -> dict[str, Any]:
         "image_shape": plan["image_shape"],
         "masks": results.masks,
         "methods": results.methods,
+        "traits": {method: dataclasses.asdict(traits) for method, traits in results.traits.items()},
         "headline": results.headline,
         "settings": plan["settings"],
         **{name: plan[name] for name in results.methods if name in plan},

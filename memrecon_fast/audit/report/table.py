@@ -12,7 +12,7 @@ from rich.text import Text
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.text import escaped
-from memrecon_fast.methods import without_model
+from memrecon_fast.methods import Traits, without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
@@ -94,7 +94,8 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"] if row["images"]}
     with_controls = "controls" in summary["images"]
     unaided = {row["mask"]: row for row in summary.get("without_model", []) if row["split"] == "members"}
-    without = without_model(summary["methods"]) if unaided else []
+    traits = {method: Traits(**one) for method, one in summary["traits"].items()}
+    without = without_model(traits) if unaided else []
     caption = _caption(with_controls, without)
     look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}  # 80 letters are few
     table = Table(caption=caption, caption_justify="left", **look)
