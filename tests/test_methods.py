@@ -82,8 +82,16 @@ def test_a_method_from_outside_is_audited_like_the_others(
     rows = [row for row in run.summary["rows"] if row["method"] == "grey"]
     assert len(rows) == 4
     assert {row["recognized_rate"] for row in rows} == {None}  # it is not scored
+    assert {row["mean_evaluations"] for row in rows} == {None}  # they are not counted, whatever it does
+    (line,) = [one for one in repr(run).splitlines() if one.split()[:1] == ["grey"]][:1]
+    assert line.split()[4] == "–"
     assert run.summary["plan"]["grey"] == run.summary["grey"] == {"level": 0.5}
     page = run.report.read_text()
+    cells = page.split("<td>grey</td>", 1)[1].split("</tr>", 1)[0].split("</td>")
+    assert '<td class="number">–' in cells
+    mf.audit.export(run, tmp_path / "out")
+    lines = [line for line in (tmp_path / "out" / "rates.md").read_text().splitlines() if "| grey |" in line]
+    assert [line.split("|")[-2].strip() for line in lines] == ["–"] * 2
     assert '<th scope="row">grey</th><td>level 0.5</td>' in page
     assert json.loads((tmp_path / "run" / "audit.json").read_text())["sessions"][0]["execution"]["grey"] == GREY_RAN
 
@@ -171,8 +179,8 @@ def test_a_run_is_read_where_its_method_is_not_known(
         made = mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
         for name in ("other", "own"):
             shutil.copytree(tmp_path / "run", tmp_path / name)
-    for path, other in ((tmp_path / "run", {}), (tmp_path / "own", {"grey": other_grey})):
-        with mock.patch.dict(METHODS, other):
+    for path, known_here in ((tmp_path / "run", {}), (tmp_path / "own", {"grey": other_grey})):
+        with mock.patch.dict(METHODS, known_here):
             opened = mf.audit.open(path)
             assert opened.summary == made.summary
             assert opened.summary["headline"] == "grey"

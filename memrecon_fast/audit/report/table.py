@@ -81,7 +81,7 @@ def _table_without_originals(summary: Mapping[str, Any]) -> Table:
         cells = [
             one["method"],
             f"{image['recognized_rate']:.1%}" if image else "–",
-            f"{image['mean_evaluations']:.0f}" if image else "–",
+            _evaluations(image),
             f"{control['recognized_rate']:.1%}" if control else "–",
             f"{one['threshold']:.0e}",
             "unknown" if bound is None else f"≤ {bound:.1%}",
@@ -133,7 +133,12 @@ def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
     if row is None:
         return "–", "–"
     diverged = f" ({row['diverged']} div.)" if row["diverged"] else ""
-    return f"{row['mean_psnr']:.1f}{diverged}", f"{row['mean_evaluations']:.0f}"
+    return f"{row['mean_psnr']:.1f}{diverged}", _evaluations(row)
+
+
+def _evaluations(row: Mapping[str, Any] | None) -> str:
+    known = row and row["mean_evaluations"]
+    return "–" if known is None else f"{known:.0f}"
 
 
 def _caption(with_controls: bool, without: Sequence[str]) -> str:
