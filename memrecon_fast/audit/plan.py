@@ -22,7 +22,7 @@ from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import check_mask, contradiction, may_be_erased
 from memrecon_fast.engine.stated import check_shape, original_of
 from memrecon_fast.images.decode import printable
-from memrecon_fast.images.scan import Images
+from memrecon_fast.images.scan import Images, check_images
 from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of, traits_of
 from memrecon_fast.results import noise_floor
 from memrecon_fast.settings import Settings
@@ -69,6 +69,7 @@ class Audit:
     def __post_init__(self) -> None:
         for split in self.splits:
             check_choice("split", split, SPLITS)
+            check_images(f"the {split}", self.splits[split])
         if "members" not in self.splits or not self.masks or not self.methods:
             raise ValueError("an audit needs members, at least one mask and at least one method")
         for method in self.methods:
