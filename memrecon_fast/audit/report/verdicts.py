@@ -13,6 +13,7 @@ from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.common.files import write_csv
+from memrecon_fast.metrics import APPROXIMATE_MSE
 
 VERDICTS_FILE = "verdicts.csv"
 MAX_NAMED = 20
@@ -108,6 +109,21 @@ def near_duplicates(results: Results) -> dict[str, Any]:
         recovered = gather_outcomes(results, "controls").came_back("approximate")[method]
         back = int((recovered & results.near_duplicates("controls")).sum())
     return {"count": len(pairs), "approximate": back, "first": pairs[:MAX_NAMED]}
+
+
+def low_contrast(results: Results) -> dict[str, dict[str, int]]:
+    """For each split: how many images have so little contrast that their mean colour alone passes for them, see
+    `Record.flat_mse`, and how many of these came back approximately, over all masks and all methods that use the
+    model, if there are any."""
+    found = {}
+    for split in results.splits:
+        cells = [columns for cell, columns in results.cells.items() if cell.split == split]
+        flat = np.zeros(len(results.images_of(split)["index"]), bool)
+        for columns in cells:
+            flat[columns["index"]] |= columns["flat_mse"] < APPROXIMATE_MSE
+        back = gather_outcomes(results, split).of_model(results.traits).approximate.any(axis=(0, 1))
+        found[split] = {"count": int(flat.sum()), "approximate": int((flat & back).sum())}
+    return found
 
 
 def copies(results: Results) -> dict[str, Any]:
