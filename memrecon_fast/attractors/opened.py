@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 
 from memrecon_fast.attractors.report.page import REPORT, write_report
@@ -20,7 +21,6 @@ from memrecon_fast.attractors.survey.store import Store
 from memrecon_fast.attractors.survey.tables import SCHEMAS
 from memrecon_fast.common.checks import check_choice
 from memrecon_fast.common.text import escaped
-from memrecon_fast.showing.frames import Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Run:
         """Its tables."""
         return Store(self.path, plan_digest(self.description))
 
-    def table(self, name: str) -> Rows:
+    def table(self, name: str) -> pa.Table:
         """The rows of a table so far, see `tables.SCHEMAS`; `.to_pandas()` makes a DataFrame.
 
         Raises ValueError for another name, and where a file is damaged.
         """
         check_choice("table", name, tuple(SCHEMAS))
-        return Rows(self.store.read(name, SCHEMAS[name]))
+        return self.store.read(name, SCHEMAS[name])
 
     @functools.cached_property
     def results(self) -> Results:

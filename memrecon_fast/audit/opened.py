@@ -30,7 +30,6 @@ from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.text import escaped
 from memrecon_fast.methods import headline_of
 from memrecon_fast.showing import html
-from memrecon_fast.showing.frames import Rows
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -58,13 +57,13 @@ class Run:
         return read_results(self.path)
 
     @functools.cached_property
-    def records(self) -> Rows:
+    def records(self) -> pa.Table:
         """A row for each image, mask and method that was done, as in `records/`; `.to_pandas()` makes a DataFrame.
 
         Raises ValueError where a file is damaged, or holds what it should not.
         """
         self.folder.check(cells_of(self.description), read_known_images(self.path, self.description))
-        return Rows(pa.concat_tables([self.folder.table(cell) for cell in cells_of(self.description)]))
+        return pa.concat_tables([self.folder.table(cell) for cell in cells_of(self.description)])
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
@@ -72,10 +71,10 @@ class Run:
         return make_summary(self.results)
 
     @functools.cached_property
-    def verdicts(self) -> Rows:
+    def verdicts(self) -> pa.Table:
         """A row for each image, and what became of it over all masks and methods, as in `verdicts.csv`: its "verdict"
         is "accurate", "approximate", "not recovered", …; `.to_pandas()` makes a DataFrame."""
-        return Rows(tabulate_verdicts(self.results))
+        return tabulate_verdicts(self.results)
 
     @property
     def report(self) -> Path:
