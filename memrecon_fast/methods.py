@@ -49,8 +49,25 @@ class Stream(Protocol):
         """How it runs, in a few words."""
 
 
+MaskUse = Literal["estimated", "given", "unused"]
+"""Whether a method estimates the mask, is given the true one, or takes the degraded image as it is."""
 Open = Callable[[int | None], Stream]
 """Makes the stream, with so many slots or as many as suit it: memory is taken only now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What must be known of a method where its results are shown; a run records it, so that it can be read where the
+    method is not known. The same as of `Method`."""
+
+    mask: MaskUse
+    scored: bool
+    uses_model: bool
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the method estimates the mask."""
+        return self.mask == "estimated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +75,7 @@ class Method:
     """A way to get images back, and all that an audit asks about it."""
 
     name: str
-    mask: Literal["estimated", "given", "unused"]
-    """Whether it estimates the mask, is given the true one, or takes the degraded image as it is."""
+    mask: MaskUse
     scored: bool
     """Whether its estimates can be recognised without the original, by their score: it explains the degraded image by
     a mask and a fixed point of the autoencoder."""
@@ -71,16 +87,21 @@ class Method:
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What its results rest on beside the settings of the audit, for JSON: a part of what a run is known by."""
 
+    @property
+    def traits(self) -> Traits:
+        """What a run records of it."""
+        return Traits(self.mask, self.scored, self.uses_model)
 
-def is_blind(name: str) -> bool:
-    """Whether the method estimates the mask."""
-    return find(name).mask == "estimated"
+
+def traits_of(names: Sequence[str]) -> dict[str, Traits]:
+    """Of each of these methods. Raises ValueError for one that is not known here."""
+    return {name: find(name).traits for name in names}
 
 
-def without_model(names: Sequence[str]) -> list[str]:
+def without_model(methods: Mapping[str, Traits]) -> list[str]:
     """The methods among these that count for no image's verdict over all methods: none, where all are like that."""
-    without = [name for name in names if not find(name).uses_model]
-    return without if len(without) < len(names) else []
+    without = [name for name, traits in methods.items() if not traits.uses_model]
+    return without if len(without) < len(methods) else []
 
 
 def find(name: str) -> Method:
@@ -89,11 +110,11 @@ def find(name: str) -> Method:
     return METHODS[name]
 
 
-def headline_of(names: Sequence[str]) -> str:
-    """The method whose results come first: the first of `METHODS` that estimates the mask and is among these, or else
-    the first of these that uses the model, or else the first of these."""
-    blind = [name for name in METHODS if name in names and is_blind(name)]
-    return next(iter((*blind, *(name for name in names if find(name).uses_model), *names)))
+def headline_of(methods: Mapping[str, Traits]) -> str:
+    """The method whose results come first: the first of the package that estimates the mask and is among these, or
+    else the first of these that does, or that uses the model, or else the first of these."""
+    blind = [name for name in (*_OF_PACKAGE, *methods) if name in methods and methods[name].is_blind]
+    return next(iter((*blind, *(name for name, traits in methods.items() if traits.uses_model), *methods)))
 
 
 def _recover(
@@ -166,6 +187,7 @@ METHODS = {
         ddnm(None),
     )
 }
+_OF_PACKAGE = tuple(METHODS)
 DEFAULT_METHODS = ("accelerated", "iterate")
 """Of an audit that names none. "paper" takes most of an audit's time where nothing comes back, "known-mask" is told
 what an attacker does not know, "inpaint" and "ddnm" know nothing of the autoencoder: these are made on request."""

@@ -124,7 +124,8 @@ class Recovery:
         truth: torch.Tensor | None = None,
         which: Sequence[int] | None = None,
     ) -> Figure:
-        """A figure with a column for each image: original, degraded, recovered, mask (white = kept).
+        """A figure with a column for each image: original, degraded, recovered, mask (white = kept, a colour where
+        only some channels are), which a line below says.
 
         degraded: what the images were recovered from, (B, *image_shape); None: the first `MAX_SHOWN` are known, and the
             row is left out where others are shown. truth: the originals, float (B, *image_shape) with pixels in [0, 1];

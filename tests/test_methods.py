@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import memrecon_fast as mf
 from memrecon_fast.audit.plan import DEGRADED_MASK, Audit
 from memrecon_fast.baselines.inpainting import inpaint
+from memrecon_fast.cli import app
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.batched import Batched
-from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Method, Open, find, headline_of
+from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Method, Open, find, headline_of, traits_of
 from memrecon_fast.recovery import prepare_iterate
 from tests.helpers.auditing import MASKS, images_of, small_audit
 from tests.helpers.memorised import Memorised
@@ -34,15 +38,18 @@ def test_the_methods_of_the_package() -> None:
         "ddnm": ("given", False),
     }
     assert DEFAULT_METHODS == ("accelerated", "iterate")
-    with pytest.raises(ValueError, match="method must be one of 'accelerated', 'paper', .* not 'newton'"):  # noqa: RUF043
+    with pytest.raises(ValueError, match=r"method must be one of 'accelerated', 'paper', .* not 'newton'"):
         find("newton")
 
 
 def test_the_headline_method_estimates_the_mask_where_there_is_such_a_one() -> None:
-    assert headline_of(("iterate", "paper", "accelerated")) == "accelerated"
-    assert headline_of(("inpaint", "iterate", "paper")) == "paper"
-    assert headline_of(("inpaint", "iterate")) == "iterate"
-    assert headline_of(("inpaint",)) == "inpaint"
+    assert headline_of(traits_of(("iterate", "paper", "accelerated"))) == "accelerated"
+    assert headline_of(traits_of(("inpaint", "iterate", "paper"))) == "paper"
+    assert headline_of(traits_of(("inpaint", "iterate"))) == "iterate"
+    assert headline_of(traits_of(("inpaint",))) == "inpaint"
+    own = {"grey": GREY.traits, "sepia": dataclasses.replace(GREY, mask="estimated").traits}
+    assert headline_of(own) == "sepia"
+    assert headline_of({**own, **traits_of(("paper",))}) == "paper"
 
 
 def fill_with_grey(degraded: Tensor, masks: Tensor) -> Tensor:
@@ -75,8 +82,16 @@ def test_a_method_from_outside_is_audited_like_the_others(
     rows = [row for row in run.summary["rows"] if row["method"] == "grey"]
     assert len(rows) == 4
     assert {row["recognized_rate"] for row in rows} == {None}  # it is not scored
+    assert {row["mean_evaluations"] for row in rows} == {None}  # they are not counted, whatever it does
+    (line,) = [one for one in repr(run).splitlines() if one.split()[:1] == ["grey"]][:1]
+    assert line.split()[4] == "–"
     assert run.summary["plan"]["grey"] == run.summary["grey"] == {"level": 0.5}
     page = run.report.read_text()
+    cells = page.split("<td>grey</td>", 1)[1].split("</tr>", 1)[0].split("</td>")
+    assert '<td class="number">–' in cells
+    mf.audit.export(run, tmp_path / "out")
+    lines = [line for line in (tmp_path / "out" / "rates.md").read_text().splitlines() if "| grey |" in line]
+    assert [line.split("|")[-2].strip() for line in lines] == ["–"] * 2
     assert '<th scope="row">grey</th><td>level 0.5</td>' in page
     assert json.loads((tmp_path / "run" / "audit.json").read_text())["sessions"][0]["execution"]["grey"] == GREY_RAN
 
@@ -153,13 +168,52 @@ def test_an_identity_is_compared_as_it_is_stored(
         mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
 
 
-def test_a_run_whose_method_is_unknown_says_so(
+def test_a_run_is_read_where_its_method_is_not_known(
     memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also one that seems to be another method here: what was recorded counts."""
+    grey, other_grey = (dataclasses.replace(GREY, scored=known, uses_model=known) for known in (True, False))
+    with monkeypatch.context() as known:
+        known.setitem(METHODS, GREY.name, grey)
+        plan = small_audit(memorised, methods=("grey", "known-mask"))
+        made = mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
+        for name in ("other", "own"):
+            shutil.copytree(tmp_path / "run", tmp_path / name)
+    for path, known_here in ((tmp_path / "run", {}), (tmp_path / "own", {"grey": other_grey})):
+        with mock.patch.dict(METHODS, known_here):
+            opened = mf.audit.open(path)
+            assert opened.summary == made.summary
+            assert opened.summary["headline"] == "grey"
+            assert opened.verdicts.equals(made.verdicts)
+            assert len(opened.pictures("members", "center", "grey")) == len(made.pictures("members", "center", "grey"))
+    page = made.report.read_bytes()
+    made.report.unlink()
+    run, other = str(tmp_path / "run"), str(tmp_path / "other")
+    for command in (["report", run], ["export", run, "--out", str(tmp_path / "paper")], ["compare", run, other]):
+        said = CliRunner().invoke(app, command)
+        assert said.exit_code == 0, said.output
+    assert "grey" in said.output
+    assert made.report.read_bytes() == page
+    with pytest.raises(ValueError, match=r"method must be one of .* not 'grey'"):
+        dataclasses.replace(plan)  # what it takes to go on
+
+
+def test_a_run_of_an_earlier_version_is_read_as_the_methods_are_known_here(
+    memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run" / "audit.json"
     with monkeypatch.context() as known:
         known.setitem(METHODS, GREY.name, GREY)
-        mf.audit.run(small_audit(memorised, methods=("grey",)), memorised.autoencoder, tmp_path / "run", progress=False)
-    opened = mf.audit.open(tmp_path / "run")
+        plan = small_audit(memorised, methods=("grey",))
+        made = mf.audit.run(plan, memorised.autoencoder, path.parent, progress=False)
+        content = json.loads(path.read_text())
+        traits = content.pop("traits")
+        path.write_text(json.dumps(content))
+        assert mf.audit.open(path.parent).summary == made.summary
+    opened = mf.audit.open(path.parent)
     assert (opened.missing, len(opened.records)) == (0, 64)
-    with pytest.raises(ValueError, match="run has the method 'grey', which is unknown here: import what adds it first"):
+    with pytest.raises(ValueError, match=r"run: the method 'grey' is unknown here, .* import what adds it"):
         _ = opened.summary
+    monkeypatch.setitem(METHODS, GREY.name, GREY)
+    mf.audit.run(plan, memorised.autoencoder, path.parent, progress=False)
+    assert json.loads(path.read_text())["traits"] == traits  # recorded as it goes on

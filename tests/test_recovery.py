@@ -274,6 +274,16 @@ def test_images_of_another_shape_than_the_model_states(wrap: Any) -> None:
     assert mf.iterate(net, channels_last.permute(0, 3, 1, 2), max_iterations=2).images.shape == (4, 3, 6, 6)
 
 
+def test_an_image_without_the_axis_of_a_batch_is_explained() -> None:
+    stated = mf.autoencoders.FullyConnected((3, 8, 8), 10, 2, "leaky_relu").eval()
+    silent = nn.Conv2d(3, 3, 3, padding=1).eval()
+    for recover in (mf.recover, mf.iterate):
+        with pytest.raises(ValueError, match=r"\(3, 8, 8\); these are \(8, 8\): .* is a batch as image\[None\]$"):
+            recover(stated, torch.rand(3, 8, 8))
+        with pytest.raises(ValueError, match=r"of shape \(8, 8\): an image alone, .*, is a batch as image\[None\]"):
+            recover(silent, torch.rand(3, 8, 8))
+
+
 def test_a_net_of_convolutions_that_fails_on_images_with_their_channels_last_is_explained() -> None:
     with pytest.raises(ValueError, match=r"images are channels-first, \(C, H, W\), and \(8, 8, 3\) looks like \(H, W"):
         mf.recover(nn.Conv2d(3, 3, 3, padding=1).eval(), torch.rand(4, 8, 8, 3))

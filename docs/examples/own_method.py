@@ -1,6 +1,6 @@
 """A method of one's own in an audit: grey in the holes, then the autoencoder twenty times. (After recover.py.)
 
-A run with such a method is read again, also by `mf.audit.open`, where its record is in METHODS: from Python alone.
+To make such a run, or to go on with it, its record must be in METHODS; to show one, it need not: `memrecon report RUN`.
 """
 
 from functools import partial

@@ -23,7 +23,7 @@ from memrecon_fast.audit.report.summary import make_summary, write_summary
 from memrecon_fast.audit.report.table import make_given_out_table, make_table
 from memrecon_fast.audit.report.verdicts import tabulate_verdicts
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import cells_of, read_description
+from memrecon_fast.audit.store.manifest import cells_of, read_description, traits_of
 from memrecon_fast.audit.store.opening import open_parts, read_known_images
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell
@@ -94,7 +94,7 @@ class Run:
         cell = Cell(split, mask, method)
         if cell not in cells_of(self.description):
             raise ValueError(f"the run {self.path} has no {split} under the mask {mask!r} by the method {method!r}")
-        chosen = choose_shown(self.folder.read(Cell(split, mask, headline_of(self.description["plan"]["methods"]))))
+        chosen = choose_shown(self.folder.read(Cell(split, mask, headline_of(traits_of(self.description)))))
         return sorted(self.folder.pictures(cell, list(chosen)), key=lambda picture: picture.index)
 
     def __repr__(self) -> str:

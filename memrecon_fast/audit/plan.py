@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memrecon_fast.audit.store.manifest import TRAITS
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number
@@ -21,8 +22,8 @@ from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.degradation import check_mask, contradiction, may_be_erased
 from memrecon_fast.engine.stated import check_shape, original_of
 from memrecon_fast.images.decode import printable
-from memrecon_fast.images.scan import Images
-from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of, is_blind
+from memrecon_fast.images.scan import Images, check_images
+from memrecon_fast.methods import DEFAULT_METHODS, METHODS, Open, find, headline_of, traits_of
 from memrecon_fast.results import noise_floor
 from memrecon_fast.settings import Settings
 
@@ -68,6 +69,7 @@ class Audit:
     def __post_init__(self) -> None:
         for split in self.splits:
             check_choice("split", split, SPLITS)
+            check_images(f"the {split}", self.splits[split])
         if "members" not in self.splits or not self.masks or not self.methods:
             raise ValueError("an audit needs members, at least one mask and at least one method")
         for method in self.methods:
@@ -118,7 +120,7 @@ class Audit:
     @property
     def headline(self) -> str:
         """See `headline_of`; its results say which images the gallery shows."""
-        return headline_of(self.methods)
+        return headline_of(traits_of(self.methods))
 
     @property
     def most_at_a_time(self) -> int | None:
@@ -166,7 +168,7 @@ class Audit:
     def _settings_of(self, method: str) -> Settings:
         """With what noise leaves of every score allowed for: otherwise all would be tried for every image."""
         pixels = math.prod(self.image_shape)
-        noisy = pixels if is_blind(method) else min(int(mask.sum()) for mask in self.masks.values())
+        noisy = pixels if METHODS[method].traits.is_blind else min(int(mask.sum()) for mask in self.masks.values())
         below = self.settings.recognized_below + noise_floor(self.noise_std, noisy, pixels)
         return dataclasses.replace(self.settings, recognized_below=below)
 
@@ -188,6 +190,7 @@ def describe(
         "counts": {
             split: {"images": len(images), "unusable": len(images.problems)} for split, images in audit.splits.items()
         },
+        TRAITS: {name: dataclasses.asdict(traits) for name, traits in traits_of(audit.methods).items()},
         "remarks": {split: list(map(printable, images.remarks)) for split, images in audit.splits.items()},
         "kept": {name: int(mask.sum()) for name, mask in audit.masks.items()},
         "plan": {

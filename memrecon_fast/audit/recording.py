@@ -16,7 +16,7 @@ from memrecon_fast import metrics
 from memrecon_fast.audit.store.records import MAX_PSNR, Cell, Record
 from memrecon_fast.engine.samples import Finished
 from memrecon_fast.images.nearest import NONE, Nearest
-from memrecon_fast.methods import is_blind
+from memrecon_fast.methods import METHODS
 from memrecon_fast.results import Status
 
 _AT_ONCE = 16  # few enough for the caches, many enough for the cost of a call not to count
@@ -48,6 +48,7 @@ class _Errors:
     psnr: float | None = None
     wrong_mask_share: float | None = None
     erased_mse: float | None = None
+    flat_mse: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,9 @@ def _errors(finished: Sequence[Finished]) -> list[_Errors]:
     mse = metrics.mse_of_rows(images, originals)
     psnr = metrics.psnr_of(metrics.clipped_mse_of_rows(images, originals))
     wrong = (masks != true_masks).mean(axis=1)
-    columns = (mse.tolist(), np.minimum(psnr, MAX_PSNR).tolist(), wrong.tolist(), _erased(originals, true_masks))
+    within = originals.reshape(len(originals), len(truths[0].image), -1).astype(np.float64).var(axis=2).mean(axis=1)
+    erased = _erased(originals, true_masks)
+    columns = (mse.tolist(), np.minimum(psnr, MAX_PSNR).tolist(), wrong.tolist(), erased, within.tolist())
     return [_Errors(*values) for values in zip(*columns, strict=True)]
 
 
@@ -131,7 +134,7 @@ def _record(one: Finished, errors: _Errors, member: _Member) -> Record:
         outer_iterations=one.outer_iterations,
         evaluations=one.evaluations,
         residual=one.residual,
-        wrong_mask_share=errors.wrong_mask_share if is_blind(job.cell.method) else None,
+        wrong_mask_share=errors.wrong_mask_share if METHODS[job.cell.method].traits.is_blind else None,
         fixed_point_mse=one.fixed_point_mse,
         misfit=one.misfit,
         explained=one.explained,
@@ -145,4 +148,5 @@ def _record(one: Finished, errors: _Errors, member: _Member) -> Record:
         nearest_member=member.index,
         nearest_member_mse=member.mse,
         shown_member_mse=member.shown_mse,
+        flat_mse=errors.flat_mse,
     )

@@ -182,6 +182,8 @@ def begin(
     plan: Audit, model: Model | str | os.PathLike[str] | Autoencoder, out: str | os.PathLike[str], means: Means
 ) -> Iterator[Session]:
     """All of `run` that comes before the work, and its errors; no other session may work in the folder meanwhile."""
+    if not isinstance(plan, Audit):
+        raise TypeError(f"plan must be an Audit, mf.audit.Audit(splits, masks), not {type(plan).__name__}")
     check_number("save_every", means.save_every, low=0)
     if means.workers is not None:
         check_integer("workers", means.workers, low=1)

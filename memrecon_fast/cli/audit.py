@@ -49,7 +49,8 @@ GAMMA_HELP = (
     f"other is tried until an image comes back (default: {_GAMMAS})"
 )
 MASKS_HELP = (
-    f"{', '.join(names.MASKS)}, or a file: an image (bright = kept) or .npy; may be repeated (default: these six)"
+    f"{', '.join(names.MASKS)}, or a file, FILE or NAME=FILE: an image (bright = kept) or .npy; may be repeated "
+    "(default: these six)"
 )
 DIFFUSION_HELP = (
     "for --method ddnm: a folder with a diffusion model as diffusers' save_pretrained writes it, a UNet2DModel and its "

@@ -18,6 +18,8 @@ class Table:
     """Texts, numbers as they are to be read, and None for what there is not."""
     notes: Sequence[str] = ()
     """Sentences on what must be known of its numbers, below it."""
+    names: int = 1
+    """So many columns, the first ones, say what a row is about."""
 
 
 def markdown_table(table: Table) -> str:

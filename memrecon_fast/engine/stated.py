@@ -51,6 +51,8 @@ def check_shape(autoencoder: Autoencoder, image_shape: Sequence[int]) -> None:
     hint = ""
     if len(given) == 3 and expected == (given[2], given[0], given[1]):
         hint = ": channels come first, (C, H, W), in a batch images.permute(0, 3, 1, 2)"
+    elif given == expected[1:]:
+        hint = ": an image alone is a batch as image[None]"
     raise ValueError(f"the model is for images of shape {expected}; these are {given}{hint}")
 
 
@@ -59,4 +61,6 @@ def layout_hint(image_shape: Sequence[int]) -> str:
     colours = (1, 3)
     if len(image_shape) == 3 and image_shape[2] in colours and image_shape[0] not in colours:
         return f"; images are channels-first, (C, H, W), and {tuple(image_shape)} looks like (H, W, C)"
+    if len(image_shape) == 2:
+        return f"; these are images of shape {tuple(image_shape)}: an image alone, (C, H, W), is a batch as image[None]"
     return ""

@@ -127,7 +127,7 @@ def write_tables(out: Path, tables: Mapping[str, Table]) -> list[Path]:
         rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
         write_csv(out / f"{name}.csv", table.header, rows)
         with replacing(out / f"{name}.tex") as temporary:
-            temporary.write_text(latex_table(table), encoding="utf-8")
+            temporary.write_text(latex_table(table, f"tab:memrecon-{name}"), encoding="utf-8")
         paths += [out / f"{name}.csv", out / f"{name}.tex"]
     return paths
 

@@ -21,23 +21,33 @@ from memrecon_fast.images.source import Size
 
 
 def open_masks(masks: Sequence[str], image_shape: Sequence[int], seed: int = 0) -> dict[str, Tensor]:
-    """Each mask under its name (of a file: the file's name): bool (C, H, W), True = kept.
+    """Each mask under its name (of a file: that it is given as NAME=FILE, or the file's): bool (C, H, W), True = kept.
 
     masks: names of `degradation.MASKS`; paths of image files, where the brighter half of the grey values means kept, or
         of two values the brighter one, such as 0 and 1; or of `.npy` files, bool or 0 and 1, (H, W), (C, H, W),
         (H, W, C), or with one channel for all.
     seed: of the random named masks.
 
-    Raises FileNotFoundError, ValueError or TypeError.
+    Raises FileNotFoundError, ValueError or TypeError; also where two masks have one name, or a file that of another.
     """
     opened: dict[str, Tensor] = {}
     for mask in masks:
-        is_name = mask in MASKS
-        name = mask if is_name else Path(mask).name
+        name, path = (mask, None) if mask in MASKS else _named_file(mask)
         if name in opened:
-            raise ValueError(f"two masks are called {name!r}")
-        opened[name] = make_mask(mask, image_shape, seed) if is_name else _read_mask(Path(mask), image_shape)
+            raise ValueError(f"two masks are called {name!r}; a file takes another name as NAME=FILE")
+        opened[name] = make_mask(mask, image_shape, seed) if path is None else _read_mask(path, image_shape)
     return opened
+
+
+def _named_file(mask: str) -> tuple[str, Path]:
+    """The name and the path of NAME=FILE; of FILE, which may have such a sign in its name, the file's name."""
+    name, sign, path = mask.partition("=")
+    if not sign or "/" in name or Path(mask).exists():
+        return Path(mask).name, Path(mask)
+    if not name or name in MASKS:
+        wrong = "no name" if not name else f"the name of another mask, {name!r}"
+        raise ValueError(f"a mask file must have a name of its own, NAME=FILE; {mask!r} gives {wrong}")
+    return name, Path(path)
 
 
 def _read_mask(path: Path, image_shape: Sequence[int]) -> Tensor:

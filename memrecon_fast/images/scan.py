@@ -117,6 +117,17 @@ class Images:
         return digest_of(self.names, self.sha256, self.problems)
 
 
+def check_images(name: str, images: object) -> None:
+    """Raise TypeError, which says how they are made of it, unless these are `Images`."""
+    if isinstance(images, Images):
+        return
+    what, how = type(images).__name__, "mf.images.open_images(FOLDER or FILE)"
+    if isinstance(images, (Tensor, np.ndarray)):
+        what += f" of shape {tuple(images.shape)}"
+        how = f"mf.images.scan(mf.images.from_array({'tensor.numpy()' if isinstance(images, Tensor) else 'array'}))"
+    raise TypeError(f"{name} must be Images, not {what}; expected {how}")
+
+
 def open_images(
     names: Names,
     image_shape: tuple[int, int, int] | None = None,

@@ -41,6 +41,14 @@ def to_pixels(image: Tensor, largest_side: int | None = None) -> NDArray[np.uint
     return result
 
 
+def mask_in_words(masks: Tensor) -> str:
+    """What the colours of masks, bool (n, *image_shape) of shapes that `is_picture`, mean where they are shown."""
+    words = "mask: white is kept, black is erased"
+    if masks.dim() == 4 and bool((masks != masks[:, :1]).any()):
+        words += "; a colour where only some channels are kept: red for the first, yellow for the first and second, …"
+    return words
+
+
 def to_address(pixels: NDArray[np.uint8]) -> str:
     """uint8 (H, W, 3) as the address of a PNG file that holds it. Raises ImportError where Pillow is missing."""
     try:

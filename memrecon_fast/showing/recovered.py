@@ -13,7 +13,8 @@ from torch import Tensor
 from memrecon_fast import metrics
 from memrecon_fast.common.text import counted
 from memrecon_fast.showing import html
-from memrecon_fast.showing.pixels import LARGEST_SIDE, is_picture, to_address, to_pixels
+from memrecon_fast.showing.frames import import_pandas
+from memrecon_fast.showing.pixels import LARGEST_SIDE, is_picture, mask_in_words, to_address, to_pixels
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
@@ -77,11 +78,7 @@ class Recovered:
 
     def to_pandas(self, truth: Tensor | None) -> DataFrame:
         """As `Recovery.to_pandas`."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("a table needs pandas: pip install 'memrecon-fast[notebook]'") from error
-
+        pandas = import_pandas()
         columns: dict[str, Any] = {"status": self.status, **self._errors(truth)}
         columns["recognized"] = pandas.array(list(self.recognized), dtype="boolean")
         columns |= {name: column.numpy() for name, column in self.numbers.items()}
@@ -106,6 +103,7 @@ class Recovered:
         return draw_images(
             {name: images[chosen] for name, images in rows.items() if images is not None},
             ["\n".join(self._caption(index, errors)) for index in chosen],
+            mask_in_words(self.masks[chosen]),
         )
 
     def _recognition(self) -> str:
@@ -176,5 +174,6 @@ class Recovered:
         except ImportError as error:  # a notebook would show a traceback in place of all the rest
             return html.paragraph(str(error))
         strip = html.strip(columns, list(shown), [self._caption(index, {}) for index in chosen])
+        strip += html.paragraph(f"{mask_in_words(self.masks[chosen]).capitalize()}.")
         left = len(self.images) - len(chosen)
         return strip + (html.paragraph(f"And {left} more: .plot(which=[…]) shows those you name.") if left else "")

@@ -24,7 +24,7 @@ AUDIT = [
 METHODS = ("accelerated", "paper", "known-mask", "iterate")
 """Those of an audit that named none."""
 NAMED = [part for method in METHODS for part in ("--method", method)]
-NEW = {"erased_mse", "nearest_member", "nearest_member_mse", "shown_member_mse"}
+NEW = {"erased_mse", "nearest_member", "nearest_member_mse", "shown_member_mse", "flat_mse"}
 """Columns that the earlier version did not write."""
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from torch import nn
 
 import memrecon_fast as mf
+from memrecon_fast.attractors.survey.plan import Survey
 from memrecon_fast.audit.plan import DEGRADED_MASK, Audit
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.engine.stated import stated_shape
 from memrecon_fast.images.scan import Images, scan
 from memrecon_fast.images.sources import from_array
 from memrecon_fast.results import noise_floor
-from tests.helpers.auditing import SETTINGS, small_audit
+from tests.helpers.auditing import SETTINGS, images_of, small_audit
 from tests.helpers.memorised import Memorised
 
 
@@ -42,6 +44,30 @@ def black(*shape: int) -> Images:
 def test_audits_that_make_no_sense_are_refused(memorised: Memorised, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small_audit(memorised, **changes)
+
+
+@pytest.mark.parametrize(
+    ("controls", "message"),
+    [
+        (torch.rand(2, 3, 8, 8), r"not Tensor of shape \(2, 3, 8, 8\); expected .*from_array\(tensor\.numpy\(\)\)\)$"),
+        (np.zeros((2, 8, 8)), r"not ndarray of shape \(2, 8, 8\); expected mf\.images\.scan\(.*from_array\(array\)\)$"),
+        ("controls.npy", r"not str; expected mf\.images\.open_images\(FOLDER or FILE\)$"),
+    ],
+)
+def test_what_is_no_images_is_refused_in_one_line(memorised: Memorised, controls: Any, message: str) -> None:
+    members = images_of(memorised.members)
+    with pytest.raises(TypeError, match=f"^the controls must be Images, {message}"):
+        Audit({"members": members, "controls": controls}, small_audit(memorised).masks)
+    with pytest.raises(TypeError, match=f"^the controls must be Images, {message}"):
+        Survey({"members": members, "controls": controls})
+    made = mf.images.scan(mf.images.from_array(memorised.controls.numpy()))  # as it says
+    assert Audit({"members": members, "controls": made}, small_audit(memorised).masks).image_shape == (3, 8, 8)
+
+
+def test_what_is_no_audit_is_refused_in_one_line(memorised: Memorised, tmp_path: Path) -> None:
+    wrong: Any = memorised.autoencoder
+    with pytest.raises(TypeError, match=r"^plan must be an Audit, mf\.audit\.Audit\(splits, masks\), not "):
+        mf.audit.run(wrong, memorised.autoencoder, tmp_path / "run")
 
 
 def test_numbers_that_are_none_are_refused(memorised: Memorised) -> None:

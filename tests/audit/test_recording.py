@@ -43,6 +43,8 @@ def test_errors_are_those_of_the_metrics(shape: tuple[int, ...]) -> None:
         assert record.mse == pytest.approx(mse, rel=1e-13, nan_ok=True)
         assert record.psnr == pytest.approx(psnr, rel=1e-13)
         assert record.wrong_mask_share == pytest.approx((one.mask != truth.mask).double().mean().item(), rel=1e-13)
+        colour = truth.image.double().mean(dim=(1, 2), keepdim=True)
+        assert record.flat_mse == pytest.approx((truth.image - colour).square().mean().item(), rel=1e-12)
         diverged = one.status == Status.DIVERGED
         assert record.accurate == (not diverged and mse < metrics.ACCURATE_MSE)
         assert record.approximate == (not diverged and mse < metrics.APPROXIMATE_MSE)

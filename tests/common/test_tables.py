@@ -16,7 +16,7 @@ def test_markdown() -> None:
 
 
 def test_latex_takes_no_name_for_an_argument_of_the_line_before() -> None:
-    lines = latex_table(TABLE).splitlines()
+    lines = latex_table(TABLE, "tab:x").splitlines()
     rows = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
     assert rows == [r"a$|$b & 0.5 \\", r"{}[1mm] & -- \\", r"{}* & nan \\"]
     assert lines[-1] == "% 50 % of them"
@@ -24,7 +24,7 @@ def test_latex_takes_no_name_for_an_argument_of_the_line_before() -> None:
 
 def test_latex_groups_columns_under_one_heading() -> None:
     header = ["mask", "share, %", "members, accurate", "members, approximate", "controls, accurate"]
-    lines = latex_table(Table("", header, [["half", 1, 2, 3, 4]])).splitlines()
+    lines = latex_table(Table("", header, [["half", 1, 2, 3, 4]]), "tab:x").splitlines()
     at = lines.index(r"\toprule")
     assert lines[at + 1 : at + 5] == [
         r" &  & \multicolumn{2}{c}{members} &  \\", r"\cmidrule(lr){3-4}",
@@ -34,7 +34,21 @@ def test_latex_groups_columns_under_one_heading() -> None:
 
 def test_latex_of_wide_tables_is_small() -> None:
     sizes = [
-        [size in latex_table(Table("", ["a"], [["x" * n]])) for size in ("footnote", "script")]
-        for n in (74, 75, 104, 105)
+        [size in latex_table(Table("", ["a"], [["x" * n]]), "tab:x") for size in ("\\small", "footnote", "script")]
+        for n in (55, 60, 70, 75)
     ]
-    assert sizes == [[False, False], [True, False], [True, False], [False, True]]
+    assert sizes == [[False] * 3, [True, False, False], [False, True, False], [False, False, True]]
+
+
+def test_latex_of_what_is_too_wide_is_in_parts() -> None:
+    header = ["mask", "method", "members, accurate", "members, approximate", "controls, approximate", "evals"]
+    rates = [f"{k}.5 (0–99, of 1000 pictures)" for k in range(3)]
+    rows = [[f"mask-{n}", "accelerated", *rates, n] for n in (4, 5)]
+    text = latex_table(Table("", header, rows, names=2), "tab:x")
+    parts = text.split(r"\begin{tabular}")[1:]
+    assert [part.splitlines()[0] for part in parts] == ["{llll}", "{lllr}"]
+    first, second, third = (rate.replace("–", "--") for rate in rates)
+    assert rf"mask-5 & accelerated & {first} & {second} \\" in parts[0].splitlines()
+    assert r"mask & method & controls, approximate & evals \\" in parts[1].splitlines()
+    assert rf"mask-5 & accelerated & {third} & 5 \\" in parts[1].splitlines()
+    assert text.count(r"\label{tab:x}") == text.count(r"\\[1ex]") == 1

@@ -264,8 +264,9 @@ def test_photographs_that_there_are_not() -> None:
 
 def test_latex() -> None:
     table = Table("50 % of f_x < 1 & more", ["mask", "rate"], [["random-50", 12.5], ["a_b", None]])
-    lines = latex_table(table).splitlines()
+    lines = latex_table(table, "tab:x").splitlines()
     assert r"\caption{50 \% of f\_x $<$ 1 \& more}" in lines
+    assert r"\label{tab:x}" in lines
     assert r"\begin{tabular}{lr}" in lines
     assert r"random-50 & 12.5 \\" in lines
     assert r"a\_b & -- \\" in lines

@@ -103,7 +103,7 @@ def without_new(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The summary as version e44d08c made it: without what was added since."""
     new = ("nothing_erased", *GIVEN_OUT)
     rows = [{name: value for name, value in row.items() if name not in new} for row in summary["rows"]]
-    added = ("erased_unknown", "copies", "doubts", "given_out")
+    added = ("erased_unknown", "copies", "doubts", "given_out", "traits", "low_contrast")
     compared = {
         name: [{**one, "at": [_earlier(at) for at in one["at"] if at["false_positive_rate"] < 0.01]} for one in value]
         for name, value in summary.items()

@@ -115,3 +115,24 @@ def test_masks_that_are_none_are_refused(tmp_path: Path) -> None:
         open_masks(["centre"], SHAPE)
     with pytest.raises(ValueError, match="two masks are called 'half'"):
         open_masks(["half", "center", "half"], SHAPE)
+
+
+def test_a_file_may_have_a_name_of_its_own(tmp_path: Path) -> None:
+    for folder, kept in (("a", KEPT), ("b", ~KEPT)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "mask.npy", kept)
+    np.save(tmp_path / "x=1.npy", KEPT)
+    first, second, third = (str(tmp_path / name) for name in ("a/mask.npy", "b/mask.npy", "x=1.npy"))
+    masks = open_masks([first, f"other one={second}", third, f"again={third}"], SHAPE)
+    assert list(masks) == ["mask.npy", "other one", "x=1.npy", "again"]
+    assert torch.equal(masks["mask.npy"], ~masks["other one"])
+    for names, message in (
+        ([first, second], r"^two masks are called 'mask.npy'; a file takes another name as NAME=FILE$"),
+        ([f"x={first}", f"x={second}"], "^two masks are called 'x'; "),
+        ([f"center={first}"], "^a mask file must have a name of its own, .* gives the name of another mask, 'center'$"),
+        ([f"={first}"], "^a mask file must have a name of its own, .* gives no name$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_masks(names, SHAPE)
+    with pytest.raises(FileNotFoundError, match=r"there is no mask file absent\.png"):
+        open_masks(["mine=absent.png"], SHAPE)

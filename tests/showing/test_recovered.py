@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import math
 import re
@@ -145,6 +146,10 @@ def test_a_figure() -> None:
     for row, images in zip(grid, (truth, recovery.first_degraded, recovery.images, recovery.masks), strict=True):
         for axes, image in zip(row, images, strict=False):
             np.testing.assert_array_equal(axes.get_images()[0].get_array(), to_pixels(image))
+    assert " ".join(figure.get_supxlabel().split()) == (
+        "mask: white is kept, black is erased; a colour where only some channels are kept: red for the first, "
+        "yellow for the first and second, …"
+    )
     # a notebook asks for this, and so does nobody who has imported pyplot
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
@@ -161,6 +166,21 @@ def test_a_figure_of_other_images() -> None:
         recovery.plot(which=[10])
     with pytest.raises(ValueError, match="degraded must be of the shape"):
         recovery.plot(degraded=truth[:2])
+
+
+def test_what_the_mask_means_is_said_as_far_as_it_is_shown() -> None:
+    recovery, truth = make_recovery(1)
+    whole = (truth > 0.5)[:, :1].expand(-1, 3, -1, -1)
+    recovery = dataclasses.replace(recovery, masks=whole)
+    figure = recovery.plot()
+    figure.canvas.draw()
+    words = figure._supxlabel  # type: ignore[attr-defined]
+    assert " ".join(words.get_text().split()) == "mask: white is kept, black is erased"
+    extent = words.get_window_extent()
+    assert 0 <= extent.x0 < extent.x1 <= figure.bbox.x1
+    assert extent.y1 <= min(axes.get_window_extent().y0 for axes in figure.axes)
+    assert "<p" in (html := recovery._repr_html_())
+    assert "Mask: white is kept, black is erased." in html
 
 
 def test_pictures_in_a_notebook() -> None:

@@ -15,7 +15,7 @@ from memrecon_fast.autoencoders.adapting import Adapted
 from memrecon_fast.common.checks import check_choice, check_integer, check_number, check_seed
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.images.decode import printable
-from memrecon_fast.images.scan import Images
+from memrecon_fast.images.scan import Images, check_images
 
 BLOCK_ROWS = {"cpu": 256, "cuda": 1024}
 """Rows of a block, by the kind of device: what a crash costs. With fewer, the few slow ones at the end of each block
@@ -54,6 +54,7 @@ class Survey:
     def __post_init__(self) -> None:
         for split in self.splits:
             check_choice("split", split, SPLITS)
+            check_images(f"the {split}", self.splits[split])
         if self.splits and "members" not in self.splits:
             raise ValueError("controls are compared with members: give these as well")
         for split, images in self.splits.items():

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import something_erased
 from memrecon_fast.audit.store.records import NEAREST, Cell, Columns
-from memrecon_fast.methods import find
 from memrecon_fast.metrics import APPROXIMATE_MSE
 
 COLUMNS = ("erased_mse", *NEAREST)
@@ -80,7 +79,7 @@ def summarise_given_out(results: Results) -> dict[str, Any]:
     images: those that count under some mask. giving: of how many of them another image came out, which is a member.
     members: how many different members these are. None, where nothing is known.
     """
-    of_model = [method for method in results.methods if find(method).uses_model]
+    of_model = [method for method, traits in results.traits.items() if traits.uses_model]
     rows = [
         _over_masks(results, split, [method]) | {"method": method}
         for split in results.splits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from memrecon_fast.audit.analysis.recognition import recognitions_of
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import errors, scores
 from memrecon_fast.audit.store.records import Cell
-from memrecon_fast.methods import without_model
+from memrecon_fast.methods import Traits, without_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Outcomes:
     left_out: NDArray[np.bool_]
     """Whether it was done, but does not count, as nothing was erased; it is not `tried` then."""
 
-    def of_model(self, methods: Sequence[str]) -> Outcomes:
-        """Those of the methods that use the model; all, where none does. methods: those of the run."""
+    def of_model(self, methods: Mapping[str, Traits]) -> Outcomes:
+        """Those of the methods that use the model; all, where none does. methods: those
+        of the run, `Results.traits`."""
         left_out = without_model(methods)
         which = [number for number, method in enumerate(methods) if method not in left_out]
         return Outcomes(**{name: array[which] for name, array in vars(self).items()})

@@ -20,7 +20,6 @@ from scipy.stats import mannwhitneyu
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import CONFIDENCE, scores
 from memrecon_fast.audit.store.records import Cell
-from memrecon_fast.methods import find, is_blind
 from memrecon_fast.results import RECOGNIZED_BELOW, noise_floor
 
 MARGIN = 2.0
@@ -110,10 +109,10 @@ def recognitions_of(results: Results) -> Mapping[tuple[str, str], Recognition]:
     """By (mask, method), for the methods whose estimates can be recognized. The last answer is cached."""
     gathered = {}
     names, near_duplicates = results.images_of("controls")["name"], results.near_duplicates("controls")
-    for method in results.methods:
+    for method, traits in results.traits.items():
         for mask in results.masks:
             members, controls = (results.cells.get(Cell(split, mask, method)) for split in ("members", "controls"))
-            if not find(method).scored or (members is None and controls is None):
+            if not traits.scored or (members is None and controls is None):
                 continue
             of_members = np.empty(0) if members is None else scores(members)
             of_controls, closest = np.empty(0), None
@@ -123,7 +122,7 @@ def recognitions_of(results: Results) -> Mapping[tuple[str, str], Recognition]:
                 if len(of_controls):
                     closest = names[controls["index"][others][of_controls.argmin()]]
             pixels = int(np.prod(results.description["plan"]["image_shape"]))
-            noisy = pixels if is_blind(method) else results.description["kept"][mask]
+            noisy = pixels if traits.is_blind else results.description["kept"][mask]
             floor = noise_floor(results.description["plan"]["noise_std"], noisy, pixels)
             calibration = calibrate(of_controls, floor)
             gathered[mask, method] = Recognition(mask, method, calibration, of_members, of_controls, closest)

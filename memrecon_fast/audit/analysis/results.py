@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from memrecon_fast.audit.analysis.statistics import something_erased
 from memrecon_fast.audit.store.folder import Folder
-from memrecon_fast.audit.store.manifest import cells_of, read_description
+from memrecon_fast.audit.store.manifest import cells_of, read_description, traits_of
 from memrecon_fast.audit.store.opening import open_parts, read_known_images
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.methods import METHODS, headline_of
+from memrecon_fast.methods import Traits, headline_of
 
 VERDICTS = ("accurate", "approximate")
 """An accurate recovery is an approximate one too."""
@@ -52,6 +52,11 @@ class Results:
         return list(self.description["plan"]["methods"])
 
     @property
+    def traits(self) -> dict[str, Traits]:
+        """Of each method, what must be known to show its results."""
+        return traits_of(self.description)
+
+    @property
     def degraded(self) -> bool:
         """Whether the images were degraded already, so that their originals are unknown."""
         return bool(self.description["plan"]["degraded"])
@@ -69,7 +74,7 @@ class Results:
     @property
     def headline(self) -> str:
         """The headline method: see `methods.headline_of`."""
-        return headline_of(self.methods)
+        return headline_of(self.traits)
 
     def images_of(self, split: str) -> Columns:
         """The rows of `images` of a split, in the order of their indices, which are 0, 1, 2, …"""
@@ -93,6 +98,10 @@ class Results:
 def read_results(run: Path) -> Results:
     """Read a run. Raises ValueError for a folder that is not a run's, and for a run without any record."""
     description = read_description(run)
+    try:
+        traits_of(description)
+    except ValueError as error:
+        raise ValueError(f"{run}: {error}") from error
     folder = Folder(run, open_parts(run, description))
     images = read_known_images(run, description)
     folder.check(cells_of(description), images)
@@ -109,11 +118,6 @@ def read_results(run: Path) -> Results:
             left_out[cell] = columns["index"][~counted]
     if not cells and not left_out:
         raise ValueError(f"{run} holds no records of an audit: no image was done")
-    unknown = [method for method in description["plan"]["methods"] if method not in METHODS]
-    if unknown:
-        raise ValueError(
-            f"the run in {run} has the method {unknown[0]!r}, which is unknown here: import what adds it first"
-        )
     return Results(folder, description, images, cells, left_out, unrecorded)
 
 

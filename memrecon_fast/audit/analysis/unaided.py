@@ -31,7 +31,7 @@ class Unaided:
 def unaided(results: Results) -> list[Unaided]:
     """For each split and mask, and for all masks, where anything was tried; empty where the run has no method without
     the model, or no other, or where the originals are unknown."""
-    without = without_model(results.methods)
+    without = without_model(results.traits)
     if not without or results.degraded:
         return []
     chosen = [number for number, method in enumerate(results.methods) if method in without]

@@ -58,18 +58,21 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is the folder of a run; give another one for tables and figures")
 
 
-def write_all(folder: Path, sheets: Mapping[str, Sheet], drawings: Mapping[str, Drawing]) -> list[Path]:
+def write_all(
+    folder: Path, sheets: Mapping[str, Sheet], drawings: Mapping[str, Drawing], prefix: str = "memrecon-"
+) -> list[Path]:
     """Write tables as NAME.tex, .csv and .md and figures as NAME.svg and .pdf; files of these names are replaced.
-    Returns the paths. Raises ValueError as `check_folder`."""
+    The label of a table is "tab:", the prefix and its name. Returns the paths. Raises ValueError as `check_folder`."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [path for name, sheet in sheets.items() for path in _write_sheet(folder, name, sheet)]
+    paths = [path for name, sheet in sheets.items() for path in _write_sheet(folder, name, sheet, f"{prefix}{name}")]
     return paths + [path for name, drawing in drawings.items() for path in _write_drawing(folder, name, drawing)]
 
 
-def _write_sheet(folder: Path, name: str, sheet: Sheet) -> list[Path]:
+def _write_sheet(folder: Path, name: str, sheet: Sheet, label: str) -> list[Path]:
     paths = [folder / f"{name}.{kind}" for kind in ("tex", "md", "csv")]
-    for path, text in zip(paths, (latex_table(sheet.shown), markdown_table(sheet.shown)), strict=False):
+    texts = (latex_table(sheet.shown, f"tab:{label}"), markdown_table(sheet.shown))
+    for path, text in zip(paths, texts, strict=False):
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     write_csv(paths[-1], list(sheet.numbers[0]), sheet.numbers)

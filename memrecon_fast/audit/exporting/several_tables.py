@@ -10,8 +10,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from memrecon_fast.audit.exporting.files import Sheet
-from memrecon_fast.audit.exporting.side_by_side import OVER_MASKS, SideBySide
-from memrecon_fast.audit.exporting.tables import INTERVALS, definition, percent, rates_for_machines
+from memrecon_fast.audit.exporting.side_by_side import OVER_MASKS, SideBySide, in_columns
+from memrecon_fast.audit.exporting.tables import INTERVALS, columns_of, definition, percent
 from memrecon_fast.common.tables import Table
 from memrecon_fast.common.text import counted, escaped
 
@@ -49,25 +49,21 @@ def over_masks(side: SideBySide) -> str:
     )
 
 
-def _columns(side: SideBySide) -> list[tuple[str, str]]:
-    """Split and verdict of each column of rates."""
-    return [(split, verdict) for split in side.images for verdict in side.verdicts]
-
-
 def _runs(side: SideBySide) -> Sheet:
-    header = ["run", "error", "method", *(f"{split}, {verdict}" for split, verdict in _columns(side))]
+    columns = columns_of(side.images, side.verdicts)
+    header = ["run", "error", "method", *(f"{split}, {verdict}" for split, verdict in columns)]
     lines: list[Line] = []
     for run in side.runs:
         for number, method in enumerate(side.methods):
             line: Line = [run.label, error_in_words(run.error)] if number == 0 else ["", ""]
-            rows = [(side.row(run.label, OVER_MASKS, method, split), verdict) for split, verdict in _columns(side)]
+            rows = [(side.row(run.label, OVER_MASKS, method, split), verdict) for split, verdict in columns]
             lines.append([*line, method, *(percent(row.get(f"{v}_rate"), row.get(f"{v}_interval")) for row, v in rows)])
     for group in side.groups:
         for number, method in enumerate(side.methods):
-            cells = [side.spread_of(group, OVER_MASKS, method, split) for split, _ in _columns(side)]
+            cells = [side.spread_of(group, OVER_MASKS, method, split) for split, _ in columns]
             if cells[0].get("runs", 0) > 1:
                 name = f"{group}, {counted(cells[0]['runs'], 'run')}" if group else counted(cells[0]["runs"], "run")
-                spreads = [_spread(cell, verdict) for cell, (_, verdict) in zip(cells, _columns(side), strict=True)]
+                spreads = [_spread(cell, verdict) for cell, (_, verdict) in zip(cells, columns, strict=True)]
                 lines.append(["" if number else name, "", method, *spreads])
     caption = (
         f"Recovered {over_masks(side)}, % of the same {about(side)}; {INTERVALS}. {definition(side.verdicts)} {_ERROR}"
@@ -75,19 +71,19 @@ def _runs(side: SideBySide) -> Sheet:
     if any(one["runs"] > 1 for one in side.spread):
         caption += f" Last: {_SPREAD[0].lower()}{_SPREAD[1:]}"
     numbers = [_numbers(row, side) for row in side.rows if row["mask"] is OVER_MASKS]
-    return Sheet(Table(caption, header, lines, side.remarks), numbers)
+    return Sheet(Table(caption, header, lines, side.remarks, names=3), numbers)
 
 
 def _masks(side: SideBySide) -> Sheet:
-    several = len(side.groups) > 1
+    columns, several = columns_of(side.images, side.verdicts), len(side.groups) > 1
     header = [*(["runs"] if several else []), "mask", "method"]
-    header += [f"{split}, {verdict}" for split, verdict in _columns(side)]
+    header += [f"{split}, {verdict}" for split, verdict in columns]
     lines: list[Line] = []
     for group in side.groups:
         for mask in side.masks:
             for number, method in enumerate(side.methods):
                 line: Line = [*([group] if several else []), escaped(mask)] if number == 0 else [""] * (1 + several)
-                cells = [(side.spread_of(group, mask, method, split), verdict) for split, verdict in _columns(side)]
+                cells = [(side.spread_of(group, mask, method, split), verdict) for split, verdict in columns]
                 lines.append([*line, method, *(_spread(cell, verdict) for cell, verdict in cells)])
     runs = counted(len(side.runs), "run")
     caption = (
@@ -95,29 +91,29 @@ def _masks(side: SideBySide) -> Sheet:
         f"{_SPREAD + ' ' if any(one['runs'] > 1 for one in side.spread) else ''}{definition(side.verdicts)}"
     )
     numbers = [{**row, "mask": row["mask"] or ""} for row in side.spread if row["mask"] is not OVER_MASKS]
-    return Sheet(Table(caption, header, lines, side.remarks), numbers)
+    return Sheet(Table(caption, header, lines, side.remarks, names=2 + several), numbers)
 
 
 def _rates(side: SideBySide) -> Sheet:
-    header = ["run", "mask", "method", *(f"{split}, {verdict}" for split, verdict in _columns(side))]
+    columns = columns_of(side.images, side.verdicts)
+    header = ["run", "mask", "method", *(f"{split}, {verdict}" for split, verdict in columns)]
     lines: list[Line] = []
     for run in side.runs:
         for mask in side.masks:
             for method in side.methods:
-                rows = [(side.row(run.label, mask, method, split), verdict) for split, verdict in _columns(side)]
+                rows = [(side.row(run.label, mask, method, split), verdict) for split, verdict in columns]
                 rates = [percent(row.get(f"{v}_rate"), row.get(f"{v}_interval")) for row, v in rows]
                 lines.append([run.label, escaped(mask), method, *rates])
     caption = (
         f"Recovered, % of the same {about(side)}, by run, mask and method; {INTERVALS}. {definition(side.verdicts)}"
     )
     numbers = [_numbers(row, side) for row in side.rows if row["mask"] is not OVER_MASKS]
-    return Sheet(Table(caption, header, lines, side.remarks), numbers)
+    return Sheet(Table(caption, header, lines, side.remarks, names=3), numbers)
 
 
 def _numbers(row: Mapping[str, Any], side: SideBySide) -> dict[str, Any]:
-    names = ("run", "group", "error", "mask", "method", "split", "images")
-    of_row = {name: row[name] for name in names if name != "mask" or row["mask"] is not OVER_MASKS}
-    return of_row | rates_for_machines(row, side.verdicts)
+    columns = in_columns(row, side.verdicts)
+    return {name: value for name, value in columns.items() if name != "mask" or value is not OVER_MASKS}
 
 
 def _spread(cell: Mapping[str, Any], verdict: str, ends: bool = True) -> str:
@@ -133,8 +129,8 @@ def _spread(cell: Mapping[str, Any], verdict: str, ends: bool = True) -> str:
 
 def _terminal_columns(side: SideBySide) -> list[tuple[str, str, str]]:
     """Split, verdict and heading: all verdicts on members, the loosest on controls."""
-    columns = [("members", verdict, _SHORT.get(verdict, verdict)) for verdict in side.verdicts]
-    return columns + ([("controls", side.verdicts[-1], "controls")] if "controls" in side.images else [])
+    columns = columns_of(side.images, side.verdicts)
+    return [(s, verdict, s if s == "controls" else _SHORT.get(verdict, verdict)) for s, verdict in columns]
 
 
 def _terminal_runs(side: SideBySide) -> RichTable:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from memrecon_fast.audit.exporting.tables import rates_for_machines
+from memrecon_fast.showing.frames import import_pandas
+
+if TYPE_CHECKING:  # slow to import
+    from pandas import DataFrame
 
 OVER_MASKS = None
 """As the mask of a row: under at least one mask."""
@@ -47,6 +54,13 @@ class SideBySide:
         """Their names, in order; one without a name where no run was given any."""
         return list(dict.fromkeys(run.group for run in self.runs))
 
+    def to_pandas(self) -> DataFrame:
+        """A row for each of `rows`: run, group, error, mask (missing: under at least one of them), method, split,
+        images, and of each verdict its rate, VERDICT, and the ends of its interval, VERDICT_low and VERDICT_high, as
+        in the CSV files. Raises ImportError where pandas is missing."""
+        pandas = import_pandas()
+        return pandas.DataFrame([in_columns(row, self.verdicts) for row in self.rows])
+
     def row(self, label: str, mask: str | None, method: str, split: str) -> dict[str, Any]:
         """The row of a run; {} where there is none."""
         wanted = (label, mask, method, split)
@@ -56,6 +70,12 @@ class SideBySide:
         """The row of a group; {} where there is none."""
         wanted = (group, mask, method, split)
         return next((one for one in self.spread if tuple(one[name] for name in _OF_SPREAD) == wanted), {})
+
+
+def in_columns(row: Mapping[str, Any], verdicts: Sequence[str]) -> dict[str, Any]:
+    """A row of `SideBySide.rows` with the ends of each interval as columns."""
+    about = {name: row[name] for name in ("run", "group", "error", "mask", "method", "split", "images")}
+    return about | rates_for_machines(row, verdicts)
 
 
 _OF_ROW = ("run", "mask", "method", "split")

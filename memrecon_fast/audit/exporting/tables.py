@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
@@ -38,6 +38,11 @@ def splits_of(summary: Mapping[str, Any]) -> list[str]:
     return [split for split in SPLITS if split in summary["images"]]
 
 
+def columns_of(splits: Iterable[str], verdicts: Sequence[str]) -> list[tuple[str, str]]:
+    """Split and verdict of each column of rates: all verdicts on members, the loosest on controls."""
+    return [(split, verdict) for split in splits for verdict in (verdicts if split == "members" else verdicts[-1:])]
+
+
 def percent(rate: float | None, interval: Sequence[float] | None) -> str:
     """ "96.7 (83.3–99.4)"; "–" where there is none."""
     if rate is None or interval is None:
@@ -65,6 +70,11 @@ def definition(verdicts: Sequence[str]) -> str:
     return " ".join(f"{verdict.capitalize()}: MSE < {THRESHOLD_NAMES[verdict]}." for verdict in verdicts)
 
 
+def _percents(row: Mapping[str, Any], split: str, verdicts: Sequence[str]) -> list[str]:
+    columns = columns_of([split], verdicts)
+    return [percent(row.get(f"{verdict}_rate"), row.get(f"{verdict}_interval")) for _, verdict in columns]
+
+
 def _about(summary: Mapping[str, Any]) -> str:
     images = " and ".join(f"{count} {split}" for split, count in summary["images"].items())
     return f"{images} of {escaped(summary['model'].rpartition('/')[2])}"
@@ -88,8 +98,8 @@ def _rates(summary: Mapping[str, Any]) -> Sheet:
     header = ["mask", "method"]
     for split in splits:
         header += [f"{split}, number"] if split in vary else []
-        header += [f"{split}, {verdict}" for verdict in verdicts]
-    effort = [*(["PSNR"] if "approximate" in verdicts else []), "evaluations"]
+        header += [f"{split}, {verdict}" for _, verdict in columns_of([split], verdicts)]
+    effort = [*(["PSNR"] if "approximate" in verdicts else []), "evals"]
     lines: list[list[str | float | None]] = []
     for mask in summary["masks"]:
         for number, method in enumerate(summary["methods"]):
@@ -97,14 +107,14 @@ def _rates(summary: Mapping[str, Any]) -> Sheet:
             for split in splits:
                 row = rows.get((mask, method, split), {})
                 line += [row.get("images")] if split in vary else []
-                line += [percent(row.get(f"{verdict}_rate"), row.get(f"{verdict}_interval")) for verdict in verdicts]
+                line += _percents(row, split, verdicts)
             row = rows.get((mask, method, "members"), {})
             line += [_to(row.get("mean_psnr"), 1)] if "approximate" in verdicts else []
             lines.append([*line, _to(row.get("mean_evaluations"), 0)])
     what = f"Recovered, % of {_about(summary)}, by mask and method; {INTERVALS}."
-    means = f"{' (dB) and '.join(effort)}: means over the members."
+    means = f"{'PSNR (dB) and evaluations' if len(effort) > 1 else 'Evaluations'}: means over the members."
     caption = _caption(summary, what, definition(verdicts), means)
-    return Sheet(Table(caption, [*header, *effort], lines, _notes(summary)), _numbers(summary, rows, verdicts))
+    return Sheet(Table(caption, [*header, *effort], lines, _notes(summary), names=2), _numbers(summary, rows, verdicts))
 
 
 def _numbers(
@@ -143,14 +153,14 @@ def _over_masks(summary: Mapping[str, Any]) -> Sheet:
         for split in splits:
             row = rows.get((method, split), {})
             line += [row.get("images")]
-            line += [percent(row.get(f"{verdict}_rate"), row.get(f"{verdict}_interval")) for verdict in verdicts]
+            line += _percents(row, split, verdicts)
             numbers.append(
                 {"method": method, "split": split, "images": row.get("images", 0)} | rates_for_machines(row, verdicts)
             )
         lines.append(line)
     header = ["method"]
     for split in splits:
-        header += [f"{split}, number", *(f"{split}, {verdict}" for verdict in verdicts)]
+        header += [f"{split}, number", *(f"{split}, {verdict}" for _, verdict in columns_of([split], verdicts))]
     masks = "the mask" if len(summary["masks"]) == 1 else f"at least one of {len(summary['masks'])} masks"
     what = f"Recovered under {masks}, % of {_about(summary)}; {INTERVALS}."
     return Sheet(Table(_caption(summary, what, definition(verdicts)), header, lines, _notes(summary)), numbers)
@@ -179,13 +189,13 @@ def _against_controls(summary: Mapping[str, Any]) -> Sheet:
                  "true_positives": one["true_positive_rate"] if told else None, "low": low, "high": high}
             )  # fmt: skip
         lines.append(line)
-    header = ["mask", "method", "members", "controls", *(f"at {100 * rate:g} % false positives" for rate in rates)]
+    header = ["mask", "method", "members", "controls", *(f"false positives, {100 * rate:g} %" for rate in rates)]
     what = (
         f"Members, in %, whose MSE is below that of all but so many controls, of {_about(summary)}; {INTERVALS}. Over "
         "all masks an image counts with its least MSE. Controls that are nearly a member do not count. A rate of false "
         "positives that is less than one control is not told."
     )
-    return Sheet(Table(_caption(summary, what), header, lines, _notes(summary)), numbers)
+    return Sheet(Table(_caption(summary, what), header, lines, _notes(summary), names=2), numbers)
 
 
 def _to(value: float | None, digits: int) -> str | None:

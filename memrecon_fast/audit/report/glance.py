@@ -18,7 +18,6 @@ from memrecon_fast.audit.report.remarks import given_out_of, remarks_of
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.records import Cell, Columns
 from memrecon_fast.common.text import counted, escaped
-from memrecon_fast.methods import is_blind
 from memrecon_fast.showing import html
 
 MAX_PICTURES = 8
@@ -83,7 +82,7 @@ def _strip(results: Results) -> str:
     names = results.images_of("members")["name"]
     rows = {index: row for row, index in enumerate(columns["index"].tolist())}
     kinds = ["degraded", "recovered"] if results.degraded else ["original", "degraded", "recovered"]
-    kinds += ["mask"] if is_blind(cell.method) else []
+    kinds += ["mask"] if results.traits[cell.method].is_blind else []
     pictures = [[embed_image(getattr(kept[index], kind)) for kind in kinds] for index in shown]
     captions = [[_short(str(names[index])), *_caption(columns, rows[index])] for index in shown]
     images = "Images" if results.degraded else "Members"

@@ -26,7 +26,7 @@ from memrecon_fast.audit.report.verdicts import VERDICTS_FILE, all_verdicts
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.files import replacing
 from memrecon_fast.common.text import escaped
-from memrecon_fast.methods import is_blind, without_model
+from memrecon_fast.methods import without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES, THRESHOLD_PSNRS, name_mse
 from memrecon_fast.results import RECOGNIZED_BELOW
 
@@ -63,7 +63,7 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     html = environment.get_template("degraded.html" if results.degraded else "known.html").render(
         summary=summary,
-        headline=_headline(summary),
+        headline=_headline(results, summary),
         model_errors=in_words(errors) if errors else None,
         model_warning=warning_of(errors) if errors else None,
         rows={(row["split"], row["mask"], row["method"]): row for row in rows},
@@ -90,9 +90,9 @@ def write_report(results: Results, summary: Mapping[str, Any]) -> Path:
         contents=[],
         script=Markup(script),
         script_hash=Markup(f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"),
-        blind=[method for method in methods if is_blind(method)],
+        blind=[method for method, traits in results.traits.items() if traits.is_blind],
         all_verdicts=all_verdicts(results),
-        without_model=without_model(methods),
+        without_model=without_model(results.traits),
         recognized_below=RECOGNIZED_BELOW,
         name_mse=name_mse,
         most_linear=MAX_LINEAR,
@@ -171,7 +171,7 @@ def _counted(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in summary["rows"] if row["images"]]
 
 
-def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _headline(results: Results, summary: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers in the sentences at the top."""
     method = summary["headline"]
     rates = {
@@ -181,7 +181,7 @@ def _headline(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "method": method,
-        "blind": is_blind(method),
+        "blind": results.traits[method].is_blind,
         "easiest": [mask for mask, rate in rates.items() if rate == max(rates.values())],
         "hardest": [mask for mask, rate in rates.items() if rate == min(rates.values())],
         "rates": rates,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from memrecon_fast.metrics import THRESHOLD_NAMES
+
 
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     """Sentences for the terminal and the report; none where there is nothing to say. summary: of `make_summary`."""
-    return [*_nothing_erased(summary), *_controls(summary), *_copies(summary)]
+    return [*_nothing_erased(summary), *_controls(summary), *_low_contrast(summary), *_copies(summary)]
 
 
 def given_out_of(summary: Mapping[str, Any]) -> list[str]:
@@ -75,6 +77,17 @@ def _controls(summary: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{', '.join(words)}: what comes back of them is that member; they are left out where members are compared "
             "with controls, and count in the rates of the controls."
+        )
+
+
+def _low_contrast(summary: Mapping[str, Any]) -> Iterator[str]:
+    found = {split: one for split, one in summary.get("low_contrast", {}).items() if one["approximate"]}
+    words = [f"{one['approximate']} of {summary['images'][split]} {split}" for split, one in found.items()]
+    if words:
+        yield (
+            f"{' and '.join(words)} came back that have little contrast: their mean colour alone passes for them, as "
+            f"its mean squared error, the variance of their pixels, is below {THRESHOLD_NAMES['approximate']}, the "
+            "limit of an approximate recovery. Any estimate near it counts as one, and tells nothing of the model."
         )
 
 

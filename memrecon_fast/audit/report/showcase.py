@@ -16,7 +16,6 @@ from memrecon_fast.audit.analysis.statistics import choose_shown, errors, scores
 from memrecon_fast.audit.report.embedding import Encoding, embed_image, embed_mask, fitting
 from memrecon_fast.audit.store.pictures import Picture
 from memrecon_fast.audit.store.records import Cell, Columns
-from memrecon_fast.methods import find, is_blind
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
 MAX_CHARACTERS = 2_200_000
@@ -75,8 +74,8 @@ def make_given_out(results: Results) -> list[dict[str, Any]]:
         return []
     names = {split: results.images_of(split)["name"].tolist() for split in results.splits}
     sections: list[dict[str, Any]] = []
-    for method in results.methods:
-        if not find(method).uses_model:
+    for method, traits in results.traits.items():
+        if not traits.uses_model:
             continue
         cells = [Cell("controls", mask, method) for mask in results.masks]
         found = {cell: one for cell in cells if (one := given_out(results, cell)) is not None and one.other.any()}
@@ -140,7 +139,7 @@ def _show(
     pictures = {method: of_method[index] for method, of_method in found.items() if index in of_method}
     first = next(iter(pictures.values()), None)
     outcomes: dict[str, dict[str, Any] | None] = {}
-    for method in results.methods:
+    for method, traits in results.traits.items():
         columns = results.cells.get(Cell(cell.split, cell.mask, method))
         at = -1 if columns is None else _position(columns, index)
         if columns is None or at < 0:
@@ -152,7 +151,7 @@ def _show(
         recognized = score is not None and recognition is not None and score < recognition.calibration.threshold
         outcomes[method] = {
             "recovered": embed_image(picture.recovered, encoding) if picture else None,
-            "mask": embed_mask(picture.mask, encoding) if picture and is_blind(method) else None,
+            "mask": embed_mask(picture.mask, encoding) if picture and traits.is_blind else None,
             "psnr": float(columns["psnr"][at]),
             "error": float(errors(columns)[at]),
             "score": score,

@@ -16,7 +16,15 @@ from memrecon_fast.audit.analysis.recognition import Recognition, recognitions_o
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.analysis.statistics import rate_interval, scores
 from memrecon_fast.audit.analysis.unaided import unaided
-from memrecon_fast.audit.report.verdicts import alone, copies, count_verdicts, near_duplicates, unusable, write_verdicts
+from memrecon_fast.audit.report.verdicts import (
+    alone,
+    copies,
+    count_verdicts,
+    low_contrast,
+    near_duplicates,
+    unusable,
+    write_verdicts,
+)
 from memrecon_fast.audit.store.manifest import ERRORS, cells_of, doubts_of
 from memrecon_fast.audit.store.records import Cell
 from memrecon_fast.common.files import write_csv, write_json
@@ -62,6 +70,7 @@ def make_summary(results: Results) -> dict[str, Any]:
         "image_shape": plan["image_shape"],
         "masks": results.masks,
         "methods": results.methods,
+        "traits": {method: dataclasses.asdict(traits) for method, traits in results.traits.items()},
         "headline": results.headline,
         "settings": plan["settings"],
         **{name: plan[name] for name in results.methods if name in plan},
@@ -88,6 +97,7 @@ def _against_originals(results: Results) -> dict[str, Any]:
         "comparisons": [comparison.row() for comparison in compare_by_mask(results)],
         "comparisons_over_masks": [comparison.row() for comparison in compare_over_masks(results)],
         "near_duplicates": near_duplicates(results),
+        "low_contrast": low_contrast(results),
         **({"without_model": beside} if beside else {}),
         "given_out": summarise_given_out(results),
     }
@@ -101,6 +111,7 @@ def summarise_cell(cell: Cell, results: Results, recognition: Recognition | None
     of them are the image itself, a member; other_member: another one; different_members: how many these are. None where
     it is not known.
 
+    mean_evaluations: None by a method of which they are not counted: one that is no iteration in slots.
     images: those that count. nothing_erased: those that do not, see `statistics.something_erased`. Where no image
     counts, rates and means are None. recognition: None where the method has none.
     """
@@ -126,7 +137,7 @@ def summarise_cell(cell: Cell, results: Results, recognition: Recognition | None
             **_given_out(results, cell),
         }
     row |= {
-        "mean_evaluations": float(columns["evaluations"].mean()),
+        "mean_evaluations": float(columns["evaluations"].mean()) if columns["evaluations"].any() else None,
         "diverged": int(columns["diverged"].sum()),
     }
     return row | left_out

@@ -12,7 +12,7 @@ from rich.text import Text
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.store.manifest import ERRORS
 from memrecon_fast.common.text import escaped
-from memrecon_fast.methods import without_model
+from memrecon_fast.methods import Traits, without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
@@ -81,7 +81,7 @@ def _table_without_originals(summary: Mapping[str, Any]) -> Table:
         cells = [
             one["method"],
             f"{image['recognized_rate']:.1%}" if image else "–",
-            f"{image['mean_evaluations']:.0f}" if image else "–",
+            _evaluations(image),
             f"{control['recognized_rate']:.1%}" if control else "–",
             f"{one['threshold']:.0e}",
             "unknown" if bound is None else f"≤ {bound:.1%}",
@@ -94,7 +94,8 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     rows = {(row["mask"], row["method"], row["split"]): row for row in summary["rows"] if row["images"]}
     with_controls = "controls" in summary["images"]
     unaided = {row["mask"]: row for row in summary.get("without_model", []) if row["split"] == "members"}
-    without = without_model(summary["methods"]) if unaided else []
+    traits = {method: Traits(**one) for method, one in summary["traits"].items()}
+    without = without_model(traits) if unaided else []
     caption = _caption(with_controls, without)
     look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}  # 80 letters are few
     table = Table(caption=caption, caption_justify="left", **look)
@@ -132,7 +133,12 @@ def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
     if row is None:
         return "–", "–"
     diverged = f" ({row['diverged']} div.)" if row["diverged"] else ""
-    return f"{row['mean_psnr']:.1f}{diverged}", f"{row['mean_evaluations']:.0f}"
+    return f"{row['mean_psnr']:.1f}{diverged}", _evaluations(row)
+
+
+def _evaluations(row: Mapping[str, Any] | None) -> str:
+    known = row and row["mean_evaluations"]
+    return "–" if known is None else f"{known:.0f}"
 
 
 def _caption(with_controls: bool, without: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from memrecon_fast.audit.analysis.outcomes import Outcomes, gather_outcomes
 from memrecon_fast.audit.analysis.results import Results
 from memrecon_fast.audit.store.records import Columns
 from memrecon_fast.common.files import write_csv
-from memrecon_fast.methods import find
+from memrecon_fast.metrics import APPROXIMATE_MSE
 
 VERDICTS_FILE = "verdicts.csv"
 MAX_NAMED = 20
@@ -69,7 +69,7 @@ def judge(results: Results, outcomes: Outcomes, usable: NDArray[np.bool_]) -> ND
     "accurate", "approximate", "not recovered" (without the originals "recognized", "not recognized"), "diverged"
     (wherever it was tried), "nothing erased" (wherever it was done), "not done" (nowhere) or "unusable".
     """
-    outcomes = outcomes.of_model(results.methods)
+    outcomes = outcomes.of_model(results.traits)
     both = (0, 1)
     tried = outcomes.tried.any(axis=both)
     conditions = {
@@ -109,6 +109,21 @@ def near_duplicates(results: Results) -> dict[str, Any]:
         recovered = gather_outcomes(results, "controls").came_back("approximate")[method]
         back = int((recovered & results.near_duplicates("controls")).sum())
     return {"count": len(pairs), "approximate": back, "first": pairs[:MAX_NAMED]}
+
+
+def low_contrast(results: Results) -> dict[str, dict[str, int]]:
+    """For each split: how many images have so little contrast that their mean colour alone passes for them, see
+    `Record.flat_mse`, and how many of these came back approximately, over all masks and all methods that use the
+    model, if there are any."""
+    found = {}
+    for split in results.splits:
+        cells = [columns for cell, columns in results.cells.items() if cell.split == split]
+        flat = np.zeros(len(results.images_of(split)["index"]), bool)
+        for columns in cells:
+            flat[columns["index"]] |= columns["flat_mse"] < APPROXIMATE_MSE
+        back = gather_outcomes(results, split).of_model(results.traits).approximate.any(axis=(0, 1))
+        found[split] = {"count": int(flat.sum()), "approximate": int((flat & back).sum())}
+    return found
 
 
 def copies(results: Results) -> dict[str, Any]:
@@ -169,7 +184,7 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: images[name].tolist() for name in _OF_IMAGE}
     columns["verdict"] = judge(results, outcomes, usable).tolist()
     if not results.degraded:
-        best = np.nan_to_num(outcomes.of_model(results.methods).psnr, nan=-np.inf).max(axis=(0, 1))
+        best = np.nan_to_num(outcomes.of_model(results.traits).psnr, nan=-np.inf).max(axis=(0, 1))
         columns["best_psnr"] = [round(psnr, 4) if np.isfinite(psnr) else None for psnr in best.tolist()]
     columns["nothing_erased"] = outcomes.left_out.any(axis=0).sum(axis=0).tolist()
     lowest = outcomes.scores.min(axis=(0, 1))
@@ -179,9 +194,9 @@ def _columns(results: Results, split: str) -> dict[str, list[Any]]:
         winners = only_method(results, split, verdict).tolist() if several else [-1] * len(usable)
         columns[f"only_{verdict}"] = [results.methods[winner] if winner >= 0 else None for winner in winners]
     counted = dict.fromkeys(("tried", *reversed(results.verdicts), "recognized", "diverged"))
-    for number, method in enumerate(results.methods):
+    for number, (method, traits) in enumerate(results.traits.items()):
         for what in counted:
-            if what != "recognized" or find(method).scored:
+            if what != "recognized" or traits.scored:
                 counts = (getattr(outcomes, what)[number] & outcomes.tried[number]).sum(axis=0)
                 columns[f"{method}_{what}"] = counts.tolist()
     return columns

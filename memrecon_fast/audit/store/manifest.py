@@ -9,7 +9,7 @@ import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import PIL
@@ -20,11 +20,15 @@ from memrecon_fast.audit.store.records import RECORDS, Cell
 from memrecon_fast.common.files import read_json, write_json
 from memrecon_fast.common.shapes import Each, Fields, Listed, Of, Shape
 from memrecon_fast.images.listing import MARKER
+from memrecon_fast.methods import METHODS, MaskUse, Traits
 
 DESCRIPTION = MARKER
 """The file that says what a run is. A folder that holds it is a run's, and no source of images."""
 ERRORS = "reconstruction_error"
 """In it: what the model makes of the images, see `analysis.reconstruction_error`; earlier versions had none."""
+TRAITS = "traits"
+"""In it: of each method what must be known to show its results, see `methods.Traits`; earlier versions had none."""
+_TRAITS: dict[str, Shape] = {"mask": Of(str), "scored": Of(bool), "uses_model": Of(bool)}
 _TEXTS = Each(Of(str))
 _PLAN: dict[str, Shape] = {
     "model": Of(str), "images": Each(Of(str)), "image_shape": Listed(Of(int)), "masks": _TEXTS,
@@ -66,6 +70,7 @@ _SHAPE = Fields(
     optional={
         "remarks": Each(Listed(Of(str))),
         ERRORS: ERRORS_SHAPE,
+        TRAITS: Each(Fields(_TRAITS)),
     },
 )
 """What `audit.json` must have; it may have more."""
@@ -141,6 +146,11 @@ def _contradiction(description: Mapping[str, Any]) -> str:
         return "its noise_std must lie in [0, 1]"
     if any(not isinstance(plan.get(method, {}), dict) for method in methods):
         return "what it says of a method must be an object"
+    traits = description.get(TRAITS, {})
+    if traits and traits.keys() != set(methods):
+        return "its traits must be those of its methods"
+    if any(one["mask"] not in get_args(MaskUse) for one in traits.values()):
+        return f"the mask of each of its traits must be one of {', '.join(get_args(MaskUse))}"
     if not re.fullmatch("[0-9a-f]{32}", description["id"]):
         return "its id must be 32 hexadecimal digits"
     return ""
@@ -149,6 +159,22 @@ def _contradiction(description: Mapping[str, Any]) -> str:
 def write_description(run: Path, description: Mapping[str, Any]) -> None:
     """Write `audit.json`, whole or not at all."""
     write_json(run / DESCRIPTION, description)
+
+
+def traits_of(description: Mapping[str, Any]) -> dict[str, Traits]:
+    """Of each method of a run, in their order: what the run recorded, or, where an earlier version made it, what is
+    known of the methods here. Raises ValueError where neither is."""
+    recorded = description.get(TRAITS, {})
+    found = {}
+    for name in description["plan"]["methods"]:
+        if name not in recorded and name not in METHODS:
+            raise ValueError(
+                f"the method {name!r} is unknown here, and the run, which an earlier version made, does not record "
+                "what it is: import what adds it first"
+            )
+        known = recorded.get(name)
+        found[name] = METHODS[name].traits if known is None else Traits(**{key: known[key] for key in _TRAITS})
+    return found
 
 
 def doubts_of(description: Mapping[str, Any]) -> list[str]:

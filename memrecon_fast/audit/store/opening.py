@@ -12,6 +12,7 @@ from memrecon_fast.audit.store.checking import fault_of_images
 from memrecon_fast.audit.store.folder import Folder, check_empty, check_folders, locked
 from memrecon_fast.audit.store.manifest import (
     DESCRIPTION,
+    TRAITS,
     cells_of,
     differences,
     parts_of,
@@ -62,7 +63,7 @@ def open_run(
             before = read_description(run)
             check_same(splits, without_other_methods(before["plan"]), description["plan"], run)
             remark_on_versions(before["sessions"], remark)
-            description = before
+            description = {TRAITS: description[TRAITS], **before}  # earlier versions did not record them
             open_parts(run, description).check()
         else:
             write_description(run, description)  # before all else: what is not empty must be a run's

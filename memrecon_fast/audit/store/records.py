@@ -107,6 +107,10 @@ class Record:
     shown_member_mse: float | None = None
     """The same of the degraded copy from that member: below `metrics.APPROXIMATE_MSE` the member was shown, and did not
     come out."""
+    flat_mse: float | None = None
+    """Mean squared error of the image's mean colour, everywhere, from it: its variance within channels. Below
+    `metrics.APPROXIMATE_MSE` that colour passes for the image, and so does any estimate near it. None where the
+    original is unknown, and where an earlier version wrote the record."""
 
 
 _OPTIONAL = " | None"
@@ -122,7 +126,7 @@ SCHEMA = pa.schema(
 NEAREST = ("nearest_member", "nearest_member_mse", "shown_member_mse")
 """The columns on the member that an estimate is nearest to: all null, or none."""
 
-LATER = ("erased_mse", *NEAREST)
+LATER = ("erased_mse", *NEAREST, "flat_mse")
 """Columns that earlier versions did not write: of their rows these are null."""
 
 THUMBNAIL = "thumbnail"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,26 @@ def test_seeds_have_a_mean_and_a_spread(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "out").iterdir()}
     tables = {f"{name}.{kind}" for name in ("runs", "masks", "rates") for kind in ("tex", "md", "csv")}
     assert names == tables | {f"{name}.{kind}" for name in ("rate-against-error", "masks") for kind in ("svg", "pdf")}
+
+
+def test_a_comparison_as_a_table_of_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [make(tmp_path / f"seed-{n}", {"half": n, "center": 2 * n}) for n in (2, 3)]
+    side = mf.audit.compare(runs, tmp_path / "out")
+    table = side.to_pandas()
+    about = ["run", "group", "error", "mask", "method", "split", "images"]
+    rates = [f"{verdict}{end}" for verdict in ("accurate", "approximate") for end in ("", "_low", "_high")]
+    assert table.columns.tolist() == [*about, *rates]
+    assert len(table) == len(side.rows) == 2 * 3 * 2 * 2
+    chosen = table[(table["run"] == "seed-3") & (table["split"] == "members") & (table["method"] == "accelerated")]
+    by_mask = dict(zip(chosen["mask"].fillna("any"), chosen["accurate"], strict=True))
+    assert by_mask == {"any": 0.6, "half": 0.3, "center": 0.6}
+    row = side.row("seed-3", "half", "accelerated", "members")
+    assert chosen.loc[chosen["mask"] == "half", ["accurate_low", "accurate_high"]].to_numpy().tolist() == [
+        row["accurate_interval"]
+    ]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"^a table needs pandas: pip install 'memrecon-fast\[notebook\]'$"):
+        side.to_pandas()
 
 
 def test_named_runs_are_repetitions_of_what_they_are_named(tmp_path: Path) -> None:

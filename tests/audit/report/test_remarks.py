@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
 import memrecon_fast as mf
 from memrecon_fast.audit.report.remarks import remarks_of
-from tests.helpers.auditing import images_of, run, small_audit
+from memrecon_fast.common.typing import Autoencoder
+from memrecon_fast.engine.batched import Batched
+from memrecon_fast.methods import Method, Open, registered
+from memrecon_fast.recovery import prepare_iterate
+from tests.helpers.auditing import SHAPE, images_of, run, small_audit
 from tests.helpers.memorised import Memorised
 
 
@@ -45,3 +52,37 @@ def test_of_degraded_controls_that_are_members_the_threshold_is_said(degraded: b
     (line,) = remarks_of(summary)
     assert line.startswith("2 of 2 controls are members, with the same pixels")
     assert ("the threshold is set" in line) == degraded
+
+
+def test_images_of_one_colour_that_come_back_are_said(memorised: Memorised, tmp_path: Path) -> None:
+    """Grey in the holes is as near to them as an estimate must be."""
+    colours = torch.tensor([0.2, 0.5, 0.8])[:, None, None].expand(3, 8, 8)
+    texture = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(3)) - 0.5
+    controls = torch.stack([colours + 0.06 * texture, colours - 0.06 * texture, colours + 0.12 * texture])
+    splits = {"members": images_of(memorised.members), "controls": images_of(controls)}
+    masks = {"half": mf.degradation.make_mask("half", SHAPE)}
+    gives_back = Method("colour", "given", False, prepare_colour)
+    with registered(gives_back):
+        plan = mf.audit.Audit(splits, masks, ("colour",))
+        run = mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
+    flat = [row["flat_mse"] for row in run.records.to_pylist() if row["split"] == "controls"]
+    assert [mse < 5e-4 for mse in flat] == [True, True, False]
+    assert run.summary["low_contrast"] == {
+        "members": {"count": 0, "approximate": 0}, "controls": {"count": 2, "approximate": 2},
+    }  # fmt: skip
+    (said,) = [remark for remark in remarks_of(run.summary) if "contrast" in remark]
+    assert said.startswith(
+        "2 of 3 controls came back that have little contrast: their mean colour alone passes for them, as its mean "
+        "squared error, the variance of their pixels, is below 5e-4, the limit"
+    )
+    assert said in run.report.read_text()
+    summary = {**run.summary, "low_contrast": {"controls": {"count": 2, "approximate": 0}}}
+    assert not [remark for remark in remarks_of(summary) if "contrast" in remark]
+
+
+def prepare_colour(autoencoder: Autoencoder, shape: Sequence[int], settings: mf.Settings, backend: str) -> Open:
+    def fill(degraded: Tensor, masks: Tensor) -> Tensor:
+        kept = masks.sum(dim=(2, 3), keepdim=True)
+        return torch.where(masks, degraded, degraded.sum(dim=(2, 3), keepdim=True) / kept)
+
+    return partial(Batched, fill, prepare_iterate(autoencoder, shape, backend=backend))

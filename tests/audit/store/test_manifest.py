@@ -246,6 +246,9 @@ def test_a_description_that_describes_nothing_is_refused(tmp_path: Path, content
         read_description(tmp_path)
 
 
+PAPER = {"mask": "estimated", "scored": True, "uses_model": True}
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
@@ -270,6 +273,9 @@ def test_a_description_that_describes_nothing_is_refused(tmp_path: Path, content
         ("plan.iterate", 3, "what it says of a method must be an object"),
         ("sessions", [None], "item 0 of sessions of it must be an object"),
         ("sessions", [{}], "item 0 of sessions of it must have machine, versions"),
+        ("traits", {"paper": {"mask": "given", "scored": True}}, "'paper' of traits of it must have uses_model"),
+        ("traits", {"grey": PAPER}, "its traits must be those of its methods"),
+        ("traits", dict.fromkeys(METHODS, PAPER | {"mask": "seen"}), "must be one of estimated, given, unused"),
         ("reconstruction_error", 3, "reconstruction_error of it must be an object"),
     ],
 )
