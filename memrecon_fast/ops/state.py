@@ -237,7 +237,7 @@ class State:
             for dtype, table in self._tables.items():
                 table.index_copy_(1, indices, rows._tables[dtype])
         for name, tensor in rows.tensors().items():
-            left = together and self.buffers()[name].axes == ("rows",) or begun and name in self.not_read_at_first
+            left = (together and self.buffers()[name].axes == ("rows",)) or (begun and name in self.not_read_at_first)
             if not left:
                 getattr(self, name).index_copy_(0, indices, tensor)
 

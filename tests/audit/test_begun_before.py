@@ -83,8 +83,9 @@ def test_an_unfinished_run_is_continued_and_ends_like_a_finished_one(data: Path)
 
 def test_a_fresh_run_differs_in_how_the_accelerated_solver_stops(data: Path) -> None:
     memrecon(data, *AUDIT, *NAMED, "--out", "fresh")
-    settings = [json.loads((data / run / "audit.json").read_text())["plan"]["settings"] for run in ("finished", "fresh")]
-    assert [(one["stall"], one.get("settled_counts")) for one in settings] == [(10, None), (16, 8)]
+    plans = [json.loads((data / run / "audit.json").read_text())["plan"] for run in ("finished", "fresh")]
+    settings = [(plan["settings"]["stall"], plan["settings"].get("settled_counts")) for plan in plans]
+    assert settings == [(10, None), (16, 8)]
     for run in ("finished", "fresh"):
         for path in (data / run / "records").glob("*.accelerated.*"):
             path.unlink()

@@ -6,7 +6,7 @@ import math
 import os
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -143,7 +143,8 @@ def test_accelerated_results_are_bit_identical_in_any_slots_and_any_order(
             return state
 
     together = run(samples, 64)
-    after_others = AfterOthers(**{field.name: getattr(solver, field.name) for field in dataclasses.fields(solver)})
+    names = [field.name for field in dataclasses.fields(cast(Any, solver))]
+    after_others = AfterOthers(**{name: getattr(solver, name) for name in names})
     permuted = [samples[i] for i in torch.randperm(10, generator=torch.Generator().manual_seed(3))]
     runs = [run(samples, 1), run(permuted, 4), run(samples[::-1], 7), run(samples[2:9], 64)]
     runs += [run(samples, 4, after_others)]

@@ -29,7 +29,7 @@ from memrecon_fast.solvers.accelerated import AcceleratedSolver
 ENDLESS = Settings(
     tolerance=0.0,
     max_outer_iterations=MAX_ITERATIONS,
-    stall=MAX_ITERATIONS,
+    stall=MAX_STALL,
     settled_counts=1,
     settle=0,
     solver="accelerated",
