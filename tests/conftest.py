@@ -62,6 +62,12 @@ def memorised(tmp_path_factory: pytest.TempPathFactory) -> Memorised:
 
 
 @pytest.fixture
+def of_any_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch.save wrote is read with every torch: that an older one refuses it has a test of its own."""
+    monkeypatch.setattr("memrecon_fast.autoencoders.tensors.SAFE_SINCE", (0, 0))
+
+
+@pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C interrupts this process and those that it begins, also where SIGINT is ignored: after `nohup`, say."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

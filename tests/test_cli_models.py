@@ -41,6 +41,7 @@ class Other(torch.nn.Module):
         return {"tensor": y, "tuple": (y, code, code), "two": {"a": y, "b": 2 * y}}[self.returns]
 """
 
+pytestmark = pytest.mark.usefixtures("of_any_torch")
 Audit = Callable[..., Result]
 
 

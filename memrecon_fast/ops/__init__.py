@@ -21,6 +21,7 @@ from memrecon_fast.ops.admm import Admm
 from memrecon_fast.ops.anderson import Anderson
 
 _AVAILABLE = "available"
+_OLDEST_TRITON = (3, 6)
 _SOURCE_TREE = Path(__file__).resolve().parents[2]
 """Where the package is imported from one: the folder of setup.py."""
 
@@ -127,9 +128,11 @@ def _is_installed_from(folder: Path) -> bool:
 
 def _why_no_triton() -> str | None:
     try:
-        importlib.import_module("triton")
+        installed = importlib.import_module("triton").__version__
     except ImportError as error:
         return f"Triton is not installed: {error}"
+    if tuple(map(int, installed.split(".")[:2])) < _OLDEST_TRITON:  # an older torch brings it
+        return f"it needs Triton {'.'.join(map(str, _OLDEST_TRITON))} or newer; {installed} is installed"
     if not torch.cuda.is_available() and not _interpreted():
         return "torch finds no GPU"
     return None

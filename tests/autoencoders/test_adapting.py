@@ -27,9 +27,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Expecting(nn.Module):
     """A good autoencoder of certain pixels: whatever does not lie where they lie comes back as something else."""
 
+    low: Tensor
+    high: Tensor
+
     def __init__(self, low: Tensor, high: Tensor) -> None:
         super().__init__()
-        self.low, self.high = nn.Buffer(low.view(-1, 1, 1)), nn.Buffer(high.view(-1, 1, 1))
+        self.register_buffer("low", low.view(-1, 1, 1))  # nn.Buffer is newer than the oldest torch
+        self.register_buffer("high", high.view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         return images.clamp(self.low, self.high)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from memrecon_fast.autoencoders.weights import load_weights
 
+pytestmark = pytest.mark.usefixtures("of_any_torch")
 PARTS = ("model-00001-of-00002", "model-00002-of-00002")
 
 

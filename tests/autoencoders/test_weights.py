@@ -16,6 +16,7 @@ from memrecon_fast.autoencoders import adapt
 from memrecon_fast.autoencoders.tensors import SAFE_SINCE, read_state_dicts
 from memrecon_fast.autoencoders.weights import load_weights
 
+pytestmark = pytest.mark.usefixtures("of_any_torch")
 State = dict[str, Tensor]
 
 
@@ -341,6 +342,7 @@ def test_a_torch_that_such_files_deceive_reads_none(
     path = tmp_path / "weights.pth"
     torch.save(trained.state_dict(), path)
     assert SAFE_SINCE == (2, 10)
+    monkeypatch.setattr("memrecon_fast.autoencoders.tensors.SAFE_SINCE", SAFE_SINCE)
     monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
     with pytest.raises(ValueError, match=r"can run code when torch 2.9.1\+cu128 opens it.*2.10 or newer"):
         load_weights(Net(), path, "Net")

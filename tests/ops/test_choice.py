@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,14 +65,28 @@ def test_on_a_gpu_triton_is_chosen_or_its_absence_is_said(monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match="backend 'triton' is not available: Triton is not installed"):
         ops.choose("triton", CUDA)
     monkeypatch.setattr("memrecon_fast.ops._why_no_triton", lambda: None)
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.6")
     assert names("auto", CUDA) == ("triton", "memrecon_fast.ops.admm.triton", "memrecon_fast.ops.anderson.triton")
+
+
+def test_a_triton_that_is_too_old_is_told_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of torch 2.4, say, where the kernels cannot even be imported."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    old = types.ModuleType("triton")
+    monkeypatch.setitem(sys.modules, "triton", old)
+    for version, available in (("3.0.0", False), ("3.5.1", False), ("3.6.0", True), ("3.10.0+git1", True)):
+        old.__dict__["__version__"] = version
+        said = "available" if available else f"it needs Triton 3.6 or newer; {version} is installed"
+        assert backends()["triton"] == said
+    old.__dict__["__version__"] = "3.0.0"
+    with pytest.warns(RuntimeWarning, match=r"needs Triton 3.6 or newer; 3.0.0 is installed\); using torch"):
+        assert names("auto", CUDA) == PLAIN
 
 
 def test_without_a_gpu_triton_is_not_available() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert "no GPU" in backends()["triton"] or "not installed" in backends()["triton"]
+    assert any(why in backends()["triton"] for why in ("no GPU", "not installed", "needs Triton"))
 
 
 SAY = "import memrecon_fast as mf; print(mf.backends()['cpp'])"
