@@ -15,6 +15,7 @@ from memrecon_fast.audit import progress
 from memrecon_fast.audit.progress import AuditProgress, WorkProgress
 from memrecon_fast.audit.report.table import make_table
 from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.methods import METHODS
 from tests.helpers.auditing import make_record
 
 LONG = "averyveryverylongname" * 5 + ".png"
@@ -36,8 +37,9 @@ ROWS = [
 
 
 def printed(summary: dict[str, Any], width: int = 80) -> list[str]:
+    traits = {name: dataclasses.asdict(METHODS[name].traits) for name in summary.get("methods", ())}
     stream = io.StringIO()
-    Console(file=stream, width=width).print(make_table(summary))
+    Console(file=stream, width=width).print(make_table({"traits": traits} | summary))
     return stream.getvalue().splitlines()
 
 

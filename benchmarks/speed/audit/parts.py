@@ -43,6 +43,8 @@ from memrecon_fast.images.masks import open_masks
 from memrecon_fast.images.scan import open_images, read_images
 
 METHOD = "paper"
+SLOTS = 64
+"""Not those that are fastest here: what is counted is the same on every machine."""
 TOLERANCE = 1e-3
 """Of a pixel of an image after so few outer iterations: the literal form rounds otherwise."""
 
@@ -277,7 +279,7 @@ def _plan(task: Task, folder: Path, images: int, splits: tuple[str, ...] = SPLIT
     shape = (3, task.size, task.size)
     opened = {split: open_images(images_path(folder, split), shape, limit=images // len(splits)) for split in splits}
     masks = open_masks([task.mask], shape)
-    return Audit(opened, masks, methods=(METHOD,), settings=task.settings)
+    return Audit(opened, masks, methods=(METHOD,), settings=task.settings, slots=SLOTS)
 
 
 @contextlib.contextmanager

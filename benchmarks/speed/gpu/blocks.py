@@ -238,6 +238,8 @@ class _FullRing:
 
     def __init__(self, anderson: Anderson, slots: AndersonState) -> None:
         self.anderson = anderson
+        for ring in (slots.steps, slots.residuals):  # all of it is read, also what was never written
+            ring.zero_()
         gram = torch.eye(slots.places, dtype=torch.float64, device=slots.device).expand_as(slots.gram).contiguous()
         filled = torch.full_like(slots.filled, slots.places - 1)
         self.measured = dataclasses.replace(slots, filled=filled)

@@ -145,7 +145,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_a_file_that_was_cut_short_anywhere_is_set_aside(tmp_path: Path, whole: bytes) -> None:
-    for size in (0, 1, 3, 4, 5, 7, 8, 12, *range(20, len(whole), 97), len(whole) - 8, len(whole) - 1):
+    for size in {0, 1, 3, 4, 5, 7, 8, 12, *range(20, len(whole), 97), len(whole) - 8, len(whole) - 1}:
         folder = tmp_path / str(size)
         parts, path = damage_at(folder, whole[:size])
         (message,) = parts.mend(CELL, right)

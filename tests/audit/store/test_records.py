@@ -24,7 +24,7 @@ def test_the_columns_are_those_of_a_record() -> None:
     assert SCHEMA.names == [field.name for field in dataclasses.fields(Record)]
     assert [field.name for field in SCHEMA if field.nullable] == [
         "mse", "psnr", "accurate", "approximate", "wrong_mask_share", "gamma", "erased_mse",
-        "nearest_member", "nearest_member_mse", "shown_member_mse",
+        "nearest_member", "nearest_member_mse", "shown_member_mse", "flat_mse",
     ]  # fmt: skip
     assert [str(SCHEMA.field(name).type) for name in ("index", "name", "mse", "accurate")] == [
         "int64",
