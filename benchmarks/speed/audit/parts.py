@@ -37,7 +37,6 @@ from memrecon_fast.audit.store.opening import IMAGES, OpenRun, open_run
 from memrecon_fast.audit.store.records import RECORDS
 from memrecon_fast.audit.worker import SECONDS_BETWEEN_PARTS
 from memrecon_fast.common.typing import Autoencoder
-from memrecon_fast.engine.memory import MAX_SLOTS_ON_CPU
 from memrecon_fast.engine.prox import CHECKS_AT_THE_END
 from memrecon_fast.images.masks import open_masks
 from memrecon_fast.images.scan import open_images, read_images
@@ -138,15 +137,15 @@ def _watch_audit(task: Task, folder: Path, images: int) -> dict[str, Any]:
         "forward passes": watch.passes,
         "rows": watch.rows,
         "evaluations": watch.evaluations,
-        **watch.occupancy(MAX_SLOTS_ON_CPU),
+        **watch.occupancy(SLOTS),
         "bare pass": {
-            "rows": MAX_SLOTS_ON_CPU,
+            "rows": SLOTS,
             "seconds before": percentiles(bare),
             "seconds after": percentiles(bare_after),
-            "GFLOP/s": MAX_SLOTS_ON_CPU * _flops_of_a_row(model) / median / 1e9,
+            "GFLOP/s": SLOTS * _flops_of_a_row(model) / median / 1e9,
         },
         "TFLOP": watch.rows * _flops_of_a_row(model) / 1e12,
-        "floor, seconds": watch.rows * median / MAX_SLOTS_ON_CPU,
+        "floor, seconds": watch.rows * median / SLOTS,
         "peak, MB": watch.peaks["report"],
         "resident, MB": watch.resident,
         "peak until then, MB": watch.peaks,
@@ -329,7 +328,7 @@ def _flops_of_a_row(model: nn.Module) -> int:
 
 def _bare_pass(model: nn.Module, task: Task) -> list[float]:
     """Seconds of forward passes with nothing between them."""
-    images = torch.rand(MAX_SLOTS_ON_CPU, 3, task.size, task.size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(SLOTS, 3, task.size, task.size, generator=torch.Generator().manual_seed(0))
     seconds: list[float] = []
     with torch.inference_mode():
         for _ in range(3):
