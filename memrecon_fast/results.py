@@ -45,8 +45,8 @@ class Status(enum.IntEnum):
     DIVERGED = 2
     """The last estimate was NaN, infinite, or so large that its MSE is. "accelerated" returns the best one before."""
     STALLED = 3
-    """The last `stall` estimates of "accelerated" were no progress: the score no longer falls, or a map without bounds
-    carries the image away."""
+    """The last estimates of "accelerated" were no progress, as many as `Settings.stall` says: the score no longer
+    falls, or a map without bounds carries the image away."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

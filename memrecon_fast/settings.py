@@ -54,6 +54,8 @@ SOLVERS: dict[str, SolverRecord] = {}
 _REGISTERS = "memrecon_fast.solvers"
 _BEFORE = {"settled_counts": 1}
 """Settings that earlier versions did not have, and what they did."""
+_NOT_READ = {"stall": 10}
+"""What earlier versions wrote of a setting that the solver does not read: a run with it is still the same one."""
 SOME_READ = ("inner_iterations", "mask_period", "memory", "settle", "stall", "settled_counts")
 """The settings that only some solvers read. All others are read by every one."""
 
@@ -186,9 +188,10 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """The settings as a plain dict, for JSON."""
         values = dataclasses.asdict(self) | ({"gamma": list(self.gamma)} if isinstance(self.gamma, tuple) else {})
-        if self.settled_counts == _BEFORE["settled_counts"]:  # as it was written before there was this setting
+        unread = self._unread()
+        if "settled_counts" in unread or self.settled_counts == 1:  # as before there was this setting
             del values["settled_counts"]
-        return values
+        return values | {name: value for name, value in _NOT_READ.items() if name in unread}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -200,7 +203,8 @@ class Settings:
             raise ValueError(f"unknown settings: {', '.join(unknown)}{suggestion(unknown[0], names)}")
         solver = values.get("solver", cls.solver)
         unread = set(SOME_READ) - _solvers()[solver].reads if solver in _solvers() else set()
-        values = {name: value for name, value in {**_BEFORE, **values}.items() if name not in unread}
+        before = _BEFORE if "stall" in values else {}
+        values = {name: value for name, value in {**before, **values}.items() if name not in unread}
         gamma = values.get("gamma")
         return cls(**{**values, "gamma": tuple(gamma)} if isinstance(gamma, list) else values)
 

@@ -176,3 +176,27 @@ def test_another_solver_keeps_what_both_read() -> None:
 def test_another_solver_must_be_one() -> None:
     with pytest.raises(ValueError, match="solver must be one of 'paper', 'accelerated', not 'papr'"):
         Settings().with_solver("papr")
+
+
+OF_EARLIER = {
+    "gamma": None, "inner_iterations": 40, "tolerance": 1e-9, "patience": 3, "max_outer_iterations": 200,
+    "initial_mask": "random", "restore_known_pixels": True, "precision": "float32", "seed": 42, "starts": 1,
+    "recognized_below": 1e-5, "mask_period": 3, "memory": 5, "settle": 2, "stall": 10,
+}  # fmt: skip
+"""What a version before `settled_counts` wrote."""
+
+
+@pytest.mark.parametrize("solver", ["accelerated", "paper"])
+def test_settings_of_an_earlier_version_are_read_and_written_as_they_were(solver: str) -> None:
+    before = {**OF_EARLIER, "solver": solver}
+    settings = Settings.from_dict(before)
+    assert settings.to_dict() == before
+    if solver == "accelerated":
+        assert (settings.settled_counts, settings.stall, settings.comparisons) == (1, 10, 3)
+    assert Settings.from_dict(settings.to_dict()) == settings
+
+
+def test_a_part_of_the_settings_is_that_of_today() -> None:
+    assert Settings.from_dict({}) == Settings()
+    assert Settings.from_dict({"gamma": 0.5}) == Settings(gamma=0.5)
+    assert "settled_counts" not in Settings(solver="paper").to_dict()

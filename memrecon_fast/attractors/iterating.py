@@ -65,6 +65,7 @@ def extrapolate_from(
         mask_period=_ANDERSON_PERIOD,
         max_outer_iterations=-(-max_evaluations // _ANDERSON_PERIOD),
         stall=max_evaluations,
+        settled_counts=1,
         restore_known_pixels=False,
     )
     solver = AcceleratedSolver(prox, ops.choose("auto", prox.device), settings, known_masks=True)

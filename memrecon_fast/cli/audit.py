@@ -184,7 +184,7 @@ def audit(
             from memrecon_fast.methods import DEFAULT_METHODS, NEEDS_DIFFUSION, find, registered
             from memrecon_fast.settings import Settings
 
-            # what no option names is as the run was begun with, maybe by an earlier version
+            # settings that have no option are those that the run was begun with, maybe by an earlier version
             begun = read_description(out)["plan"]["settings"] if check_run_folder(out, resume) else Settings().to_dict()
             named = {
                 "gamma": _one_or_several(gamma),

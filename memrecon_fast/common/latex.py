@@ -92,7 +92,7 @@ class _Widths:
                     parts[-1] += columns
                 else:
                     parts.append([*self._names, *columns])
-        return parts
+        return parts or [self._names]
 
 
 def _tabular(cells: Sequence[Sequence[str]], columns: Sequence[int], text: Sequence[bool]) -> list[str]:

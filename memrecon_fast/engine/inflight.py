@@ -64,8 +64,8 @@ class InFlight:
     """The slots of a solver, for any number of streams of images, one after the other.
 
     slots: how many images are worked on at a time. None: as many as half of the free memory should hold, and at most
-        4096 on a GPU; on a CPU 64, 128 or 256, whichever is fastest, see `Width`. Raises ValueError, with the number
-        that would fit, where there is too little memory.
+        4096 on a GPU; on a CPU 64, 128 or 256, whichever is fastest of those that fit, see `Width`. Raises ValueError,
+        with the number that would fit, where there is too little memory.
     schedule: None: that of `make_schedule`.
 
     reviewed: whether estimates are scored, and bad ones tried again, see `review`.
@@ -90,7 +90,7 @@ class InFlight:
         """As given, or less if the autoencoder takes no more at a time, fewer images come, or memory ran out."""
         Need(solver).check(self.slots)
         self._schedule = schedule or make_schedule(solver.prox.device, self.slots)
-        self._width = Width(self.slots, found=slots is None and solver.prox.device.type == "cpu")
+        self._width = Width(self.slots, found=slots is None and _may_be_found(solver.prox))
         self._groups: list[Group] = []
         self._busy = False
         self._reviewed = reviewed
@@ -273,9 +273,14 @@ class InFlight:
         if self.solver.prox.device.type == "cuda":
             torch.cuda.empty_cache()
         before, self.slots = self.slots, self.slots // 2
-        self._width = Width(self.slots, found=False)
+        self._width = Width(min(self.slots, self._width.now), found=False)
         message = f"memory ran out with {before} slots; going on with {self.slots}"
         warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _may_be_found(prox: Prox) -> bool:
+    """Whether how many rows are given to f changes no bit: what is found by time must not."""
+    return prox.device.type == "cpu" and not prox.most_rows % prox.row_multiple
 
 
 def _with_first_masks(early: Iterator[Batch]) -> Iterator[Sample]:

@@ -26,6 +26,7 @@ from memrecon_fast.experiments.experiment import Experiment, Given, Outcome, Row
 from memrecon_fast.images.photographs import make_photographs
 from memrecon_fast.images.scan import open_images
 from memrecon_fast.images.sources import Names
+from memrecon_fast.settings import Settings
 
 PHOTOGRAPHS = "photographs of scikit-image"
 
@@ -67,7 +68,14 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What its numbers depend on, for JSON."""
         name = self.experiment.family or self.experiment.name
-        return {"experiment": name, "scale": self.scale, "seed": self.seed, "data": self.inputs.digest}
+        ours = Settings()
+        return {
+            "experiment": name,
+            "scale": self.scale,
+            "seed": self.seed,
+            "data": self.inputs.digest,
+            "stopping": [ours.stop_below, ours.comparisons, ours.stall, ours.settled_counts],
+        }
 
 
 @dataclasses.dataclass(frozen=True)

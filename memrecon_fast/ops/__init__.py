@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -128,10 +129,13 @@ def _is_installed_from(folder: Path) -> bool:
 
 def _why_no_triton() -> str | None:
     try:
-        installed = importlib.import_module("triton").__version__
+        installed = getattr(importlib.import_module("triton"), "__version__", "")
     except ImportError as error:
         return f"Triton is not installed: {error}"
-    if tuple(map(int, installed.split(".")[:2])) < _OLDEST_TRITON:  # an older torch brings it
+    version = re.match(r"(\d+)\.(\d+)", installed)
+    if version is None:  # a folder of that name, say
+        return "Triton is not installed: what is found has no version"
+    if tuple(map(int, version.groups())) < _OLDEST_TRITON:  # an older torch brings it
         return f"it needs Triton {'.'.join(map(str, _OLDEST_TRITON))} or newer; {installed} is installed"
     if not torch.cuda.is_available() and not _interpreted():
         return "torch finds no GPU"

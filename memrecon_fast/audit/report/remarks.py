@@ -81,7 +81,7 @@ def _controls(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _low_contrast(summary: Mapping[str, Any]) -> Iterator[str]:
-    found = {split: one for split, one in summary.get("low_contrast", {}).items() if one["approximate"]}
+    found = {split: one for split, one in summary.get("low_contrast", {}).items() if one and one["approximate"]}
     words = [f"{one['approximate']} of {summary['images'][split]} {split}" for split, one in found.items()]
     if words:
         yield (

@@ -111,13 +111,16 @@ def near_duplicates(results: Results) -> dict[str, Any]:
     return {"count": len(pairs), "approximate": back, "first": pairs[:MAX_NAMED]}
 
 
-def low_contrast(results: Results) -> dict[str, dict[str, int]]:
+def low_contrast(results: Results) -> dict[str, dict[str, int] | None]:
     """For each split: how many images have so little contrast that their mean colour alone passes for them, see
     `Record.flat_mse`, and how many of these came back approximately, over all masks and all methods that use the
-    model, if there are any."""
-    found = {}
+    model, if there are any. None where an earlier version made some of the records, which did not measure it."""
+    found: dict[str, dict[str, int] | None] = {}
     for split in results.splits:
         cells = [columns for cell, columns in results.cells.items() if cell.split == split]
+        if any(np.isnan(columns["flat_mse"]).any() for columns in cells):
+            found[split] = None
+            continue
         flat = np.zeros(len(results.images_of(split)["index"]), bool)
         for columns in cells:
             flat[columns["index"]] |= columns["flat_mse"] < APPROXIMATE_MSE
