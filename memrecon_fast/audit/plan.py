@@ -67,6 +67,9 @@ class Audit:
     degraded: bool = False
 
     def __post_init__(self) -> None:
+        for name, given, of in (("splits", self.splits, "Images"), ("masks", self.masks, "bool tensors")):
+            if not isinstance(given, Mapping):
+                raise TypeError(f"{name} must be {of} by name, a dict, not {type(given).__name__}")
         for split in self.splits:
             check_choice("split", split, SPLITS)
             check_images(f"the {split}", self.splits[split])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -68,6 +68,15 @@ def test_what_is_no_audit_is_refused_in_one_line(memorised: Memorised, tmp_path:
     wrong: Any = memorised.autoencoder
     with pytest.raises(TypeError, match=r"^plan must be an Audit, mf\.audit\.Audit\(splits, masks\), not "):
         mf.audit.run(wrong, memorised.autoencoder, tmp_path / "run")
+
+
+def test_what_is_not_by_name_is_refused_in_one_line(memorised: Memorised) -> None:
+    audit = small_audit(memorised)
+    tensor, names = cast(Any, memorised.members), cast(Any, ("half",))
+    with pytest.raises(TypeError, match=r"^splits must be Images by name, a dict, not Tensor$"):
+        Audit(tensor, audit.masks)
+    with pytest.raises(TypeError, match=r"^masks must be bool tensors by name, a dict, not tuple$"):
+        Audit(audit.splits, names)
 
 
 def test_numbers_that_are_none_are_refused(memorised: Memorised) -> None:
