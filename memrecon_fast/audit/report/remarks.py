@@ -10,7 +10,8 @@ from memrecon_fast.metrics import THRESHOLD_NAMES
 
 def remarks_of(summary: Mapping[str, Any]) -> list[str]:
     """Sentences for the terminal and the report; none where there is nothing to say. summary: of `make_summary`."""
-    return [*_nothing_erased(summary), *_controls(summary), *_low_contrast(summary), *_copies(summary)]
+    found = (_nothing_erased, _told, _controls, _low_contrast, _copies)
+    return [sentence for remarks in found for sentence in remarks(summary)]
 
 
 def given_out_of(summary: Mapping[str, Any]) -> list[str]:
@@ -60,6 +61,13 @@ def _nothing_erased(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{summary['erased_unknown']} recoveries were recorded by an earlier version, without how much was erased: "
             "they count even where that was nothing."
         )
+
+
+def _told(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Methods that are given the mask stand beside blind ones."""
+    told = [method for method, traits in summary.get("traits", {}).items() if traits["mask"] == "given"]
+    if told and len(told) < len(summary["traits"]):
+        yield f"{' and '.join(told)} {'were' if len(told) > 1 else 'was'} told which pixels are missing."
 
 
 def _controls(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from functools import partial
@@ -12,10 +13,10 @@ from rich.console import Console
 from torch import Tensor
 
 import memrecon_fast as mf
-from memrecon_fast.audit.report.remarks import remarks_of
+from memrecon_fast.audit.report.remarks import _told, remarks_of
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.batched import Batched
-from memrecon_fast.methods import Method, Open, registered
+from memrecon_fast.methods import METHODS, Method, Open, registered
 from memrecon_fast.recovery import prepare_iterate
 from tests.helpers.auditing import SHAPE, images_of, run, small_audit
 from tests.helpers.memorised import Memorised
@@ -86,3 +87,13 @@ def prepare_colour(autoencoder: Autoencoder, shape: Sequence[int], settings: mf.
         return torch.where(masks, degraded, degraded.sum(dim=(2, 3), keepdim=True) / kept)
 
     return partial(Batched, fill, prepare_iterate(autoencoder, shape, backend=backend))
+
+
+def test_methods_that_are_given_the_mask_are_named() -> None:
+    traits = {name: dataclasses.asdict(METHODS[name].traits) for name in ("accelerated", "known-mask", "inpaint")}
+    assert list(_told({"traits": traits})) == ["known-mask and inpaint were told which pixels are missing."]
+    del traits["inpaint"]
+    assert list(_told({"traits": traits})) == ["known-mask was told which pixels are missing."]
+    del traits["accelerated"]
+    assert not list(_told({"traits": traits}))  # nothing stands beside it
+    assert not list(_told({}))
