@@ -109,6 +109,7 @@ def test_a_finished_run_is_reported_as_it_was(data: Path) -> None:
     again = json.loads((run / "summary.json").read_text())
     assert without_new(again) == json.loads(said["summary.json"])
     assert again["erased_unknown"] == 2 * 4 * (10 + 8)
+    assert again["low_contrast"] == {"members": None, "controls": None}  # it was not measured, and is not 0
     for name in ("summary.csv", "verdicts.csv"):
         before, now = (list(csv.DictReader(text.splitlines())) for text in (said[name], (run / name).read_text()))
         assert {line.pop("nothing_erased") for line in now} == {"0"}

@@ -40,6 +40,12 @@ def test_latex_of_wide_tables_is_small() -> None:
     assert sizes == [[False] * 3, [True, False, False], [False, True, False], [False, False, True]]
 
 
+def test_latex_of_names_alone_that_are_too_wide_has_them_all() -> None:
+    text = latex_table(Table("", ["mask"], [["m" * 80]]), "tab:x")
+    assert "m" * 80 in text
+    assert text.count(r"\begin{tabular}") == 1
+
+
 def test_latex_of_what_is_too_wide_is_in_parts() -> None:
     header = ["mask", "method", "members, accurate", "members, approximate", "controls, approximate", "evals"]
     rates = [f"{k}.5 (0–99, of 1000 pictures)" for k in range(3)]

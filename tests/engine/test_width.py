@@ -85,6 +85,36 @@ def test_the_search_changes_no_bit(monkeypatch: pytest.MonkeyPatch, faster: bool
     assert max(rows) == (256 if faster else 128)
 
 
+def test_what_is_found_by_time_is_not_sought_where_it_could_change_a_bit() -> None:
+    class Odd(torch.nn.Module):
+        batch_sizes = range(257, 258)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return contracting(images)
+
+    with pytest.warns(RuntimeWarning, match=r"takes 257 images at a time, no multiple of"):
+        solver = mf.prepare_recover(Odd().eval(), (1, 3, 4))
+    assert "256 slots" in InFlight(solver).how
+    assert "64 slots" in InFlight(mf.prepare_recover(contracting, (1, 3, 4))).how
+
+
+@pytest.mark.filterwarnings("default:memory ran out:RuntimeWarning")
+def test_after_memory_ran_out_no_more_slots_are_filled_than_before() -> None:
+    rows: list[int] = []
+
+    def hungry(images: torch.Tensor) -> torch.Tensor:
+        rows.append(len(images))
+        if len(images) > 16:
+            raise torch.OutOfMemoryError("there is no memory for that many")
+        return contracting(images)
+
+    degraded = torch.rand(300, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+    degraded[:, :, 0] = 0
+    result = mf.recover(hungry, degraded, settings=mf.Settings(gamma=0.5, max_outer_iterations=3))
+    assert len(result.images) == 300
+    assert max(rows) == FEWEST
+
+
 def test_slots_are_no_more_than_the_images() -> None:
     solver = mf.prepare_recover(contracting, (1, 3, 4))
     assert InFlight(solver, images=5).slots == 5

@@ -134,6 +134,17 @@ def test_another_experiment_in_the_folder_is_not_gone_on_with(tmp_path: Path, re
     refused = memrecon("tiny", "--out", out, "--seed", 7)
     assert refused.exit_code == 2
     assert refused.stderr.strip() == f"memrecon: {out} holds something else (seed: 42 there, 7 now); give another --out"
+
+
+def test_cells_measured_by_other_rules_are_not_mixed(tmp_path: Path, registered: Experiment) -> None:
+    out = tmp_path / "out"
+    assert memrecon("tiny", "--out", out).exit_code == 0
+    described = json.loads((out / "experiment.json").read_text())
+    assert described.pop("stopping") == [1e-8, 1, 16, 8]
+    (out / "experiment.json").write_text(json.dumps(described))
+    refused = memrecon("tiny", "--out", out)
+    assert refused.exit_code == 2
+    assert "holds something else (stopping: " in refused.stderr
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     refused = memrecon("tiny", "--out", tmp_path / "full")

@@ -78,6 +78,9 @@ def test_a_triton_that_is_too_old_is_told_and_passed_over(monkeypatch: pytest.Mo
         old.__dict__["__version__"] = version
         said = "available" if available else f"it needs Triton 3.6 or newer; {version} is installed"
         assert backends()["triton"] == said
+    for version in ("", "nightly"):
+        old.__dict__["__version__"] = version
+        assert backends()["triton"] == "Triton is not installed: what is found has no version"
     old.__dict__["__version__"] = "3.0.0"
     with pytest.warns(RuntimeWarning, match=r"needs Triton 3.6 or newer; 3.0.0 is installed\); using torch"):
         assert names("auto", CUDA) == PLAIN
