@@ -62,8 +62,8 @@ class Run:
 
         Raises ValueError where a file is damaged, or holds what it should not.
         """
-        self.folder.check(cells_of(self.description), read_known_images(self.path, self.description))
-        return pa.concat_tables([self.folder.table(cell) for cell in cells_of(self.description)])
+        images = read_known_images(self.path, self.description)
+        return pa.concat_tables([self.folder.table(cell, images) for cell in cells_of(self.description)])
 
     @functools.cached_property
     def summary(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from memrecon_fast.audit.store.pictures import read_pictures
+from memrecon_fast.images.scan import read_images_table
 from tests.helpers.made_run import GIVEN_OUT, without_new
 
 DATA = Path(__file__).parents[1] / "data" / "e44d08c"
@@ -90,7 +91,8 @@ def test_a_fresh_run_differs_in_how_the_accelerated_solver_stops(data: Path) -> 
         for path in (data / run / "records").glob("*.accelerated.*"):
             path.unlink()
     assert_same_files(data / "fresh", data / "finished", "records")
-    assert (data / "fresh" / "images.parquet").read_bytes() == (data / "finished" / "images.parquet").read_bytes()
+    images = [read_images_table(data / run / "images.parquet") for run in ("finished", "fresh")]
+    assert images[0].equals(images[1])  # another pyarrow writes the same in other bytes
 
 
 def test_a_run_whose_methods_were_the_default_of_its_version_is_refused_with_how_to_go_on(data: Path) -> None:

@@ -137,7 +137,7 @@ def test_progress_of_degraded_images_counts_those_that_are_recognized(monkeypatc
         for score, diverged in ((1e-6, False), (1e-3, False), (1e-6, True)):
             unknown = make_record(Cell("members", "given", "paper"), 0, mse=None, approximate=None)
             shown.show(dataclasses.replace(unknown, score=score, diverged=diverged))
-    assert stream.getvalue().splitlines()[-1].endswith("members, given, paper: 1 of 3 recognized")
+    assert stream.getvalue().rstrip().endswith("members, given, paper: 1 of 3 recognized")
 
 
 def test_progress_goes_on_from_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_progress_of_a_survey_takes_the_pace_of_the_whole_session(monkeypatch: p
         with WorkProgress(150, 0, Console(file=stream, width=200), "rows") as shown:
             clock[0] += seconds
             shown.advance(100, "fixed points")
-        assert stream.getvalue() == f"100 of 150 rows, {words}; fixed points\n"
+        assert stream.getvalue().rstrip() == f"100 of 150 rows, {words}; fixed points"
 
 
 def test_progress_fits_into_80_columns_and_names_what_is_not_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:

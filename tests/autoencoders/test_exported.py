@@ -90,6 +90,15 @@ def edited(tmp_path: Path, exported: Path) -> Callable[..., Path]:
     return edit
 
 
+@pytest.fixture
+def edited_inside(edited: Callable[..., Path], exported: Path) -> Callable[..., Path]:
+    """The same for members that describe the program: a torch of another age gives them other names."""
+    with zipfile.ZipFile(exported) as archive:
+        if not any(name.endswith("models/model.json") for name in archive.namelist()):
+            pytest.skip(f"torch {torch.__version__} writes .pt2 files in another form")
+    return edited
+
+
 class Trap:
     """Unpickled, it leaves a file."""
 
@@ -100,12 +109,13 @@ class Trap:
         return (Path.touch, (self.path,))
 
 
-def test_a_program_is_not_opened_without_consent(edited: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_program_is_not_opened_without_consent(edited_inside: Callable[..., Path], tmp_path: Path) -> None:
     """A trap where torch unpickles: it springs when the file is opened, and not before."""
     sprung = tmp_path / "sprung"
     entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
     config = json.dumps({"config": {"trap": entry}}).encode()
-    path = edited({"model_constants_config.json": config, "data/constants/opaque_obj_0": pickle.dumps(Trap(sprung))})
+    trap = pickle.dumps(Trap(sprung))
+    path = edited_inside({"model_constants_config.json": config, "data/constants/opaque_obj_0": trap})
     for _ in range(2):
         path = path.rename(path.with_suffix(path.suffix.swapcase()))  # in capitals, and back
         with pytest.raises(ValueError, match=r"is refused: a .pt2 file is a program, .*--trust-model, or trust_model="):
@@ -156,9 +166,9 @@ def test_half_precision_is_named(tmp_path: Path) -> None:
 
 
 def test_what_torch_says_of_a_damaged_program_is_one_line(
-    edited: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+    edited_inside: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = edited({"models/model.json": b"{}"})
+    path = edited_inside({"models/model.json": b"{}"})
     with pytest.raises(ValueError, match=r"edited.pt2 cannot be loaded by torch.export of torch .*: \w+") as caught:
         load(path, trust_model=True)
     assert "warnings above" not in str(caught.value)

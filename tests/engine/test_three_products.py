@@ -303,6 +303,8 @@ def test_devices_without_such_products(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sums_are_of_float32_for_the_call_alone() -> None:
     matmul: Any = torch.backends.cuda.matmul
     names = ("allow_fp16_reduced_precision_reduction", "allow_fp16_accumulation")
+    if not hasattr(matmul, names[1]):
+        pytest.skip("this torch sums in float32, or rounds between")
     before = [getattr(matmul, name) for name in names]
     try:
         matmul.allow_fp16_accumulation = True

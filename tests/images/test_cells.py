@@ -74,7 +74,11 @@ def check(path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_read(tmp_path: Path, column: pa.Array) -> None:
-    check(write(tmp_path / "a.parquet", column, label=list(range(5))))
+    try:
+        path = write(tmp_path / "a.parquet", column, label=list(range(5)))
+    except pa.ArrowNotImplementedError as error:  # so it can be in no file of this pyarrow
+        pytest.skip(str(error))
+    check(path)
 
 
 def test_grey_and_float_pixels(tmp_path: Path) -> None:
@@ -232,7 +236,7 @@ def test_a_large_value_of_a_dictionary_is_not_repeated_in_memory(
 
 def test_rows_that_a_file_cannot_hold_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": pa.nulls(10**6, pa.binary())}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"declares 1000000 rows, which .* kB cannot hold"):
+    with pytest.raises(ValueError, match=r"declares 1000000 rows, which .* (kB|bytes) cannot hold"):
         open_source(tmp_path / "a.parquet")
 
 

@@ -104,12 +104,11 @@ def read_results(run: Path) -> Results:
         raise ValueError(f"{run}: {error}") from error
     folder = Folder(run, open_parts(run, description))
     images = read_known_images(run, description)
-    folder.check(cells_of(description), images)
     cells: dict[Cell, Columns] = {}
     left_out: dict[Cell, NDArray[np.int64]] = {}
     unrecorded = 0
     for cell in cells_of(description):
-        columns = _condense(folder.read(cell))
+        columns = _condense(folder.read(cell, images))
         counted = something_erased(columns)
         unrecorded += int(np.isnan(columns["erased_mse"]).sum())
         if counted.any():

@@ -30,9 +30,9 @@ def fault_of_rows(table: pa.Table, cell: Cell, images: Columns, complete: bool) 
             return f"it holds rows of the {name} {min(others)!r}, not of {getattr(cell, name)!r}"
     ours = _of_split(images, cell.split)
     index = table["index"].to_numpy()
-    usable = np.array([problem is None for problem in ours["problem"]], bool)
-    outside = [one for one in index.tolist() if not 0 <= one < len(usable) or not usable[one]]
-    if outside:
+    usable = _usable(ours)
+    outside = index[~np.isin(index, usable)]
+    if len(outside):
         return f"it holds a row of image {outside[0]}, and there is no such image among the {cell.split}"
     if len(np.unique(index)) < len(index):
         return "it holds an image twice"
@@ -42,14 +42,14 @@ def fault_of_rows(table: pa.Table, cell: Cell, images: Columns, complete: bool) 
             return f"the {name} of image {index[wrong[0]]} is not that of this image"
     mse, diverged = table["mse"].to_numpy(), table["diverged"].to_numpy()
     for name, threshold in (("accurate", ACCURATE_MSE), ("approximate", APPROXIMATE_MSE)):
-        said = np.array([bool(one) for one in table[name].to_pylist()], bool)
+        said = table[name].fill_null(False).to_numpy()
         contradicted = np.flatnonzero(said != (~diverged & (mse < threshold)))
         if len(contradicted):
             return f"the verdict {name!r} on image {index[contradicted[0]]} is not what its mse says"
     if fault := _fault_of_members(table, images, mse, diverged):
         return fault
-    if complete and len(index) < usable.sum():
-        return f"it holds {len(index)} images; there are {usable.sum()}"
+    if complete and len(index) < len(usable):
+        return f"it holds {len(index)} images; there are {len(usable)}"
     return "it is not in order" if complete and (np.diff(index) < 0).any() else ""
 
 
@@ -61,19 +61,16 @@ def _fault_of_members(table: pa.Table, images: Columns, mse: NDArray[np.float64]
     known = ~np.isnan(nearest)
     if any((np.isnan(column) == known).any() for column in columns) or (known & diverged).any():
         return "it names the nearest member of some estimates in part, or of diverged ones"
-    usable = np.array([problem is None for problem in _of_split(images, "members")["problem"]], bool)
-    for at in np.flatnonzero(known):
-        member = int(nearest[at])
-        if not 0 <= member < len(usable) or not usable[member]:
-            return f"the nearest member of image {index[at]} is {member}, and there is no such member"
-        own = split[at] == "members"
-        # the member itself is one of those that were compared; noise aside, the same numbers make the same error
-        if (
-            error[at] < 0
-            or shown[at] < 0
-            or (own and (error[at] > mse[at] or (member == index[at]) > (error[at] == mse[at])))
-        ):
-            return f"the nearest member of image {index[at]} is further away than it is itself"
+    wrong = np.flatnonzero(known & ~np.isin(nearest, _usable(_of_split(images, "members"))))
+    if len(wrong):
+        said = f"{nearest[wrong[0]]:.0f}"
+        return f"the nearest member of image {index[wrong[0]]} is {said}, and there is no such member"
+    # a member itself is one of those that were compared; noise aside, the same numbers make the same error
+    own = known & (split == "members")
+    further = known & ((error < 0) | (shown < 0))
+    further |= own & ((error > mse) | ((nearest == index) & (error != mse)))
+    if further.any():
+        return f"the nearest member of image {index[further][0]} is further away than it is itself"
     return ""
 
 
@@ -95,7 +92,8 @@ def fault_of_images(images: Columns, description: Mapping[str, Any]) -> str:
     members = _of_split(images, "members")
     if {split for _, split in near} - {"controls"} or {name for name, _ in near} - set(members["name"]):
         return "its near-duplicates are no controls that are nearly a member"
-    same = np.isin(images["sha256"], members["sha256"][members["sha256"] != ""]) & (images["split"] == "controls")
+    known = set(members["sha256"]) - {""}  # np.isin compares text each with each
+    same = np.array([one in known for one in images["sha256"]]) & (images["split"] == "controls")
     if not plan.get("degraded") and any(name is None for name in images["near_duplicate_of"][same]):
         return "it does not say which controls are members"
     return ""
@@ -104,3 +102,8 @@ def fault_of_images(images: Columns, description: Mapping[str, Any]) -> str:
 def _of_split(images: Columns, split: str) -> Columns:
     ours: NDArray[np.bool_] = images["split"] == split
     return {name: column[ours] for name, column in images.items()}
+
+
+def _usable(images: Columns) -> NDArray[np.int64]:
+    """The indices of the images of a split that can be used, ascending."""
+    return np.flatnonzero([problem is None for problem in images["problem"]])

@@ -70,24 +70,13 @@ class Folder:
                 self.parts.remove(cell)  # left by an interruption in between, or by a worker that was thought dead
         return found
 
-    def check(self, cells: Iterable[Cell], images: Columns) -> None:
-        """Raise ValueError for the first file that `mend` would set aside; nothing is changed."""
-        for cell in cells:
-            of_parts = partial(fault_of_rows, cell=cell, images=images, complete=False)
-            faults = [] if self.is_complete(cell) else list(self.parts.faults(cell, of_parts).values())
-            if self.is_complete(cell):  # an audit at work may have completed it meanwhile
-                faults = [fault for fault in [self._fault(cell, images)] if fault]
-            if faults:
-                raise ValueError(f"{faults[0]}; the audit, given again, sets it aside and does it again")
-
     def _fault(self, cell: Cell, images: Columns) -> str:
         """What is wrong with the file of a complete cell; "" if nothing is, or there is none."""
         try:
-            table = self._complete(cell)
+            self._complete(cell, images)
         except ValueError as error:
             return str(error)
-        fault = "" if table is None else fault_of_rows(table, cell, images, complete=True)
-        return f"{cell_path(self.path, cell)} is not what its name says: {fault}" if fault else ""
+        return ""
 
     def _set_aside(self, cell: Cell) -> None:
         path = cell_path(self.path, cell)
@@ -101,21 +90,33 @@ class Folder:
         tables = [table] if table is not None else self.parts.read(cell, ["index"])
         return np.unique(np.concatenate([np.empty(0, np.int64), *(table["index"].to_numpy() for table in tables)]))
 
-    def read(self, cell: Cell) -> Columns:
-        """The records of the cell so far, in the order of their indices: the columns of `Record` as arrays."""
-        table = self.table(cell)
+    def read(self, cell: Cell, images: Columns | None = None) -> Columns:
+        """The records of the cell so far, in the order of their indices: the columns of `Record` as arrays.
+
+        images: as for `table`.
+        """
+        table = self.table(cell, images)
         return {name: table[name].to_numpy() for name in table.column_names}
 
-    def table(self, cell: Cell) -> pa.Table:
-        """The same as an Arrow table."""
-        table = self._complete(cell)
-        if table is None:
-            try:
-                table = _in_order(self.parts.read(cell, SCHEMA.names))
-            except ValueError:
-                table = self._complete(cell)  # an audit at work has completed it meanwhile
-                if table is None:
-                    raise
+    def table(self, cell: Cell, images: Columns | None = None) -> pa.Table:
+        """The same as an Arrow table.
+
+        images: as `scan.read_images` gives them; with them the rows are compared with what they must be, and
+            ValueError is raised for the first file that `mend` would set aside.
+        """
+        try:
+            table = self._complete(cell, images)
+            if table is None:
+                try:
+                    table = _in_order(self._of_parts(cell, images))
+                except ValueError:
+                    table = self._complete(cell, images)  # an audit at work has completed it meanwhile
+                    if table is None:
+                        raise
+        except ValueError as error:
+            if images is None:
+                raise
+            raise ValueError(f"{error}; the audit, given again, sets it aside and does it again") from error
         return table
 
     def pictures(self, cell: Cell, indices: Collection[int]) -> list[Picture]:
@@ -148,7 +149,7 @@ class Folder:
         """Whether the cell is in one file."""
         return cell_path(self.path, cell).exists()
 
-    def _complete(self, cell: Cell) -> pa.Table | None:
+    def _complete(self, cell: Cell, images: Columns | None = None) -> pa.Table | None:
         path = cell_path(self.path, cell)
         if not path.exists():
             return None
@@ -157,7 +158,16 @@ class Folder:
         except OSError as error:
             raise ValueError(f"{path} cannot be opened: {error.strerror}") from error
         with stream:
-            return read_table(stream, str(path), SCHEMA, plan=self.parts.plan)
+            table = read_table(stream, str(path), SCHEMA, plan=self.parts.plan)
+        if images is not None and (fault := fault_of_rows(table, cell, images, complete=True)):
+            raise ValueError(f"{path} is not what its name says: {fault}")
+        return table
+
+    def _of_parts(self, cell: Cell, images: Columns | None) -> Iterator[pa.Table]:
+        if images is None:
+            return self.parts.read(cell, SCHEMA.names)
+        of_parts = partial(fault_of_rows, cell=cell, images=images, complete=False)
+        return (table.select(SCHEMA.names) for table in self.parts.read_sound(cell, of_parts))
 
     def _gallery(self, cell: Cell) -> Path:
         return self.path / GALLERY / f"{cell.file_stem}.npz"

@@ -95,20 +95,24 @@ class Parts:
         for path in self._paths(cell, SUFFIX):
             yield self._read(files, path, columns)
 
-    def faults(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> dict[str, str]:
-        """The path of each part file that is damaged or holds wrong rows, and what is wrong with it.
+    def read_sound(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> Iterator[pa.Table]:
+        """The rows of each part file, pictures as well. Raises ValueError for one that is damaged or holds wrong rows.
 
         fault_of: what is wrong with the rows of a file that can be read; "" if nothing is.
         """
         files, _ = self._folder(cell)
-        return {path: fault for path in self._paths(cell, SUFFIX) if (fault := self._fault(files, path, fault_of))}
+        for path in self._paths(cell, SUFFIX):
+            yield self._read_sound(files, path, fault_of)
 
     def mend(self, cell: Cell, fault_of: Callable[[pa.Table], str]) -> list[str]:
-        """Remove unfinished files, set damaged and wrong ones aside; returns what is wrong with each, see `faults`."""
+        """Remove unfinished files, set damaged and wrong ones aside; returns what is wrong with each.
+
+        fault_of: as for `read_sound`.
+        """
         files, _ = self._folder(cell)
         for path in self._paths(cell, UNFINISHED):
             files.delete_file(path)
-        found = self.faults(cell, fault_of)
+        found = {path: fault for path in self._paths(cell, SUFFIX) if (fault := self._fault(files, path, fault_of))}
         _, root = open_address(self.address)
         aside = f"{root.rstrip('/')}/{ASIDE}"
         if found:
@@ -142,13 +146,19 @@ class Parts:
         with stream:
             return read_table(stream, path, PART_SCHEMA, columns, self.plan)
 
+    def _read_sound(self, files: fs.FileSystem, path: str, fault_of: Callable[[pa.Table], str]) -> pa.Table:
+        table = self._read(files, path)
+        if fault := fault_of(table):
+            raise ValueError(f"{path} is not what its name says: {fault}")
+        return table
+
     def _fault(self, files: fs.FileSystem, path: str, fault_of: Callable[[pa.Table], str]) -> str:
         """What is wrong with the file; "" if nothing is."""
         try:
-            fault = fault_of(self._read(files, path))
+            self._read_sound(files, path, fault_of)
         except ValueError as error:
             return str(error)
-        return f"{path} is not what its name says: {fault}" if fault else ""
+        return ""
 
 
 def open_address(address: str) -> tuple[fs.FileSystem, str]:

@@ -87,7 +87,7 @@ def test_the_area_is_that_under_the_roc() -> None:
     area = auc(members, controls)
     assert area == pytest.approx(np.mean([(m < c) + (m == c) / 2 for m in members for c in controls]), rel=1e-12)
     false, true = (np.append(0, rate) for rate in roc(members, controls))
-    assert area == pytest.approx(np.trapezoid(true, false), rel=1e-12)
+    assert area == pytest.approx(np.diff(false) @ (true[1:] + true[:-1]) / 2, rel=1e-12)
     assert auc(np.array([1.0]), np.array([2.0])) == 1
     assert auc(np.array([np.inf]), np.array([np.inf])) == 0.5
 

@@ -86,7 +86,7 @@ def test_controls_that_are_nearly_a_member_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_is_continued_as_it_was_begun(tmp_path: Path, resume: bool) -> None:
     description, _ = begin(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.*")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*.*")}
     again, remarks = begin(tmp_path, name="the same under another name", resume=resume)
     assert again == description  # with its own names, and its own id
     assert remarks == []
