@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from memrecon_fast.baselines.diffusion import Diffusion, NullSpace
 from memrecon_fast.baselines.inpainting import ALGORITHM, inpaint
@@ -61,8 +62,11 @@ class Traits:
     method is not known. The same as of `Method`."""
 
     mask: MaskUse
+    """As of `Method`."""
     scored: bool
+    """As of `Method`."""
     uses_model: bool
+    """As of `Method`."""
 
     @property
     def is_blind(self) -> bool:
@@ -72,10 +76,15 @@ class Traits:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to get images back, and all that an audit asks about it."""
+    """A way to get images back, and all that an audit asks about it.
+
+    Raises ValueError for another `mask` than these three, and for an `identity` that is no JSON.
+    """
 
     name: str
+    """What it is called on the command line, in tables and in file names; its key in `METHODS`."""
     mask: MaskUse
+    """ "estimated", "given" (the true one) or "unused" (it takes the degraded image as it is)."""
     scored: bool
     """Whether its estimates can be recognised without the original, by their score: it explains the degraded image by
     a mask and a fixed point of the autoencoder."""
@@ -86,6 +95,13 @@ class Method:
     methods."""
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What its results rest on beside the settings of the audit, for JSON: a part of what a run is known by."""
+
+    def __post_init__(self) -> None:
+        check_choice("mask of a method", self.mask, get_args(MaskUse))
+        try:
+            json.dumps(self.identity)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the identity of the method {self.name!r} is no JSON: {error}") from error
 
     @property
     def traits(self) -> Traits:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -306,11 +307,16 @@ NO_VALUE = object()
 """Of an option that is a switch."""
 
 
+def with_ray(message: str) -> str:
+    """What is said where Ray is installed; where it is not, that it is needed."""
+    return message if importlib.util.find_spec("ray") else "need Ray: pip install"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model": lambda _: "absent.safetensors"}, "absent.safetensors"),
-        ({"model": pickled}, "pickled"),
+        ({"model": pickled}, "model.pt is refused: "),
         ({"model": lambda _: "nomodule:make"}, "nomodule"),
         ({"--weights": lambda folder: folder / "w.safetensors"}, "weights are for a factory"),
         ({"images": lambda _: "absent"}, "no file or folder absent"),
@@ -324,8 +330,11 @@ NO_VALUE = object()
         ({"--resume": lambda _: NO_VALUE}, "there is no run to continue in"),
         ({"--parts": lambda _: "nowhere://bucket"}, "nowhere://bucket/"),
         ({"--parts": lambda folder: saved(folder, np.zeros(1)) / "parts"}, "no part files can be written in"),
-        ({"--workers": lambda _: 2, "--device": lambda _: "cuda:0"}, "Ray gives each its GPU"),
-        ({"--ray": lambda _: "127.0.0.1:1"}, "the Ray cluster at 127.0.0.1:1 cannot be reached"),
+        (
+            {"--workers": lambda _: 2, "--device": lambda _: "cuda:0"},
+            with_ray("Ray gives each its GPU"),
+        ),
+        ({"--ray": lambda _: "127.0.0.1:1"}, with_ray("the Ray cluster at 127.0.0.1:1 cannot be reached")),
         ({"--device": lambda _: "cuda:99"}, "--device cuda:99 is not there: torch finds"),
         ({"--device": lambda _: "tpu"}, "--device must be auto, cpu, cuda or cuda:N, not 'tpu'"),
         (

@@ -168,6 +168,13 @@ def test_an_identity_is_compared_as_it_is_stored(
         mf.audit.run(plan, memorised.autoencoder, tmp_path / "run", progress=False)
 
 
+def test_what_is_wrong_with_a_method_is_said_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match=r"mask of a method must be one of 'estimated', 'given', .* not 'known'"):
+        dataclasses.replace(GREY, mask="known")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"the identity of the method 'grey' is no JSON: .*device"):
+        dataclasses.replace(GREY, identity={"on": torch.device("cpu")})
+
+
 def test_a_run_is_read_where_its_method_is_not_known(
     memorised: Memorised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,12 @@ class BatchedSamples:
         degraded, masks = torch.stack([sample.degraded for sample in samples]), torch.stack(known)
         with torch.no_grad():
             images = self._function(degraded, masks, samples)
+        if not isinstance(images, Tensor) or images.shape != degraded.shape or not images.is_floating_point():
+            got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+            raise TypeError(
+                f"the method's function must return float32 {tuple(degraded.shape)}, a batch like the "
+                f"degraded images; it returned {got}"
+            )
         with working_on(prox.device):
             estimates, observed, kept = (prox.to_rows(x.to(prox.device)) for x in (images, degraded, masks))
             count = len(samples)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -88,6 +90,21 @@ def test_a_mask_that_is_missing_is_named(memorised: Memorised) -> None:
     assert len(next(batches)) == 2
     with pytest.raises(ValueError, match="image 7 comes without its mask"):
         next(batches)
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        (lambda degraded, masks: degraded[:1], r"torch.float32 \(1, 3, 8, 8\)"),
+        (lambda degraded, masks: degraded.flatten(1), r"torch.float32 \(2, 192\)"),
+        (lambda degraded, masks: masks, r"torch.bool \(2, 3, 8, 8\)"),
+        (lambda degraded, masks: None, "NoneType"),
+    ],
+)
+def test_an_answer_that_is_no_batch_of_images_is_named(memorised: Memorised, answer: Any, named: str) -> None:
+    stream = Batched(answer, prepare_iterate(memorised.autoencoder, SHAPE), 2)
+    with pytest.raises(TypeError, match=rf"function must return float32 \(2, 3, 8, 8\), .*; it returned {named}"):
+        next(stream.batches(samples_of(memorised)))
 
 
 def test_an_autoencoder_that_was_changed_is_refused(memorised: Memorised) -> None:

@@ -13,6 +13,7 @@ import torch
 
 import memrecon_fast as mf
 from memrecon_fast import Recovery, Settings, degradation
+from memrecon_fast.engine import precision
 from memrecon_fast.engine.inflight import InFlight
 from memrecon_fast.engine.samples import Sample
 from memrecon_fast.recovery import prepare_recover
@@ -52,7 +53,7 @@ def state() -> tuple[Any, ...]:
     return (
         torch.is_autocast_enabled("cpu"),
         torch.get_default_dtype(),
-        torch.get_default_device(),
+        torch.empty(0).device,  # torch 2.4 fails to name its default device once it was another
         torch.are_deterministic_algorithms_enabled(),
         torch.is_inference_mode_enabled(),
         torch.is_grad_enabled(),
@@ -143,6 +144,7 @@ for switch in (torch.backends, m, m.matmul, m.conv):
 """
 
 
+@pytest.mark.skipif(not precision._NEWER, reason="this torch has the older switches alone")
 def test_torchs_newer_switches_for_a_cpu_are_overruled_and_left_as_they_were() -> None:
     done = subprocess.run([sys.executable, "-c", NEWER_SWITCHES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

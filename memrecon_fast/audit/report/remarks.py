@@ -67,7 +67,8 @@ def _told(summary: Mapping[str, Any]) -> Iterator[str]:
     """Methods that are given the mask stand beside blind ones."""
     told = [method for method, traits in summary.get("traits", {}).items() if traits["mask"] == "given"]
     if told and len(told) < len(summary["traits"]):
-        yield f"{' and '.join(told)} {'were' if len(told) > 1 else 'was'} told which pixels are missing."
+        named = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+        yield f"{named} {'were' if len(told) > 1 else 'was'} told which pixels are missing."
 
 
 def _controls(summary: Mapping[str, Any]) -> Iterator[str]:

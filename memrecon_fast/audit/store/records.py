@@ -51,11 +51,15 @@ class Record:
     index: int
     """Its place in its split; noise and initial mask are keyed by (seed, index)."""
     name: str
+    """The image's name in its split: of a file its path, of an array its index."""
     sha256: str
     """Of its pixels, see `images.Images`."""
     split: str
+    """ "members" or "controls"."""
     mask: str
+    """The mask's name."""
     method: str
+    """The method's name."""
     mse: float | None
     """Mean squared error of the estimate as it is; NaN or infinite where it diverged. None, as in the three columns
     that follow, where the original is unknown."""
@@ -66,11 +70,13 @@ class Record:
     approximate: bool | None
     """The same with `metrics.APPROXIMATE_MSE`."""
     diverged: bool
+    """Whether the status is DIVERGED."""
     status: str
     """The name of a `Status`."""
     outer_iterations: int
+    """Outer iterations of the solver; 1 by methods that have none."""
     evaluations: int
-    """Applications of the autoencoder."""
+    """Applications of the autoencoder; 0 where they were not counted."""
     residual: float
     """MSE between the last two estimates; NaN where there was only one."""
     wrong_mask_share: float | None
