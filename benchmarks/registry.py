@@ -61,6 +61,14 @@ BENCHMARKS = (
         "benchmarks.speed.host",
     ),
     Benchmark(
+        "passes",
+        "What does a forward pass cost on a CPU: by number of rows, with packed weights, in bfloat16?",
+        "a C++ compiler; an idle machine",
+        "10",
+        "`passes.json`, `.md`",
+        "benchmarks.speed.passes",
+    ),
+    Benchmark(
         "spectra",
         "What do eigenvalues at images cost, against the bare backward passes that they are made of?",
         "an idle machine",
