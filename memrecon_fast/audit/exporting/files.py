@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -58,14 +59,15 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is the folder of a run; give another one for tables and figures")
 
 
-def write_all(
-    folder: Path, sheets: Mapping[str, Sheet], drawings: Mapping[str, Drawing], prefix: str = "memrecon-"
-) -> list[Path]:
+def write_all(folder: Path, sheets: Mapping[str, Sheet], drawings: Mapping[str, Drawing]) -> list[Path]:
     """Write tables as NAME.tex, .csv and .md and figures as NAME.svg and .pdf; files of these names are replaced.
-    The label of a table is "tab:", the prefix and its name. Returns the paths. Raises ValueError as `check_folder`."""
+
+    The label of a table is "tab:FOLDER-NAME", with the folder's name, so that those of several runs can be in one
+    paper. Returns the paths. Raises ValueError as `check_folder`."""
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [path for name, sheet in sheets.items() for path in _write_sheet(folder, name, sheet, f"{prefix}{name}")]
+    prefix = re.sub("[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "memrecon"
+    paths = [path for name, sheet in sheets.items() for path in _write_sheet(folder, name, sheet, f"{prefix}-{name}")]
     return paths + [path for name, drawing in drawings.items() for path in _write_drawing(folder, name, drawing)]
 
 

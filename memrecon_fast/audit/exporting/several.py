@@ -79,7 +79,7 @@ def _no_repetitions(entries: Sequence[Entry]) -> Iterator[str]:
 
 def write(side: SideBySide, folder: str | os.PathLike[str]) -> list[Path]:
     """Write tables and figures of a comparison; files of the same names are replaced. Returns the paths."""
-    return write_all(Path(folder), sheets_of(side), drawings_of(side), "memrecon-compared-")
+    return write_all(Path(folder), sheets_of(side), drawings_of(side))
 
 
 def _entries(runs: Sequence[Given] | Mapping[str, Given | Sequence[Given]]) -> list[Entry]:

@@ -53,7 +53,7 @@ def test_rates_have_their_intervals_in_all_formats(tmp_path: Path) -> None:
     row = rows["half", "accelerated", "members"]
     assert [float(row[name]) for name in ("accurate", "accurate_low", "accurate_high")] == [0.5, low, high]
     for name in TABLES:
-        assert rf"\label{{tab:memrecon-{name}}}" in (tmp_path / "out" / f"{name}.tex").read_text()
+        assert rf"\label{{tab:out-{name}}}" in (tmp_path / "out" / f"{name}.tex").read_text()
     for name in FIGURES:
         assert ET.parse(tmp_path / "out" / f"{name}.svg").getroot().tag.endswith("svg")
         content = (tmp_path / "out" / f"{name}.pdf").read_bytes()
