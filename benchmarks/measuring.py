@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,21 @@ class Compare:
         }
         self.benchmark.extra_info.update(row["ratio_to_memrecon_fast"])
         self.rows.append(row)
+
+
+def taking_turns(
+    ways: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.thread_time
+) -> dict[str, list[float]]:
+    """Seconds of each way in each round. They take turns, so that what else the machine does falls on all of them; a
+    round before warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            began = clock()
+            way()
+            if turn:
+                seconds[name].append(clock() - began)
+    return seconds
 
 
 def where() -> dict[str, object]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import memrecon_fast as mf
-from benchmarks.measuring import percentiles, results_path, where, write_results
+from benchmarks.measuring import percentiles, results_path, taking_turns, where, write_results
 from benchmarks.registry import make_parser
 from benchmarks.speed.audit.crops import write_crops
 from memrecon_fast.audit.worker import COMPARED_AT_ONCE
@@ -59,15 +59,9 @@ def measure(model: torch.nn.Module, nearest: Nearest, queries: dict[str, Tensor]
     ways: dict[str, Callable[[], object]] = {"a forward pass": lambda: model(images)}
     for name, some in queries.items():
         ways[name] = lambda some=some: nearest.of(some)  # type: ignore[misc]
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.process_time()
-            with torch.inference_mode():
-                way()
-            if turn:  # the first one warms up
-                found[name].append(1e3 * (time.process_time() - began) / len(images))
-    return {name: percentiles(values) for name, values in found.items()}
+    with torch.inference_mode():
+        found = taking_turns(ways, rounds, time.process_time)
+    return {name: percentiles([1e3 * one / len(images) for one in seconds]) for name, seconds in found.items()}
 
 
 def render(about: dict[str, Any], result: dict[str, Any]) -> str:

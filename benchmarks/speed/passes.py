@@ -20,7 +20,6 @@ not trained: time does not depend on them. Writes benchmarks/results/passes.json
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor import config as inductor
 
-from benchmarks.measuring import results_path, where, write_results
+from benchmarks.measuring import results_path, taking_turns, where, write_results
 from benchmarks.registry import make_parser
 from memrecon_fast import autoencoders
 from memrecon_fast.engine.precision import in_format
@@ -57,15 +56,8 @@ def nets(quick: bool) -> Iterator[tuple[str, nn.Module, tuple[int, int, int]]]:
 
 
 def shortest(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each way; they take turns, and the first one warms up."""
-    found = dict.fromkeys(ways, float("inf"))
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.thread_time()
-            way()
-            if turn:
-                found[name] = min(found[name], time.thread_time() - began)
-    return found
+    """Seconds of each way in its best round."""
+    return {name: min(seconds) for name, seconds in taking_turns(ways, rounds).items()}
 
 
 def frozen(net: nn.Module, dynamic: bool) -> Way:

@@ -18,7 +18,6 @@ Writes benchmarks/results/reconstruction-passes.json and .md.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 
 import memrecon_fast as mf
-from benchmarks.measuring import percentiles, results_path, where, write_results
+from benchmarks.measuring import percentiles, results_path, taking_turns, where, write_results
 from benchmarks.registry import make_parser
 from memrecon_fast.reconstruction import RandomFeatures, passes
 from memrecon_fast.reconstruction.passes import Kinked, Passes, cpp, plain
@@ -50,14 +49,7 @@ def random(*shape: int, seed: int) -> Tensor:
 
 def milliseconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
     """Of processor time, interleaved."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.thread_time()
-            way()
-            if turn:  # the first one warms up
-                found[name].append(1e3 * (time.thread_time() - began))
-    return {name: percentiles(values) for name, values in found.items()}
+    return {name: percentiles([1e3 * one for one in found]) for name, found in taking_turns(ways, rounds).items()}
 
 
 def of_one_size(n: int, d: int, p: int, rounds: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ processor time. Writes benchmarks/results/spectra.json and .md.
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor
 
 import memrecon_fast as mf
-from benchmarks.measuring import percentiles, results_path, where, write_results
+from benchmarks.measuring import percentiles, results_path, taking_turns, where, write_results
 from benchmarks.registry import make_parser
 from memrecon_fast.attractors.flight import LOOKS, MAX_ROWS_ON_CPU
 
@@ -52,13 +51,7 @@ def measure(model: torch.nn.Module, images: Tensor, rounds: int) -> dict[str, An
         "spectra": lambda: mf.attractors.spectra(model, images, k=1, tolerance=1e30),
         "forward": lambda: forward(model, images),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.thread_time()
-            way()
-            if turn:  # the first one warms up
-                seconds[name].append(time.thread_time() - began)
+    seconds = taking_turns(ways, rounds)
     ratios = [ours / theirs for ours, theirs in zip(seconds["spectra"], seconds["bare"], strict=True)]
     return {
         "images": len(images),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+from collections.abc import Sequence
 
 _SIMPLER = {
     "≤": "<=", "≥": ">=", "–": "-", "−": "-", "…": "...", "×": "x", "·": "*", "→": "->", "²": "^2", "γ": "gamma",
@@ -22,6 +23,11 @@ def escaped(text: str) -> str:
 def counted(count: int, what: str) -> str:
     """So many of something, in words: 1 image, 2 images."""
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """At least one word, as in a sentence: "a", "a and b", "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def print_every_letter() -> None:

@@ -471,7 +471,7 @@ def _check_mode(autoencoder: Autoencoder) -> None:
 def _is_training(module: nn.Module) -> bool:
     if isinstance(module, torch.fx.GraphModule):  # an exported program has the flag of training, but no such mode
         return False
-    if isinstance(compiled := getattr(module, "_orig_mod", None), nn.Module):  # before torch 2.5 a flag of its own
+    if isinstance(compiled := getattr(module, "_orig_mod", None), nn.Module):  # with torch 2.4 its own flag is up
         return _is_training(compiled)
     return module.training or any(_is_training(child) for child in module.children())
 

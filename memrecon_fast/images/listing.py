@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from memrecon_fast.common.errors import reason
 from memrecon_fast.common.files import kind_of_special
+from memrecon_fast.common.text import listed
 
 MARKER, MARKER_OF_ATTRACTORS, MARKER_OF_RECONSTRUCTION = "audit.json", "attractors.json", "reconstruction.json"
 """A folder that holds a file of such a name holds results, which may be pictures, and is passed over."""
@@ -102,8 +103,7 @@ def sentence(left_out: Mapping[LeftOut, int]) -> str:
     words = [f"{left_out[kind]} {kind.one if left_out[kind] == 1 else kind.many}" for kind in kinds[:_MAX_KINDS]]
     if more := kinds[_MAX_KINDS:]:
         words.append(f"{sum(left_out[kind] for kind in more)} files of {len(more)} other kinds")
-    listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-    return f"{listed} {'is' if sum(left_out.values()) == 1 else 'are'} left out"
+    return f"{listed(words)} {'is' if sum(left_out.values()) == 1 else 'are'} left out"
 
 
 def _hidden(name: str) -> LeftOut:

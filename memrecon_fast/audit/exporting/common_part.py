@@ -18,7 +18,7 @@ from memrecon_fast.audit.analysis.unfinished import unfinished
 from memrecon_fast.audit.opened import Run
 from memrecon_fast.audit.report.remarks import remarks_of
 from memrecon_fast.audit.store.manifest import ERRORS
-from memrecon_fast.common.text import escaped
+from memrecon_fast.common.text import escaped, listed
 
 Key = tuple[str, int]
 """Of an image: the SHA-256 of its pixels, and which of the images with these pixels it is."""
@@ -123,7 +123,7 @@ def _left_out(entries: Sequence[Entry], common: Common) -> Iterable[str]:
         for name in dict.fromkeys(name for plan in plans.values() for name in plan[of]):
             lacking = [label for label, plan in plans.items() if name not in plan[of]]
             if lacking:
-                yield f"The {what} {escaped(name)} is left out: it is not in {_listed(lacking)}."
+                yield f"The {what} {escaped(name)} is left out: it is not in {listed(lacking)}."
             elif name not in kept:
                 why = "its pixels are others in some of the runs, as those of random masks are with another --seed"
                 why = why if what == "mask" else "its parameters are others in some of the runs"
@@ -133,9 +133,9 @@ def _left_out(entries: Sequence[Entry], common: Common) -> Iterable[str]:
         shared = len(common.images.get(split, ()))
         if lacking := [label for label, count in counts.items() if not count]:
             if len(lacking) < len(counts):
-                yield f"The {split} are left out: there are none in {_listed(lacking)}."
+                yield f"The {split} are left out: there are none in {listed(lacking)}."
         elif more := [f"{count - shared} of {count} in {label}" for label, count in counts.items() if count > shared]:
-            yield f"{split.capitalize()} that are not in all runs are left out: {_listed(more)}."
+            yield f"{split.capitalize()} that are not in all runs are left out: {listed(more)}."
 
 
 def _differences(entries: Sequence[Entry]) -> Iterable[str]:
@@ -147,19 +147,19 @@ def _differences(entries: Sequence[Entry]) -> Iterable[str]:
     for name in dict.fromkeys(name for settings in found.values() for name in settings):
         values = {label: json.dumps(settings.get(name)) for label, settings in found.items()}
         if len(set(values.values())) > 1:
-            yield f"They differ in {name}: {_listed([f'{value} in {label}' for label, value in values.items()])}."
+            yield f"They differ in {name}: {listed([f'{value} in {label}' for label, value in values.items()])}."
     thresholds: dict[str, list[str]] = {}  # where the originals are unknown, controls set them, in each run its own
     for entry in entries:
         for row in entry.run.summary["recognition"] if _plan(entry)["degraded"] else ():
             thresholds.setdefault(row["method"], []).append(f"{row['threshold']:.1e} in {entry.label}")
     for method, found_by in thresholds.items():
-        yield f"The score of {method} below which an image counts as recognized is {_listed(found_by)}."
+        yield f"The score of {method} below which an image counts as recognized is {listed(found_by)}."
     models: dict[str, list[str]] = {}
     for entry in entries:
         models.setdefault(_plan(entry)["model"], []).append(entry.label)
     for labels in models.values():
         if len(labels) > 1:
-            yield f"{_listed(labels)} are runs of the same model."
+            yield f"{listed(labels)} are runs of the same model."
 
 
 def _conditions(entries: Sequence[Entry]) -> Iterable[str]:
@@ -169,7 +169,7 @@ def _conditions(entries: Sequence[Entry]) -> Iterable[str]:
         for sentence in _conditions_of(entry):
             said.setdefault(sentence, []).append(entry.label)
     for sentence, labels in said.items():
-        yield f"{_listed(labels)}: {sentence}"
+        yield f"{listed(labels)}: {sentence}"
 
 
 def _conditions_of(entry: Entry) -> Iterable[str]:
@@ -198,7 +198,3 @@ def _keys_of(results: Results, split: str) -> dict[Key, int]:
 
 def _plan(entry: Entry) -> dict[str, Any]:
     return dict(entry.run.description["plan"])
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

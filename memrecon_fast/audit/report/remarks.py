@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from memrecon_fast.common.text import listed
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
 
@@ -67,8 +68,7 @@ def _told(summary: Mapping[str, Any]) -> Iterator[str]:
     """Methods that are given the mask stand beside blind ones."""
     told = [method for method, traits in summary.get("traits", {}).items() if traits["mask"] == "given"]
     if told and len(told) < len(summary["traits"]):
-        named = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
-        yield f"{named} {'were' if len(told) > 1 else 'was'} told which pixels are missing."
+        yield f"{listed(told)} {'were' if len(told) > 1 else 'was'} told which pixels are missing."
 
 
 def _controls(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _low_contrast(summary: Mapping[str, Any]) -> Iterator[str]:
     words = [f"{one['approximate']} of {summary['images'][split]} {split}" for split, one in found.items()]
     if words:
         yield (
-            f"{' and '.join(words)} came back that have little contrast: their mean colour alone passes for them, as "
+            f"{listed(words)} came back that have little contrast: their mean colour alone passes for them, as "
             f"its mean squared error, the variance of their pixels, is below {THRESHOLD_NAMES['approximate']}, the "
             "limit of an approximate recovery. Any estimate near it counts as one, and tells nothing of the model."
         )

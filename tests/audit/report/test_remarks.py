@@ -92,6 +92,8 @@ def prepare_colour(autoencoder: Autoencoder, shape: Sequence[int], settings: mf.
 def test_methods_that_are_given_the_mask_are_named() -> None:
     traits = {name: dataclasses.asdict(METHODS[name].traits) for name in ("accelerated", "known-mask", "inpaint")}
     assert list(_told({"traits": traits})) == ["known-mask and inpaint were told which pixels are missing."]
+    three = traits | {"ddnm": dataclasses.asdict(METHODS["ddnm"].traits)}
+    assert list(_told({"traits": three})) == ["known-mask, inpaint and ddnm were told which pixels are missing."]
     del traits["inpaint"]
     assert list(_told({"traits": traits})) == ["known-mask was told which pixels are missing."]
     del traits["accelerated"]
