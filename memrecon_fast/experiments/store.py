@@ -16,7 +16,7 @@ import filelock
 import numpy as np
 from matplotlib.figure import Figure
 
-from memrecon_fast.common.files import UNFINISHED, read_json, replacing, write_csv, write_json
+from memrecon_fast.common.files import UNFINISHED, read_json, remove_unfinished, replacing, write_csv, write_json
 from memrecon_fast.common.latex import latex_table
 from memrecon_fast.experiments.experiment import Experiment, Outcome, Row, Table
 
@@ -32,7 +32,8 @@ _DPI = 150
 
 @contextlib.contextmanager
 def opened(out: Path, identity: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """The folder, made where it is not there, and locked; gives what it says of earlier sessions.
+    """The folder, made where it is not there, locked, and without what a killed process left unfinished in it; gives
+    what it says of earlier sessions.
 
     Raises ValueError as `earlier_sessions`, and where another process works in it.
     """
@@ -44,6 +45,8 @@ def opened(out: Path, identity: Mapping[str, Any]) -> Iterator[list[Any]]:
     except filelock.Timeout:
         raise ValueError(f"the same experiment is at work in {out}; wait for it, or give another folder") from None
     try:
+        for folder in (out, out / CELLS):
+            remove_unfinished(folder)
         yield sessions
     finally:
         lock.release()

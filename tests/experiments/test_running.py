@@ -118,8 +118,12 @@ def test_an_interrupted_experiment_goes_on_and_ends_as_one_that_was_not(
     assert failed.exit_code == 1
     assert failed.stderr.startswith("memrecon: RuntimeError: in the middle; 1 of 3 parts are done")
     Stop.at = ""
+    unfinished = [parted / ".numbers.csv.123.tmp", parted / "cells/.c.npz.123.tmp"]  # as a killed process leaves them
+    for path in unfinished:
+        path.write_text("half of it")
     assert memrecon("tiny", "--out", parted).exit_code == 0
     assert MEASURED == ["a", "b", "c"]
+    assert not any(path.exists() for path in unfinished)
     rows = [json.loads((folder / "numbers.json").read_text())["rows"] for folder in (whole, parted)]
     assert rows[0] == rows[1]
     assert len(json.loads((parted / "experiment.json").read_text())["sessions"]) == 3

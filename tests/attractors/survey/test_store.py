@@ -141,9 +141,13 @@ def test_a_file_that_is_no_block_is_set_aside_and_unfinished_ones_are_removed(tm
     fill(store, table, range(3))
     folder = tmp_path / TABLES / "squares"
     (folder / "000099.parquet").write_text("?")
-    (folder / ".000002.parquet.123.tmp").write_text("half of it")
+    unfinished = [folder / ".000002.parquet.123.tmp", tmp_path / TABLES / ".squares.parquet.123.tmp"]
+    unfinished += [tmp_path / ".attractors.json.123.tmp", tmp_path / ".report.html.123.tmp"]
+    for path in unfinished:
+        path.write_text("half of it")
     (fault,) = store.mend(table)
     assert "is no block of this table" in fault
+    assert not any(path.exists() for path in unfinished)
     assert sorted(path.name for path in folder.iterdir()) == [f"{block:06d}.parquet" for block in range(3)]
 
 
