@@ -28,6 +28,8 @@ def make_mask(name: str, image_shape: Sequence[int], seed: int = 0) -> Tensor:
     stripes    every second band of rows is erased; a band is a sixteenth of the height, at least one row
     corner     all is erased but the upper left quarter
 
+    The command `memrecon audit` draws the random ones with seed 42, if its `--seed` does not say otherwise.
+
     Raises ValueError for another name, or for a shape that is not (C, H, W).
     """
     check_choice("mask", name, MASKS)

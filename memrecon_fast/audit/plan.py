@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ ALL_IMAGES = sys.maxsize
 """As `keep_images`: every one."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Audit:
     """What is to be audited.
 
@@ -79,8 +80,7 @@ class Audit:
             find(method)
         for name, mask in self.masks.items():
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != self.image_shape:
-                found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-                raise ValueError(f"the mask {name!r} must be a bool tensor of shape {self.image_shape}, not {found}")
+                raise ValueError(f"the mask {name!r} must be a bool tensor of shape {self.image_shape}, {_but(mask)}")
             if not self.degraded or self.knows_mask:
                 check_mask(f"the mask {name!r}", mask)
         if len(set(self.methods)) < len(self.methods):
@@ -109,6 +109,11 @@ class Audit:
             )
         if list(self.masks) != [DEGRADED_MASK]:
             raise ValueError(f"degraded images are taken as they are: the only mask is {DEGRADED_MASK!r}")
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given["masks"] = list(self.masks)
+        return f"Audit({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -174,6 +179,19 @@ class Audit:
         noisy = pixels if METHODS[method].traits.is_blind else min(int(mask.sum()) for mask in self.masks.values())
         below = self.settings.recognized_below + noise_floor(self.noise_std, noisy, pixels)
         return dataclasses.replace(self.settings, recognized_below=below)
+
+
+def _but(mask: object) -> str:
+    """What was given as a mask, and what makes a mask of it, in words."""
+    found, how = type(mask).__name__, ""
+    if isinstance(mask, Tensor):
+        found = f"{mask.dtype} {tuple(mask.shape)}"
+        how = "mask.bool()" if mask.dtype != torch.bool else "mask.expand(image_shape)" if mask.ndim == 2 else ""
+    elif isinstance(mask, np.ndarray):
+        how = "torch.from_numpy(mask)"
+    elif isinstance(mask, str):
+        how = "degradation.make_mask(name, image_shape)"
+    return f"not {found}{how and f'; try {how}'}"
 
 
 def describe(

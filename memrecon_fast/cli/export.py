@@ -18,7 +18,7 @@ def export(
 ) -> None:
     """Write the tables and figures of RUN, an audit, for a paper: rates with 95 % intervals by mask and method.
 
-    Tables as LaTeX (booktabs), CSV and Markdown, figures as SVG and PDF.
+    Tables as LaTeX (booktabs), CSV and Markdown, figures as SVG and PDF. Of several runs: `memrecon compare`.
     """
     with checking():
         from memrecon_fast import audit

@@ -22,8 +22,8 @@ class BatchedSamples:
     which is the key of its random numbers, or the noise that it carries.
 
     function: of degraded images, float32 (B, *image_shape), their masks, bool, the same shape, True = kept, and the
-        samples that these are of; gives the estimates, float32, the same shape. Each estimate must depend on its own
-        image alone. It is called without gradients.
+        samples that these are of; gives the estimates, the same shape, float32 or another floating format, which is
+        converted. Each estimate must depend on its own image alone. It is called without gradients.
     scorer: a solver whose autoencoder scores the estimates, with one application each; it does no work.
     images_at_once: B at most; None: 64.
     """
@@ -65,6 +65,7 @@ class BatchedSamples:
                 f"the method's function must return float32 {tuple(degraded.shape)}, a batch like the "
                 f"degraded images; it returned {got}"
             )
+        images = images.float()
         with working_on(prox.device):
             estimates, observed, kept = (prox.to_rows(x.to(prox.device)) for x in (images, degraded, masks))
             count = len(samples)
@@ -86,7 +87,15 @@ class BatchedSamples:
 
 
 class Batched(BatchedSamples):
-    """The same for a function of the degraded images and their masks alone."""
+    """A stream of images, many at a time, through a function of the degraded images and their masks alone.
+
+    function: of degraded images, float32 (B, *image_shape), and their masks, bool, the same shape, True = kept; gives
+        the estimates, the same shape, float32 or another floating format, which is converted. Each estimate must depend
+        on its own image alone. It is called without gradients. Raises TypeError for another answer.
+    scorer: a solver whose autoencoder scores the estimates, with one application each: of
+        `recovery.prepare_iterate(autoencoder, image_shape)`, for instance.
+    images_at_once: B at most; None: 64.
+    """
 
     def __init__(
         self, function: Callable[[Tensor, Tensor], Tensor], scorer: Solver, images_at_once: int | None = None

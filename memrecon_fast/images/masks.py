@@ -42,8 +42,10 @@ def open_masks(masks: Sequence[str], image_shape: Sequence[int], seed: int = 0) 
 def _named_file(mask: str) -> tuple[str, Path]:
     """The name and the path of NAME=FILE; of FILE, which may have such a sign in its name, the file's name."""
     name, sign, path = mask.partition("=")
-    if not sign or "/" in name or Path(mask).exists():
+    if not sign or Path(mask).exists() or ("/" in name and not Path(path).exists()):
         return Path(mask).name, Path(mask)
+    if "/" in name:
+        raise ValueError(f"the name of a mask has no '/' in it, NAME=FILE; {mask!r} gives the name {name!r}")
     if not name or name in MASKS:
         wrong = "no name" if not name else f"the name of another mask, {name!r}"
         raise ValueError(f"a mask file must have a name of its own, NAME=FILE; {mask!r} gives {wrong}")

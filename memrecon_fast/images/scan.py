@@ -56,7 +56,7 @@ T = TypeVar("T")
 _NUMBER = re.compile(r"-?\d[\d.]*(e[-+]?\d+)?")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Images:
     """N ≥ 1 images of one shape, of which only the one that is asked for is in memory.
 
@@ -78,6 +78,10 @@ class Images:
     """What a person should know of them: which files were left out and why, which pixels were clipped, …"""
     filter: str = FILTERS[0]
     """By which those of another size are resized."""
+
+    def __repr__(self) -> str:
+        unusable = f", {len(self.problems)} of them not usable" if self.problems else ""
+        return f"Images({len(self)} of shape {self.image_shape}{unusable})"
 
     def __len__(self) -> int:
         """The number of images, whether they can be used or not."""

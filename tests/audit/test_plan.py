@@ -79,6 +79,16 @@ def test_what_is_not_by_name_is_refused_in_one_line(memorised: Memorised) -> Non
         Audit(audit.splits, names)
 
 
+def test_how_an_audit_and_its_images_are_shown(memorised: Memorised) -> None:
+    audit = small_audit(memorised)
+    members = audit.splits["members"]
+    assert repr(members) == f"Images({len(members)} of shape (3, 8, 8))"
+    assert repr(dataclasses.replace(members, problems={1: "it is damaged"})).endswith(", 1 of them not usable)")
+    shown = repr(audit)
+    assert shown.startswith(f"Audit(splits={dict(audit.splits)!r}, masks={list(audit.masks)!r}, methods=")
+    assert len(shown) < 1500  # no pixels
+
+
 def test_numbers_that_are_none_are_refused(memorised: Memorised) -> None:
     for changes in ({"noise_std": "0.1"}, {"keep_images": 1.5}, {"slots": "8"}):
         with pytest.raises(TypeError, match=next(iter(changes))):

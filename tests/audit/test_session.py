@@ -687,12 +687,15 @@ def test_without_progress_nothing_is_said_but_what_the_model_says(
     ("mask", "found"),
     [
         (torch.ones(1, 8, 8, dtype=torch.bool), r"torch.bool \(1, 8, 8\)"),
-        (torch.ones(3, 8, 8), r"torch.float32 \(3, 8, 8\)"),
-        (np.ones((3, 8, 8), bool), "ndarray"),
+        (torch.ones(3, 8, 8), r"torch.float32 \(3, 8, 8\); try mask\.bool\(\)"),
+        (torch.ones(8, 8, dtype=torch.bool), r"torch.bool \(8, 8\); try mask\.expand\(image_shape\)"),
+        (np.ones((3, 8, 8), bool), r"ndarray; try torch\.from_numpy\(mask\)"),
+        ("half", r"str; try degradation\.make_mask\(name, image_shape\)"),
+        (None, "NoneType"),
     ],
 )
 def test_a_mask_of_another_kind_is_refused_before_work_starts(memorised: Memorised, mask: Any, found: str) -> None:
-    with pytest.raises(ValueError, match=rf"the mask 'mine' must be a bool tensor of shape \(3, 8, 8\), not {found}"):
+    with pytest.raises(ValueError, match=rf"the mask 'mine' must be a bool tensor of shape \(3, 8, 8\), not {found}$"):
         small_audit(memorised, masks={"mine": mask})
 
 

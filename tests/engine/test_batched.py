@@ -107,6 +107,17 @@ def test_an_answer_that_is_no_batch_of_images_is_named(memorised: Memorised, ans
         next(stream.batches(samples_of(memorised)))
 
 
+def test_an_answer_in_another_floating_format_is_converted(memorised: Memorised) -> None:
+    scorer = prepare_iterate(memorised.autoencoder, SHAPE)
+    found = [
+        next(Batched(function, scorer, 2).batches(samples_of(memorised)))
+        for function in (brighten, lambda degraded, masks: brighten(degraded, masks).double())
+    ]
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one.image, other.image)
+        assert one.score == other.score
+
+
 def test_an_autoencoder_that_was_changed_is_refused(memorised: Memorised) -> None:
     autoencoder = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1)).eval()
     stream = Batched(brighten, prepare_iterate(autoencoder, SHAPE))

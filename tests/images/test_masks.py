@@ -130,6 +130,7 @@ def test_a_file_may_have_a_name_of_its_own(tmp_path: Path) -> None:
         ([first, second], r"^two masks are called 'mask.npy'; a file takes another name as NAME=FILE$"),
         ([f"x={first}", f"x={second}"], "^two masks are called 'x'; "),
         ([f"center={first}"], "^a mask file must have a name of its own, .* gives the name of another mask, 'center'$"),
+        ([f"a/b={first}"], "^the name of a mask has no '/' in it, NAME=FILE; .* gives the name 'a/b'$"),
         ([f"={first}"], "^a mask file must have a name of its own, .* gives no name$"),
     ):
         with pytest.raises(ValueError, match=message):

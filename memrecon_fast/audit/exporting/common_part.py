@@ -125,7 +125,7 @@ def _left_out(entries: Sequence[Entry], common: Common) -> Iterable[str]:
             if lacking:
                 yield f"The {what} {escaped(name)} is left out: it is not in {listed(lacking)}."
             elif name not in kept:
-                why = "its pixels are others in some of the runs, as those of random masks are with another --seed"
+                why = "its pixels are others in some of the runs, as those of random masks are with another seed"
                 why = why if what == "mask" else "its parameters are others in some of the runs"
                 yield f"The {what} {escaped(name)} is left out: {why}."
     for split in ("members", "controls"):

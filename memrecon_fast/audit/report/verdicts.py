@@ -26,8 +26,11 @@ def write_verdicts(results: Results) -> None:
 
     split, index, name, sha256, problem, near_duplicate_of: as in `images.parquet`; index and sha256 are exact, text
     may have an apostrophe in front, see `files.write_csv`.
-    verdict: over all methods and masks, see `judge`. best_psnr: dB, the highest of the same. best_score: the lowest.
-    only_approximate, only_accurate: the one method that recovered it, if there are several, see `alone`.
+    verdict: the best over all masks and all methods that use the model, if there are any: accurate, approximate, not
+        recovered (without the originals: recognized, not recognized), diverged, nothing erased, not done or unusable.
+    best_psnr: dB, the highest of the same. best_score: the lowest.
+    only_approximate, only_accurate: the method that recovered it where exactly one of several did; empty where none
+        did, or more than one. Only masks under which all methods have tried the image count.
     nothing_erased: under how many masks it does not count, as nothing was erased of it.
     METHOD_tried, METHOD_approximate, METHOD_accurate, METHOD_recognized, METHOD_diverged: under how many of the masks
     where it counts.

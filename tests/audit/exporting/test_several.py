@@ -153,7 +153,7 @@ def test_what_is_common_is_compared_and_what_is_left_out_is_said(tmp_path: Path)
     ]
     pair = mf.audit.compare([whole, part])
     assert pair.masks == ["half"]
-    others = "its pixels are others in some of the runs, as those of random masks are with another --seed"
+    others = "its pixels are others in some of the runs, as those of random masks are with another seed"
     assert f"The mask center is left out: {others}." in pair.remarks
 
 
