@@ -82,6 +82,22 @@ def test_above_the_table_stands_how_well_the_model_reconstructs(mean: float) -> 
     assert max(map(len, lines)) <= 80
 
 
+def test_how_many_diverged_is_told_below_and_leaves_the_names_of_masks_whole() -> None:
+    masks = ["random-50", "stripes"]
+    rows = [
+        row(split, "known-mask", 1.0, 1.0, mask) | {"diverged": 7 + len(split)}
+        for mask in masks
+        for split in ("members", "controls")
+    ]
+    images = {"members": 10, "controls": 10}
+    without = [{"split": "members", "mask": mask, "approximate_rate": 0.1} for mask in masks]
+    methods = ["known-mask", "inpaint"]
+    summary = {"degraded": False, "rows": rows, "images": images, "masks": masks, "methods": methods}
+    lines = printed(summary | {"without_model": without})
+    assert [line.split()[0] for line in lines if "known-mask  " in line] == masks
+    assert "Diverged: known-mask 28 of members and 30 of controls." in " ".join(map(str.strip, lines))
+
+
 def test_long_names_are_folded_and_not_cut() -> None:
     rows = [row("members", "known-mask", 0.5, 0.1, LONG), row("controls", "known-mask", 0, 0, LONG)]
     summary = {

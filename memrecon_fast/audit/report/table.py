@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from memrecon_fast.audit.analysis.reconstruction_error import in_words, warning_of
 from memrecon_fast.audit.store.manifest import ERRORS
-from memrecon_fast.common.text import escaped
+from memrecon_fast.common.text import escaped, listed
 from memrecon_fast.methods import Traits, without_model
 from memrecon_fast.metrics import THRESHOLD_NAMES
 
@@ -96,8 +97,8 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     unaided = {row["mask"]: row for row in summary.get("without_model", []) if row["split"] == "members"}
     traits = {method: Traits(**one) for method, one in summary["traits"].items()}
     without = without_model(traits) if unaided else []
-    caption = _caption(with_controls, without)
-    look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}  # 80 letters are few
+    caption = _caption(with_controls, without) + _diverged(rows.values())
+    look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}  # 80 letters are few
     table = Table(caption=caption, caption_justify="left", **look)
     table.add_column("mask", overflow="fold")  # two long names must stay apart
     table.add_column("method", no_wrap=True)
@@ -132,8 +133,17 @@ def _unaided(method: str, without: Sequence[str], row: Mapping[str, Any] | None)
 def _effort(row: Mapping[str, Any] | None) -> tuple[str, str]:
     if row is None:
         return "–", "–"
-    diverged = f" ({row['diverged']} div.)" if row["diverged"] else ""
-    return f"{row['mean_psnr']:.1f}{diverged}", _evaluations(row)
+    return f"{row['mean_psnr']:.1f}", _evaluations(row)
+
+
+def _diverged(rows: Iterable[Mapping[str, Any]]) -> str:
+    """For the caption: how many recoveries diverged by each method, where any did, over all masks."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row["diverged"]:
+            counts.setdefault(row["method"], Counter())[row["split"]] += row["diverged"]
+    told = (f"{method} {listed([f'{n} of {split}' for split, n in of.items()])}" for method, of in counts.items())
+    return f" Diverged: {'; '.join(told)}." if counts else ""
 
 
 def _evaluations(row: Mapping[str, Any] | None) -> str:
