@@ -98,7 +98,8 @@ def _table_against_originals(summary: Mapping[str, Any]) -> Table:
     traits = {method: Traits(**one) for method, one in summary["traits"].items()}
     without = without_model(traits) if unaided else []
     caption = _caption(with_controls, without) + _diverged(rows.values())
-    look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}  # 80 letters are few
+    # 80 letters are few
+    look: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}
     table = Table(caption=caption, caption_justify="left", **look)
     table.add_column("mask", overflow="fold")  # two long names must stay apart
     table.add_column("method", no_wrap=True)
