@@ -6,14 +6,15 @@
 97 % of an audit are forward passes. Microseconds of a row, the shortest of several passes, of nets as they are audited:
 
 - as it is: torch's own operations, in the layout that `recover()` chooses;
+- as in recover(): with the weights of large linear layers packed once, see `engine/packed.py`;
 - frozen: `torch.compile` with `freezing`, which packs the weights of linear layers and convolutions for oneDNN and MKL
-  once and computes activations with what is before them; for one number of rows, and for any number of them, as a
-  stream needs it. It takes a C++ compiler on the user's machine;
+  once and computes activations with what is before them, for any number of rows, as a stream needs it. It takes a C++
+  compiler on the user's machine;
 - bfloat16: as `precision="bfloat16"` computes, which pays where the processor has AVX-512 BF16 or AMX;
 - of a single layer: `F.linear`, and the same with weights packed by oneDNN and by MKL.
 
-Of what is frozen it is also said whether a row keeps its bits at another place, among others, and whether they are
-those of the net as it is. Ways take turns in one process, one thread, seconds of its processor time. The weights are
+Of what `recover()` computes it is also said whether a row keeps its bits at another place, among others, and whether
+they are those of the net as it is. Ways take turns in one process, one thread, seconds of its processor time. The weights are
 not trained: time does not depend on them. Writes benchmarks/results/passes.json and .md.
 """
 
@@ -36,7 +37,7 @@ from memrecon_fast.engine.precision import in_format
 from memrecon_fast.engine.prox import make_prox
 
 CPU = torch.device("cpu")
-ROWS = (64, 256)
+ROWS = (16, 64, 256)
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Of the processor, those that matter here, as Linux calls them."""
 Way = Callable[[Tensor], Tensor]
@@ -60,11 +61,6 @@ def shortest(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: min(seconds) for name, seconds in taking_turns(ways, rounds).items()}
 
 
-def frozen(net: nn.Module, dynamic: bool) -> Way:
-    """Compiled, with weights packed once."""
-    return torch.compile(copy.deepcopy(net), dynamic=dynamic)
-
-
 def keeps_bits(way: Way, images: Tensor) -> bool:
     """Whether a row answers the same bits at another place, among others, and among fewer or more of them."""
     expected = way(images)[3]
@@ -83,19 +79,19 @@ def of_net(
     with torch.inference_mode(), inductor.patch(freezing=True):
         ways: dict[str, Way] = {
             "as it is": net,
-            "frozen": frozen(net, dynamic=False),
-            "frozen, any number of rows": frozen(net, dynamic=True),
+            "as in recover()": in_format(net, "float32", CPU)[0],
+            "frozen": torch.compile(copy.deepcopy(net), dynamic=True),
             "bfloat16": in_format(net, "bfloat16", CPU)[0],
         }
-        any_number = ways["frozen, any number of rows"]
+        ours = ways["as in recover()"]
         for rows in numbers:
             images = prox.as_images(prox.to_rows(torch.rand(rows, *shape, generator=torch.Generator().manual_seed(0))))
             seconds = shortest({name: partial(way, images) for name, way in ways.items()}, rounds)
             yield {
                 "rows": rows,
                 "microseconds": {name: 1e6 * value / rows for name, value in seconds.items()},
-                "keeps bits": keeps_bits(any_number, images),
-                "bits of the net as it is": torch.equal(any_number(images), net(images)),
+                "keeps bits": keeps_bits(ours, images),
+                "bits of the net as it is": torch.equal(ours(images), net(images)),
             }
 
 
@@ -138,12 +134,12 @@ def render(about: dict[str, Any], rows: list[dict[str, Any]], layers: list[dict[
         f"of several passes. {about['processor']} ({', '.join(about['instructions'])}), one thread, torch",
         f"{about['torch']}, {about['date']}, commit {about['commit']}.",
         "",
-        f"| | rows | {' | '.join([*names, 'gain by the third', 'keeps bits', 'bits of the first'])} |",
+        f"| | rows | {' | '.join([*names, 'gain in recover()', 'keeps bits', 'bits of the net as it is'])} |",
         f"|---|---|{'---|' * (len(names) + 3)}",
     ]
     for row in rows:
         times = row["microseconds"]
-        gain = times["as it is"] / times["frozen, any number of rows"]
+        gain = times["as it is"] / times["as in recover()"]
         said = [("no", "yes")[row[name]] for name in ("keeps bits", "bits of the net as it is")]
         numbers = " | ".join(f"{times[name]:,.0f}" for name in names)
         lines.append(f"| {row['net']} | {row['rows']} | {numbers} | {gain:.2f} | {' | '.join(said)} |")
