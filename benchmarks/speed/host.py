@@ -6,8 +6,9 @@
 The autoencoder and the solver do next to nothing here: every image is done after one block. All else is what happens to
 an image on its way: reading, degrading, the initial mask, slots, the score, the record, part files; with two groups of
 slots, late flags and reading threads, as on a GPU. What a GPU does itself (moving images into slots and out of them,
-the operations of the score) is done by the processor here, and counts: an upper bound. Nothing else should run on the
-machine. Writes benchmarks/results/host.json and .md.
+the operations of the score) is done by the processor here, and counts: an upper bound. The images are crops of
+photographs: an audit compares each estimate with all members, and noise, which is in no low frequencies, makes that
+several times as slow. Nothing else should run on the machine. Writes benchmarks/results/host.json and .md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measuring import percentiles, results_path, where, write_results
 from benchmarks.registry import make_parser
+from benchmarks.speed.audit.crops import write_crops
 from memrecon_fast import Settings, Status, degradation
 from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.session import run_audit
@@ -53,6 +55,14 @@ class Instant(AcceleratedSolver):
         """One block."""
         slots.iterations.add_(1)
         slots.status.fill_(int(Status.CONVERGED))
+
+
+def crops(count: int, size: int) -> Images:
+    """(count, 3, size, size)."""
+    with tempfile.TemporaryDirectory(prefix="bench-host-") as folder:
+        path = Path(folder) / "crops.npy"
+        write_crops([path], count, size)
+        return np.ascontiguousarray(np.load(path).transpose(0, 3, 1, 2))
 
 
 def _instant(images: Images) -> Instant:
@@ -90,7 +100,7 @@ WAYS: dict[str, Callable[[Images], None]] = {"in flight": in_flight, "audit": au
 def measure(sizes: tuple[int, ...], count: int, rounds: int) -> Iterator[dict[str, Any]]:
     """A row for each size and way; the ways take turns."""
     for size in sizes:
-        images = np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8)
+        images = crops(count, size)
         wall: dict[str, list[float]] = {name: [] for name in WAYS}
         main: dict[str, list[float]] = {name: [] for name in WAYS}
         for name, way in [*WAYS.items()] * (rounds + 1):
