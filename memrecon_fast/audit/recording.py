@@ -53,7 +53,7 @@ class _Errors:
 
 @dataclasses.dataclass(frozen=True)
 class _Member:
-    """What member an estimate is nearest to."""
+    """What member an estimate is nearest to; of infinite error, if none is near."""
 
     index: int | None = None
     mse: float | None = None
@@ -80,7 +80,9 @@ def _nearest(finished: Sequence[Finished], members: Nearest) -> list[_Member]:
         return found
     index, mse = members.of(torch.stack([finished[at].image for at in which]))
     for at, nearest, error in zip(which, index.tolist(), mse.tolist(), strict=True):
-        if nearest != NONE:
+        if math.isinf(error):
+            found[at] = _Member(mse=error)
+        elif nearest != NONE:
             shown = metrics.mse_of_rows(_rows([finished[at].label.degraded]), _rows([members[nearest]]))
             found[at] = _Member(nearest, error, shown.item())
     return found

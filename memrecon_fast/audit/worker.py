@@ -26,7 +26,7 @@ from memrecon_fast.audit.plan import Audit
 from memrecon_fast.audit.recording import Job, Truth, records_of
 from memrecon_fast.audit.store.parts import Parts, Row
 from memrecon_fast.audit.store.pictures import make_picture, make_thumbnail
-from memrecon_fast.audit.store.records import Cell, Record
+from memrecon_fast.audit.store.records import NEAR_MSE, Cell, Record
 from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.degradation import erase
 from memrecon_fast.engine.prefetch import prefetch
@@ -166,7 +166,7 @@ class Workbench:
         not the images that the model was trained on, but degraded copies."""
         if self._members is None and not self._audit.degraded:
             try:
-                self._members = Nearest(self._audit.splits["members"])
+                self._members = Nearest(self._audit.splits["members"], within=NEAR_MSE)
             except ValueError as error:  # without one of them, what is recorded would be wrong
                 raise ValueError(f"every estimate is compared with all members, but {error}") from error
         return self._members

@@ -8,7 +8,7 @@ so that the points (Pb, ‖Qb‖) of m + 1 coordinates are never further apart t
 frequencies, in which most of a photograph is. A query is compared with all points by one product of matrices in
 float32, and then pixel by pixel with those images whose bound, less what rounding may have added, is not above the
 least distance that was found. Where that leaves many (noise is not in the low frequencies), a product over all pixels
-takes the place of the bounds.
+takes the place of the bounds. What is near nothing costs most: where only near images are asked for, it costs least.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ LARGEST = 1e6
 """No pixel of the set may be larger. A query with one that is so many times larger than those of the set (or than 1, if
 that is more) has no nearest image: rounding would choose it."""
 DIRECTIONS = 768
-"""m is no more than this."""
+"""m is no more than this ..."""
+DIRECTIONS_WITHIN = 192
+"""... or than this, where nothing is looked for that is far: then few are left by few directions as well."""
 _QUERIES = 256  # in a block, at most
 _BOUNDS = 2**22  # in a block of queries: 16 MB
 _PIXELS = 2**21  # in a block of images: 16 MB as float64
@@ -56,13 +58,15 @@ class Nearest:
         (N ≥ 1, *shape) of float32, or of uint8 taken as [0, 1]. An array, or a tensor on the CPU, is not copied, and
         must not change. `Images` are read once, and kept as uint8 where that is exact; else as float32, in a temporary
         file where they are large.
+    within: images further from a query than this mean squared error are not looked for.
 
     Beside them it keeps 3 kB for each image, or less. Raises TypeError or ValueError for what is no set of images:
     another type, none at all, pixels that are not finite or beyond `LARGEST`; and where an image cannot be read any
     more.
     """
 
-    def __init__(self, images: Images | Tensor | NDArray[Any]) -> None:
+    def __init__(self, images: Images | Tensor | NDArray[Any], within: float = math.inf) -> None:
+        self._within = within
         if isinstance(images, Images):
             usable = images.usable()
             self._indices = np.array(usable, np.int64)
@@ -75,7 +79,7 @@ class Nearest:
             self._indices = np.arange(len(array), dtype=np.int64)
             self._shape = array.shape[1:]
             self._pixels = _Pixels(array.reshape(len(array), -1))
-        self._lowest = _Lowest(self._shape)
+        self._lowest = _Lowest(self._shape, DIRECTIONS if within == math.inf else DIRECTIONS_WITHIN)
         self._points = self._gather_points()
 
     def __len__(self) -> int:
@@ -93,7 +97,7 @@ class Nearest:
         and its mean squared error, float64 (n,), to the last bit as `metrics.mse_of_rows` has it.
 
         Of images that are equally near it is the lowest index. Where a query is not finite, or out of all proportion,
-        see `LARGEST`, the index is `NONE` and the error NaN. The result for a query does not depend on the others; many
+        see `LARGEST`, the index is `NONE` and the error NaN; where none is `within`, it is `NONE` and infinity. The result for a query does not depend on the others; many
         at once take less time. Raises TypeError or ValueError for queries of another type or shape.
         """
         if not isinstance(queries, Tensor) or queries.dtype != torch.float32:
@@ -108,7 +112,7 @@ class Nearest:
         within = np.abs(rows).max(axis=1) <= LARGEST * max(1.0, self._largest)  # False where it is NaN
         for some in _blocks(np.flatnonzero(within), min(_QUERIES, _BOUNDS // len(self))):
             nearest, mse[some] = self._of_rows(rows[some])
-            index[some] = self._indices[nearest]
+            index[some] = np.where(mse[some] < np.inf, self._indices[nearest], NONE)
         return torch.from_numpy(index), torch.from_numpy(mse)
 
     def _gather_points(self) -> _Points:
@@ -124,16 +128,18 @@ class Nearest:
         return _Points(center, factors, farthest, longest)
 
     def _of_rows(self, queries: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The position of the nearest image to each, and its MSE."""
+        """The position of the nearest image to each, and its MSE: infinity where none is within reach."""
         ours = self._points
         points = self._lowest.points(queries, ours.center)
         bounds = _left_factor(points) @ ours.factors.T
         above = _above(points, ours.farthest, self._lowest.rounding * (_norms(queries) + ours.longest))
         nearest: NDArray[np.int64] = bounds.argmin(axis=1)
-        mse = np.empty(len(queries))
-        for some in _blocks(np.arange(len(queries)), _AT_ONCE):
+        mse = np.full(len(queries), np.inf)
+        reach = self._within * self._pixels.width + above
+        near = np.flatnonzero(bounds[np.arange(len(queries)), nearest] <= reach)
+        for some in _blocks(near, _AT_ONCE):
             mse[some] = mse_of_rows(queries[some], self._pixels.take(nearest[some]))
-        possible = bounds <= (mse * self._pixels.width + above)[:, None]
+        possible = bounds <= np.minimum(mse * self._pixels.width + above, reach)[:, None]
         left = np.count_nonzero(possible, axis=1)
         for row in np.flatnonzero((left > 1) & (left <= _FEW)):
             images = np.flatnonzero(possible[row])
@@ -145,6 +151,7 @@ class Nearest:
             for at, row in enumerate(rows):
                 best = (mse[row], nearest[row])
                 mse[row], nearest[row] = self._compare(queries[row], images, distances[at], above_them[at], best)
+        mse[mse > self._within] = np.inf
         return nearest, mse
 
     def _compare(
@@ -204,10 +211,10 @@ class _Points:
 
 class _Lowest:
     """The projection P onto the lowest frequencies of a discrete cosine transform along each axis, as many of each axis
-    as make no more than `DIRECTIONS` in all; along an axis of no more, the identity."""
+    as make no more than `directions` in all; along an axis of no more, the identity."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        most = next(most for most in range(DIRECTIONS, 0, -1) if math.prod(min(s, most) for s in shape) <= DIRECTIONS)
+    def __init__(self, shape: tuple[int, ...], directions: int) -> None:
+        most = next(most for most in range(directions, 0, -1) if math.prod(min(s, most) for s in shape) <= directions)
         self._shape = shape
         self._factors = [_cosines(size, min(size, most)) for size in shape]
         self.rounding = (sum(shape) + 8) * _UNIT64

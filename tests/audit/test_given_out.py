@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from memrecon_fast.audit.report.remarks import given_out_of
 from memrecon_fast.audit.report.summary import make_summary, summarise
 from memrecon_fast.audit.report.table import make_given_out_table
 from memrecon_fast.audit.store.checking import fault_of_rows
-from memrecon_fast.audit.store.records import Cell, Columns
+from memrecon_fast.audit.store.records import NEAR_MSE, Cell, Columns
 from memrecon_fast.images.scan import read_images
 from tests.helpers.auditing import METHODS, Interruption, folder_of, run, small_audit
 from tests.helpers.memorised import Memorised
@@ -44,10 +45,16 @@ def test_every_estimate_is_compared_with_every_member(finished: Path, memorised:
     masks = {name: mf.degradation.make_mask(name, (3, 8, 8)) for name in ("center", "random-50")}
     rows = rows_of(finished)
     assert len(rows) == 2 * 2 * len(METHODS) * 16
-    some = 0
+    some = far = 0
     for row in rows:
         if row["diverged"]:
             continue
+        if row["nearest_member"] is None:
+            far += 1
+            assert (row["nearest_member_mse"], row["shown_member_mse"]) == (math.inf, None)
+            assert row["split"] == "controls" or row["mse"] > NEAR_MSE
+            continue
+        assert row["nearest_member_mse"] <= NEAR_MSE
         if row["split"] == "members":
             assert row["nearest_member_mse"] <= row["mse"]
         member = memorised.members[row["nearest_member"]]
@@ -57,6 +64,7 @@ def test_every_estimate_is_compared_with_every_member(finished: Path, memorised:
         assert row["shown_member_mse"] == pytest.approx(shown, rel=1e-12)
         some += row["split"] == "controls" and row["nearest_member_mse"] < THRESHOLD
     assert some > 3
+    assert far > 3
 
 
 def test_what_iteration_makes_of_controls_is_the_member_that_is_named(finished: Path, memorised: Memorised) -> None:
@@ -87,6 +95,10 @@ def test_an_interrupted_run_ends_with_the_same_files(
             assert path.read_bytes() == (tmp_path / kind / path.name).read_bytes(), path.name
 
 
+def shown(row: dict[str, Any]) -> bool:
+    return row["shown_member_mse"] is not None and row["shown_member_mse"] < THRESHOLD
+
+
 def test_it_is_counted_said_and_shown(finished: Path) -> None:
     results = read_results(finished)
     summary = summarise(results)
@@ -95,7 +107,7 @@ def test_it_is_counted_said_and_shown(finished: Path) -> None:
     giving: set[object] = set()
     for row in summary["rows"]:
         ours = [one for one in rows if all(one[name] == row[name] for name in ("split", "mask", "method"))]
-        ours = [one for one in ours if one["erased_mse"] >= THRESHOLD and one["shown_member_mse"] >= THRESHOLD]
+        ours = [one for one in ours if one["erased_mse"] >= THRESHOLD and not shown(one)]
         some = [one for one in ours if not one["diverged"] and one["nearest_member_mse"] < THRESHOLD]
         other = [one for one in some if not one["approximate"]]
         assert row["compared"] == len(ours)
@@ -212,6 +224,7 @@ def test_the_pictures_of_all_are_among_those_of_any_part() -> None:
         ("nearest_member", None, "in part"),
         ("nearest_member_mse", 0.9, "further away"),
         ("nearest_member_mse", -0.1, "further away"),
+        ("nearest_member_mse", math.inf, "in part"),
         ("shown_member_mse", None, "in part"),
         ("diverged", True, ""),
     ],
@@ -227,6 +240,18 @@ def test_a_file_that_says_what_cannot_be_is_found(finished: Path, name: str, val
     fault = fault_of_rows(wrong, cell, images, complete=True)
     assert fault
     assert words in fault
+
+
+def test_a_member_that_came_back_is_near_one(finished: Path) -> None:
+    cell = Cell("members", "center", "accelerated")
+    table = folder_of(finished).table(cell)
+    images = read_images(finished / "images.parquet")
+    back = int(np.flatnonzero(table["accurate"].to_numpy())[0])
+    for name, value in (("nearest_member", None), ("nearest_member_mse", math.inf), ("shown_member_mse", None)):
+        values = table[name].to_pylist()
+        values[back] = value
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), [values])
+    assert "further away" in fault_of_rows(table, cell, images, complete=True)
 
 
 def test_the_summary_is_shown_by_the_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

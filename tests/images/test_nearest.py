@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,20 @@ def awkward(shape: tuple[int, ...], count: int, spread: float) -> tuple[np.ndarr
 def test_it_is_what_comparing_with_all_finds(shape: tuple[int, ...], spread: float) -> None:
     for count in (1, 2, 50, 300):
         check(*awkward(shape, count, spread))
+
+
+@pytest.mark.parametrize("spread", [1, 1e-3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_only_near_ones_are_found_where_no_others_are_asked_for(shape: tuple[int, ...], spread: float) -> None:
+    for count in (1, 50, 300):
+        images, queries = awkward(shape, count, spread)
+        index, mse = by_brute_force(images, queries)
+        for within in (0.0, 1e-7, spread**2, 2.5 * spread**2, *mse[5:7]):
+            expected = [
+                (at, error) if error <= within else (NONE, math.inf) for at, error in zip(index, mse, strict=True)
+            ]
+            found = Nearest(images, within).of(torch.from_numpy(queries))
+            assert list(zip(*(part.tolist() for part in found), strict=True)) == expected
 
 
 def test_blocks_may_be_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:

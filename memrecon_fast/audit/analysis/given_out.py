@@ -35,7 +35,7 @@ class GivenOut:
     other: NDArray[np.bool_]
     """(n,): whether it is another image than the degraded one, and a member."""
     member: NDArray[np.int64]
-    """(n,): the index of the member that it is nearest to; -1 where there is none."""
+    """(n,): the index of the member that it is nearest to; -1 where none is near."""
 
     def different(self) -> set[int]:
         """The members that came out of other images."""
@@ -47,7 +47,7 @@ def given_out(results: Results, cell: Cell) -> GivenOut | None:
     columns = results.cells.get(cell)
     if columns is None:
         return None
-    known = ~np.isnan(columns["nearest_member"].astype(np.float64)) | columns["diverged"].astype(bool)
+    known = ~np.isnan(columns["nearest_member_mse"].astype(np.float64)) | columns["diverged"].astype(bool)
     counted = known & ~(columns["shown_member_mse"] < APPROXIMATE_MSE)
     counted &= ~results.near_duplicates(cell.split)[columns["index"]]
     if not counted.any():

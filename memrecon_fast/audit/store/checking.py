@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memrecon_fast.audit.store.records import NEAREST, Cell, Columns
+from memrecon_fast.audit.store.records import NEAR_MSE, NEAREST, Cell, Columns
 from memrecon_fast.images.scan import digest_of
 from memrecon_fast.metrics import ACCURATE_MSE, APPROXIMATE_MSE
 
@@ -58,8 +58,9 @@ def _fault_of_members(table: pa.Table, images: Columns, mse: NDArray[np.float64]
     index, split = table["index"].to_numpy(), table["split"].to_numpy()
     columns = [table[name].to_numpy().astype(np.float64) for name in NEAREST]  # NaN for null
     nearest, error, shown = columns
-    known = ~np.isnan(nearest)
-    if any((np.isnan(column) == known).any() for column in columns) or (known & diverged).any():
+    known, far = ~np.isnan(nearest), np.isinf(error)
+    in_part = (np.isnan(shown) == known) | (np.isnan(error) == (known | far)) | (known & far)
+    if (in_part | ((known | far) & diverged)).any():
         return "it names the nearest member of some estimates in part, or of diverged ones"
     wrong = np.flatnonzero(known & ~np.isin(nearest, _usable(_of_split(images, "members"))))
     if len(wrong):
@@ -69,6 +70,7 @@ def _fault_of_members(table: pa.Table, images: Columns, mse: NDArray[np.float64]
     own = known & (split == "members")
     further = known & ((error < 0) | (shown < 0))
     further |= own & ((error > mse) | ((nearest == index) & (error != mse)))
+    further |= far & (split == "members") & (mse <= NEAR_MSE)
     if further.any():
         return f"the nearest member of image {index[further][0]} is further away than it is itself"
     return ""

@@ -106,13 +106,15 @@ class Record:
     for the image, and what comes back says nothing of the model: it counts nowhere. None where an earlier version wrote
     the record: it is not known."""
     nearest_member: int | None = None
-    """The member that the estimate is nearest to, of all that can be used: its index. None where it diverged, or is out
-    of all proportion, where the originals are unknown, and where an earlier version wrote the record."""
+    """The member that the estimate is nearest to, of all that can be used, within an MSE of `NEAR_MSE`: its index. None
+    where none is so near, where it diverged, or is out of all proportion, where the originals are unknown, and where an
+    earlier version wrote the record."""
     nearest_member_mse: float | None = None
-    """Mean squared error of the estimate from that member; below `metrics.APPROXIMATE_MSE` it is that member."""
+    """Mean squared error of the estimate from that member; below `metrics.APPROXIMATE_MSE` it is that member. Infinite
+    where no member is near; None where it was compared with none, as above."""
     shown_member_mse: float | None = None
     """The same of the degraded copy from that member: below `metrics.APPROXIMATE_MSE` the member was shown, and did not
-    come out."""
+    come out. None where no member is near."""
     flat_mse: float | None = None
     """Mean squared error of the image's mean colour, everywhere, from it: its variance within channels. Below
     `metrics.APPROXIMATE_MSE` that colour passes for the image, and so does any estimate near it. None where the
@@ -130,7 +132,11 @@ SCHEMA = pa.schema(
 )
 
 NEAREST = ("nearest_member", "nearest_member_mse", "shown_member_mse")
-"""The columns on the member that an estimate is nearest to: all null, or none."""
+"""The columns on the member that an estimate is nearest to: all null, or none, or the error alone, infinite."""
+
+NEAR_MSE = 1e-2
+"""A member further from an estimate is not looked for: twenty times the error of an approximate recovery, and a tenth of
+what photographs differ by. To find the nearest among members that are all far takes longest."""
 
 LATER = ("erased_mse", *NEAREST, "flat_mse")
 """Columns that earlier versions did not write: of their rows these are null."""
