@@ -243,10 +243,10 @@ def test_a_file_that_says_what_cannot_be_is_found(finished: Path, name: str, val
 
 
 def test_a_member_that_came_back_is_near_one(finished: Path) -> None:
-    cell = Cell("members", "center", "accelerated")
+    cell = Cell("members", "center", "paper")
     table = folder_of(finished).table(cell)
     images = read_images(finished / "images.parquet")
-    back = int(np.flatnonzero(table["accurate"].to_numpy())[0])
+    back = int(np.flatnonzero(table["approximate"].to_numpy())[0])
     for name, value in (("nearest_member", None), ("nearest_member_mse", math.inf), ("shown_member_mse", None)):
         values = table[name].to_pylist()
         values[back] = value
