@@ -37,7 +37,8 @@ that is more) has no nearest image: rounding would choose it."""
 DIRECTIONS = 768
 """m is no more than this ..."""
 DIRECTIONS_WITHIN = 192
-"""... or than this, where nothing is looked for that is far: then few are left by few directions as well."""
+"""... or than this, where nothing is looked for that is far: then few directions leave few images as well, and ‖Qa‖,
+which takes longest, is not needed."""
 _QUERIES = 256  # in a block, at most
 _BOUNDS = 2**22  # in a block of queries: 16 MB
 _PIXELS = 2**21  # in a block of images: 16 MB as float64
@@ -79,7 +80,8 @@ class Nearest:
             self._indices = np.arange(len(array), dtype=np.int64)
             self._shape = array.shape[1:]
             self._pixels = _Pixels(array.reshape(len(array), -1))
-        self._lowest = _Lowest(self._shape, DIRECTIONS if within == math.inf else DIRECTIONS_WITHIN)
+        far = within == math.inf
+        self._lowest = _Lowest(self._shape, DIRECTIONS if far else DIRECTIONS_WITHIN, with_rest=far)
         self._points = self._gather_points()
 
     def __len__(self) -> int:
@@ -109,16 +111,16 @@ class Nearest:
             )
         rows = queries.detach().cpu().numpy().reshape(len(queries), self._pixels.width)
         index, mse = np.full(len(rows), NONE, np.int64), np.full(len(rows), np.nan)
-        within = np.abs(rows).max(axis=1) <= LARGEST * max(1.0, self._largest)  # False where it is NaN
-        for some in _blocks(np.flatnonzero(within), min(_QUERIES, _BOUNDS // len(self))):
+        comparable = np.abs(rows).max(axis=1) <= LARGEST * max(1.0, self._largest)  # False where it is NaN
+        for some in _blocks(np.flatnonzero(comparable), min(_QUERIES, _BOUNDS // len(self))):
             nearest, mse[some] = self._of_rows(rows[some])
             index[some] = np.where(mse[some] < np.inf, self._indices[nearest], NONE)
         return torch.from_numpy(index), torch.from_numpy(mse)
 
     def _gather_points(self) -> _Points:
         everything = np.arange(len(self))
-        center = self._lowest.of(self._pixels.take(everything[:: -(-len(self) // _QUERIES)]))[0].mean(axis=0)
-        factors = np.empty((len(self), len(center) + 2), np.float32)
+        center = self._lowest.of(self._pixels.take(everything[:: -(-len(self) // _QUERIES)])).mean(axis=0)
+        factors = np.empty((len(self), self._lowest.coordinates + 1), np.float32)
         farthest = longest = 0.0
         for block in _blocks(everything, _PIXELS // self._pixels.width):
             pixels = self._pixels.take(block)
@@ -197,12 +199,12 @@ class Nearest:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Points:
-    """Of N images: the points (Pb, ‖Qb‖), from a centre, which makes their squares, and so their rounding, small."""
+    """Of N images: their points, from a centre, which makes their squares, and so their rounding, small."""
 
     center: NDArray[np.float64]
     """(m,)."""
     factors: NDArray[np.float32]
-    """(N, m + 2): see `_right_factor`."""
+    """(N, k + 1), of points with k coordinates: see `_right_factor`."""
     farthest: float
     """The greatest distance of a point from the centre."""
     longest: float
@@ -211,29 +213,34 @@ class _Points:
 
 class _Lowest:
     """The projection P onto the lowest frequencies of a discrete cosine transform along each axis, as many of each axis
-    as make no more than `directions` in all; along an axis of no more, the identity."""
+    as make no more than `directions` in all; along an axis of no more, the identity.
 
-    def __init__(self, shape: tuple[int, ...], directions: int) -> None:
+    with_rest: whether ‖Qa‖ is a coordinate of a point, too.
+    """
+
+    def __init__(self, shape: tuple[int, ...], directions: int, with_rest: bool) -> None:
         most = next(most for most in range(directions, 0, -1) if math.prod(min(s, most) for s in shape) <= directions)
-        self._shape = shape
+        self._shape, self._with_rest = shape, with_rest
         self._factors = [_cosines(size, min(size, most)) for size in shape]
+        self.coordinates = math.prod(map(len, self._factors)) + with_rest
+        """Of a point."""
         self.rounding = (sum(shape) + 8) * _UNIT64
         """Norm of the error of a point of a row of norm 1, at most."""
 
     def points(self, rows: NDArray[np.float32], center: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(Pa − centre, ‖Qa‖) of each row."""
-        lowest, rest = self.of(rows)
-        return np.hstack([lowest - center, rest])
+        """The point of each row: Pa − centre, and ‖Qa‖."""
+        lowest = self.of(rows)
+        coordinates = [lowest - center]
+        if self._with_rest:
+            coordinates.append(_norms(rows.astype(np.float64) - self._back(lowest))[:, None])
+        return np.hstack(coordinates)
 
-    def of(self, rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Pa, (n, m), and ‖Qa‖, (n, 1), of each row of (n, d)."""
-        pixels = rows.astype(np.float64)
-        lowest = pixels.reshape(-1, *self._shape)
-        for factor in self._factors:  # each turns the first axis after that of rows into the last
-            lowest = np.tensordot(lowest, factor, (1, 1))
-        lowest = lowest.reshape(len(rows), -1)
-        pixels -= self._back(lowest)
-        return lowest, _norms(pixels)[:, None]
+    def of(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Pa, (n, m), of each row of (n, d)."""
+        lowest = rows.astype(np.float64).reshape(-1, *self._shape)
+        for factor in reversed(self._factors):  # each turns the last axis into the first after that of rows
+            lowest = np.moveaxis(lowest @ factor.T, -1, 1)
+        return lowest.reshape(len(rows), -1)
 
     def image(self, lowest: NDArray[np.float64]) -> NDArray[np.float32]:
         """The row (d,) in the range of P that has these coordinates, (m,)."""
@@ -340,7 +347,9 @@ def _read(images: Images, usable: Sequence[int]) -> NDArray[Any]:
     rows: NDArray[Any] = np.empty((len(usable), width), np.uint8)
 
     def read(position: int) -> NDArray[Any]:
-        pixels = images[usable[position]].numpy().reshape(-1)
+        pixels = images.pixels(usable[position]).reshape(-1)
+        if pixels.dtype == np.uint8:
+            return pixels
         as_bytes = np.rint(pixels * 255).astype(np.uint8)
         return as_bytes if np.array_equal(_OF_BYTES[as_bytes], pixels) else pixels
 

@@ -96,6 +96,10 @@ class Images:
 
         Raises ValueError, which names it, where it cannot be read, or is not what it was when it was checked.
         """
+        return _to_tensor(self.pixels(index))
+
+    def pixels(self, index: int) -> NDArray[Any]:
+        """The same as its source has it: uint8, of which a 255th is meant, or float32."""
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} images, and none with index {index}")
         name = self.names[index]
@@ -107,7 +111,7 @@ class Images:
             raise ValueError(f"{name} cannot be used any more: {error}") from error
         if _hash(pixels) != self.sha256[index]:
             raise ValueError(f"{name} has changed since the audit began")
-        return _to_tensor(pixels)
+        return pixels
 
     def stack(self) -> Tensor:
         """All the images in memory: float32 (N, channels, height, width). Raises ValueError where one is not usable."""
