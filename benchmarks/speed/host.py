@@ -6,7 +6,8 @@
 The autoencoder and the solver do next to nothing here: every image is done after one block. All else is what happens to
 an image on its way: reading, degrading, the initial mask, slots, the score, the record, part files; with two groups of
 slots, late flags and reading threads, as on a GPU. What a GPU does itself (moving images into slots and out of them,
-the operations of the score) is done by the processor here, and counts: an upper bound. The images are crops of
+the operations of the score) is done by the processor here, and counts: an upper bound. How much that is, of the way in
+flight, torch's profiler says: the time in `OF_THE_DEVICE`. The images are crops of
 photographs: an audit compares each estimate with all members, and noise, which is in no low frequencies, makes that
 several times as slow. Nothing else should run on the machine. Writes benchmarks/results/host.json and .md.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import percentiles, results_path, where, write_results
 from benchmarks.registry import make_parser
@@ -45,6 +47,10 @@ from memrecon_fast.solvers.accelerated import AcceleratedSolver
 SETTINGS = Settings(solver="accelerated", gamma=0.5)
 AS_ON_A_GPU = Schedule(groups=2, lag=1, ahead=256, make_capture=None)
 SLOTS = 1024
+OF_THE_DEVICE = frozenset(
+    f"aten::{name}" for name in ("where", "index_select", "index_copy_", "masked_fill_", "div", "fill_", "cat")
+)
+"""torch's operations, of those that take time here, that are on slots and on batches that leave them."""
 Images = NDArray[np.uint8]
 
 
@@ -109,13 +115,23 @@ def measure(sizes: tuple[int, ...], count: int, rounds: int) -> Iterator[dict[st
             wall[name].append((time.perf_counter() - began) / count * 1e6)
             main[name].append((time.thread_time() - used) / count * 1e6)
         for name in WAYS:  # the first round warms up
+            of_device = {"microseconds of the device": _of_device(images)} if name == "in flight" else {}
             yield {
+                **of_device,
                 "way": name,
                 "size": size,
                 "images": count,
                 "microseconds": percentiles(wall[name][1:]),
                 "microseconds of the main thread": percentiles(main[name][1:]),
             }
+
+
+def _of_device(images: Images) -> float:
+    """Microseconds per image that a GPU would take over, of the way in flight."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        in_flight(images)
+    taken = (one.self_cpu_time_total for one in profiled.key_averages() if one.key in OF_THE_DEVICE)
+    return float(sum(taken)) / len(images)
 
 
 def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -128,13 +144,17 @@ def render(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         f"{about['processor']}, {about['cores']} cores, one of them for torch's operations, Python {about['python']},",
         f"torch {about['torch']}, {about['date']}, commit {about['commit']}.",
         "",
-        "| | images | all threads | the main thread's processor time | images per second |",
-        "|---|---|---|---|---|",
+        "| | images | all threads | the main thread's processor time | of it, what a GPU does itself "
+        "| images per second |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         all_threads, main = (row[name]["p50"] for name in ("microseconds", "microseconds of the main thread"))
         size = f"{row['size']}×{row['size']}×3"
-        lines.append(f"| {row['way']} | {size} | {all_threads:.0f} | {main:.0f} | {1e6 / all_threads:,.0f} |")
+        device = row.get("microseconds of the device")
+        of_device = "" if device is None else f"{device:.0f}"
+        cells = (row["way"], size, f"{all_threads:.0f}", f"{main:.0f}", of_device, f"{1e6 / all_threads:,.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
