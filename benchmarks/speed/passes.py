@@ -14,8 +14,8 @@
 - of a single layer: `F.linear`, and the same with weights packed by oneDNN and by MKL.
 
 Of what `recover()` computes it is also said whether a row keeps its bits at another place, among others, and whether
-they are those of the net as it is. Ways take turns in one process, one thread, seconds of its processor time. The weights are
-not trained: time does not depend on them. Writes benchmarks/results/passes.json and .md.
+they are those of the net as it is. Ways take turns in one process, one thread, seconds of its processor time. The
+weights are not trained: time does not depend on them. Writes benchmarks/results/passes.json and .md.
 """
 
 from __future__ import annotations

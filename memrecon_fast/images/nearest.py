@@ -99,8 +99,9 @@ class Nearest:
         and its mean squared error, float64 (n,), to the last bit as `metrics.mse_of_rows` has it.
 
         Of images that are equally near it is the lowest index. Where a query is not finite, or out of all proportion,
-        see `LARGEST`, the index is `NONE` and the error NaN; where none is `within`, it is `NONE` and infinity. The result for a query does not depend on the others; many
-        at once take less time. Raises TypeError or ValueError for queries of another type or shape.
+        see `LARGEST`, the index is `NONE` and the error NaN; where none is `within`, `NONE` and infinity. The result
+        for a query does not depend on the others; many at once take less time. Raises TypeError or ValueError for
+        queries of another type or shape.
         """
         if not isinstance(queries, Tensor) or queries.dtype != torch.float32:
             found = queries.dtype if isinstance(queries, Tensor) else type(queries).__name__

@@ -135,8 +135,8 @@ NEAREST = ("nearest_member", "nearest_member_mse", "shown_member_mse")
 """The columns on the member that an estimate is nearest to: all null, or none, or the error alone, infinite."""
 
 NEAR_MSE = 1e-2
-"""A member further from an estimate is not looked for: twenty times the error of an approximate recovery, and a tenth of
-what photographs differ by. To find the nearest among members that are all far takes longest."""
+"""A member further from an estimate is not looked for: twenty times the error of an approximate recovery, and a tenth
+of what photographs differ by. To find the nearest among members that are all far takes longest."""
 
 LATER = ("erased_mse", *NEAREST, "flat_mse")
 """Columns that earlier versions did not write: of their rows these are null."""
