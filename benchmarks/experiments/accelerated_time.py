@@ -58,6 +58,7 @@ WAYS = {
     "accelerated, γ = 0.2": Settings(solver="accelerated", gamma=0.2),
     "accelerated, γ = 0.2, progressive": Settings(solver="accelerated", gamma=0.2, precision="progressive"),
     "paper, this library": PAPER,
+    "paper, this library, progressive": Settings(solver="paper", precision="progressive"),
 }
 
 
