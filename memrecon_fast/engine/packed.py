@@ -5,7 +5,8 @@ A product of some rows by a large matrix begins with bringing the matrix into th
 before. The sums are of float32 as well, in another order: last bits are others, and depend less on the number of rows
 (`python -m benchmarks passes`).
 
-What such a layer cannot have is given to its own forward: other dtypes, autocast in the model, gradients.
+What such a layer cannot have is given to its own forward: other dtypes, autocast in the model, gradients, calls from
+compiled code, and what torch transforms (`torch.func`, forward derivatives: of such a product they would be 0).
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ def pack(autoencoder: Autoencoder) -> nn.Module | None:
 def _is_available() -> bool:
     if platform.machine().lower() not in _X86 or not torch.backends.mkldnn.is_available():
         return False
-    return all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
+    needed: list[tuple[object, str]] = [
+        (torch.ops.mkldnn, "_linear_pointwise"),
+        (torch.ops.mkldnn, "_reorder_linear_weight"),
+    ]
+    needed += [(torch.autograd.forward_ad, "_current_level"), (torch._C._functorch, "is_functorch_wrapped_tensor")]
+    return all(hasattr(where, name) for where, name in needed)
 
 
 def _large_layers(model: nn.Module) -> list[nn.Linear]:
@@ -76,10 +82,14 @@ def _packed(layer: nn.Linear) -> Tensor:
 def _forward(usual: Callable[[Tensor], Tensor], packed: Tensor, layer: nn.Linear, x: Tensor) -> Tensor:
     """Of a layer with packed weights."""
     if (
-        not _is_usual(x)
+        torch.compiler.is_compiling()
+        or type(x) is not Tensor
+        or not _is_usual(x)
         or x.dim() == 0
         or x.shape[-1] != layer.in_features
         or torch.is_grad_enabled()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
         or torch.is_autocast_enabled("cpu")
         or not torch.backends.mkldnn.enabled
     ):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import memrecon_fast as mf
 from memrecon_fast.engine import packed
@@ -114,6 +115,44 @@ def test_what_it_cannot_have_goes_to_its_own_forward() -> None:
     found(leaf).sum().backward()
     assert leaf.grad is not None
     assert found(x).requires_grad  # as torch's own: the weights do
+
+
+@torch.no_grad()
+def test_derivatives_and_transforms_are_those_of_its_own_forward() -> None:
+    linear = layer(1024, 1024)
+    found = pack(linear)
+    assert found is not None
+    x, tangent = torch.rand(2, 4, 1024, generator=generator(0)).unbind()
+    for ours, theirs in zip(
+        torch.func.jvp(found, (x,), (tangent,)), torch.func.jvp(linear, (x,), (tangent,)), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(torch.func.vmap(found)(x), torch.func.vmap(linear)(x))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, tangent)
+        assert torch.equal(forward_ad.unpack_dual(found(dual)).tangent, forward_ad.unpack_dual(linear(dual)).tangent)
+
+
+class Compiling(nn.Module):
+    """Compiles its own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), layer(768, 1024), nn.ReLU(), layer(1024, 768))
+
+    @torch.compile(backend="eager")
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.layers(images).view_as(images)
+        return answer
+
+
+def test_in_code_that_is_compiled_it_is_its_own_forward() -> None:
+    model, images = Compiling().eval(), torch.rand(4, *SHAPE, generator=generator(0))
+    found = pack(model)
+    assert found is not None
+    assert any(map(is_packed, found.modules()))
+    with torch.inference_mode():
+        assert torch.equal(found(images), model(images))
 
 
 class Doubled(nn.Linear):
