@@ -382,6 +382,8 @@ def _tried(
             prox = Prox(way, image_shape, device, layout, autoencoder)
             try:
                 _try(prox, images, number_format)
+                if number_format == "float32" and way is not ways[-1]:  # packed layers, of whatever model
+                    _check_alike(prox, Prox(ways[-1], image_shape, device, layout, autoencoder), images)
                 if timed and layout:
                     prox = _faster(prox, Prox(way, image_shape, device, False, autoencoder), images, number_format)
                 return prox, images
@@ -392,6 +394,16 @@ def _tried(
     if failure.__cause__ is None:
         raise failure
     raise ValueError(f"{failure}{where_it_works(prox.apply, images)}") from failure.__cause__
+
+
+def _check_alike(prox: Prox, plain: Prox, images: Tensor) -> None:
+    """Raise ValueError where what is computed in another way is not what `plain` computes, but for rounding: a model
+    may change the weights of its layers while it runs, or look into them."""
+    rows = plain.to_rows(images)
+    answers = plain.try_again(rows)
+    apart = distance(answers, prox.try_again(rows))
+    if not is_rounding(apart, answers, plain, rows, plain.unit):
+        raise ValueError(f"autoencoder answers otherwise with packed weights: {apart:.1e} apart")
 
 
 def _faster(

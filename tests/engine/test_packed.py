@@ -242,6 +242,35 @@ def test_a_change_of_the_weights_is_noticed() -> None:
         prox.check_unchanged()
 
 
+class Computed(nn.Module):
+    """The weights of a layer are computed in each call; between them it has others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = layer(768, 768)
+        self.scale = nn.Parameter(torch.tensor(0.3))
+        self.weight = self.layer.weight
+        del self.layer.weight
+        self.layer.weight = torch.zeros(768, 768)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.layer.weight = self.weight * self.scale
+        answer: Tensor = self.layer(images.flatten(1)).view_as(images)
+        self.layer.weight = torch.zeros(768, 768)
+        return answer
+
+
+def test_a_model_that_changes_weights_while_it_runs_answers_as_it_does() -> None:
+    model = Computed().eval()
+    found = pack(model)
+    assert found is not None
+    rows = torch.rand(16, 768, generator=generator(7))
+    with torch.inference_mode():
+        expected = model(rows.view(-1, *SHAPE)).flatten(1)
+        assert not torch.allclose(found(rows.view(-1, *SHAPE)).flatten(1), expected, atol=0.1)  # without the check
+        assert torch.equal(make_prox(model, SHAPE, CPU)(rows), expected)
+
+
 def test_a_model_with_gradients_inside_gets_them() -> None:
     class Descending(nn.Module):
         def __init__(self) -> None:
