@@ -62,6 +62,7 @@ def open_run(
         if (run / DESCRIPTION).exists():
             before = read_description(run)
             check_same(splits, without_other_methods(before["plan"]), description["plan"], run)
+            _check_traits(before.get(TRAITS, {}), description[TRAITS], run)
             remark_on_versions(before["sessions"], remark)
             description = {TRAITS: description[TRAITS], **before}  # earlier versions did not record them
             open_parts(run, description).check()
@@ -153,6 +154,17 @@ def check_same(
         + (f" ({changed})" if changed else "")
         + _how_to_go_on(before.get("methods"), now.get("methods"))
     )
+
+
+def _check_traits(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
+    """Raise ValueError where a method of the run was another one of the same name, as far as that is recorded."""
+    for name, traits in before.items():
+        for what, value in traits.items():
+            if name in now and now[name][what] != value:
+                raise ValueError(
+                    f"{run} was begun with another method {name!r}: {what} was {value!r}, and is {now[name][what]!r} "
+                    f"now; give the method another name, or another folder"
+                )
 
 
 def _how_to_go_on(before: Sequence[str] | None, now: Sequence[str] | None) -> str:

@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 import memrecon_fast as mf
+from memrecon_fast import methods
 from memrecon_fast.audit.plan import Audit, describe
 from memrecon_fast.audit.store import opening
 from memrecon_fast.audit.store.manifest import DESCRIPTION, read_description, session, write_description
@@ -174,6 +175,17 @@ def test_another_model_or_device_is_refused(tmp_path: Path, other: dict[str, Any
     begin(tmp_path)
     with pytest.raises(ValueError, match=rf"What differs: {message}$"):
         begin(tmp_path, **other)
+
+
+def test_another_method_of_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = dataclasses.replace(methods.METHODS["iterate"], name="mine")
+    monkeypatch.setitem(methods.METHODS, "mine", mine)
+    audit = make_audit(methods=("mine",))
+    begin(tmp_path, audit)
+    begin(tmp_path, audit)
+    monkeypatch.setitem(methods.METHODS, "mine", dataclasses.replace(mine, uses_model=not mine.uses_model))
+    with pytest.raises(ValueError, match="begun with another method 'mine': uses_model was True, and is False now"):
+        begin(tmp_path, audit)
 
 
 def test_other_parts_are_refused(tmp_path: Path) -> None:
