@@ -33,6 +33,7 @@ from torch._inductor import config as inductor
 from benchmarks.measuring import results_path, taking_turns, where, write_results
 from benchmarks.registry import make_parser
 from memrecon_fast import autoencoders
+from memrecon_fast.engine.packed import Packed, weights_of
 from memrecon_fast.engine.precision import in_format
 from memrecon_fast.engine.prox import make_prox
 
@@ -61,6 +62,18 @@ def shortest(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str,
     return {name: min(seconds) for name, seconds in taking_turns(ways, rounds).items()}
 
 
+def with_packed(net: nn.Module) -> Way:
+    """As `Prox` calls it."""
+    packed = Packed(weights_of(net))
+
+    def call(images: Tensor) -> Tensor:
+        with packed:
+            answer: Tensor = net(images)
+        return answer
+
+    return call
+
+
 def keeps_bits(way: Way, images: Tensor) -> bool:
     """Whether a row answers the same bits at another place, among others, and among fewer or more of them."""
     expected = way(images)[3]
@@ -79,7 +92,7 @@ def of_net(
     with torch.inference_mode(), inductor.patch(freezing=True):
         ways: dict[str, Way] = {
             "as it is": net,
-            "as in recover()": in_format(net, "float32", CPU)[0],
+            "as in recover()": with_packed(net),
             "frozen": torch.compile(copy.deepcopy(net), dynamic=True),
             "bfloat16": in_format(net, "bfloat16", CPU)[0],
         }

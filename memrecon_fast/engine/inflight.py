@@ -116,8 +116,10 @@ class InFlight:
 
     @property
     def how(self) -> str:
-        """How it runs, in a few words: backend, execution and slots."""
-        return f"{self.solver.ops.backend}, {self.execution}, {self._width.now} slots"
+        """How it runs, in a few words: backend, execution and slots, and how many layers have packed weights."""
+        packed = self.solver.prox.packed_weights
+        said = f"{self.solver.ops.backend}, {self.execution}, {self._width.now} slots"
+        return f"{said}, {packed} layers packed" if packed else said
 
     def stream(self, samples: Iterable[Sample]) -> Generator[Finished, None, None]:
         """Pass `samples` through the slots; yields each image some time after it is done.

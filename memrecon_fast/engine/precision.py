@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -12,8 +13,6 @@ from torch import Tensor, nn
 
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine import three_products
-from memrecon_fast.engine.copies import copy_sharing
-from memrecon_fast.engine.packed import pack
 
 T = TypeVar("T")
 
@@ -29,8 +28,7 @@ def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device
     float32 on a GPU is IEEE whatever torch's global switches say; they are put back after each call. For bfloat16 a
     module is copied if it can be, with the weights of its linear and convolutional layers rounded once: what is done to
     the original afterwards does not reach the copy. Otherwise they are rounded in every call. For float32x3 it must be
-    a module that can be copied. For float32 on a CPU it is copied if it can be, with large linear layers packed once,
-    see `packed`.
+    a module that can be copied.
 
     Raises ValueError for tf32 on another device than an NVIDIA GPU, and for float32x3 as `three_products.replace`.
     """
@@ -42,8 +40,7 @@ def in_format(autoencoder: Autoencoder, number_format: str, device: torch.device
     if device.type != "cuda":
         if number_format == "tf32":
             raise ValueError(f"precision 'tf32' is a format of NVIDIA GPUs; the autoencoder is on {device}")
-        packed = pack(autoencoder) if number_format == "float32" and device.type == "cpu" else None
-        return [one for one in (packed, autoencoder) if one is not None]
+        return [autoencoder]
 
     def multiply_in_format(images: Tensor) -> Tensor:
         with multiplying_in(number_format, device), _full_sums(number_format == "float32x3"):
@@ -73,13 +70,14 @@ def _with_rounded_weights(autoencoder: nn.Module) -> nn.Module | None:
 
     None where the module cannot be copied: it keeps an activation or a lock, say.
     """
-    rounded: dict[int, Tensor] = {}
+    shared = {id(tensor): tensor for tensor in (*autoencoder.parameters(), *autoencoder.buffers())}
+    rounded = {}
     for module in autoencoder.modules():
         if isinstance(module, _MULTIPLYING):
             for parameter in module.parameters(recurse=False):
                 rounded[id(parameter)] = nn.Parameter(parameter.detach().to(torch.bfloat16), requires_grad=False)
     try:
-        return copy_sharing(autoencoder, rounded)
+        return copy.deepcopy(autoencoder, memo={**shared, **rounded})
     except Exception:  # whatever its parts raise
         return None
 

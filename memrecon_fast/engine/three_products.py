@@ -15,6 +15,7 @@ not fit. There are no gradients.
 from __future__ import annotations
 
 import contextvars
+import copy
 import dataclasses
 import functools
 import math
@@ -26,7 +27,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memrecon_fast.common.errors import one_line
-from memrecon_fast.engine.copies import copy_sharing, has_hooks, has_own_forward
 from memrecon_fast.ops import halves
 from memrecon_fast.ops.halves import Halves, HalvesOps, Sums, plain
 
@@ -45,6 +45,7 @@ PRODUCTS = {
     *("scaled_dot_product_attention", "multi_head_attention_forward"),
 }
 """torch's functions that multiply matrices, by name."""
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ours = contextvars.ContextVar("ours", default=False)
 """Whether a product is one of halves."""
 
@@ -116,8 +117,9 @@ def replace(autoencoder: Any, device: torch.device) -> nn.Module:
         others = "".join(f"; it has {one}" for one in not_replaced(autoencoder)[:1])
         raise ValueError(f"{what}: this one has none that could be{others}")
     autoencoder = getattr(autoencoder, "_orig_mod", autoencoder)
+    shared = {id(tensor): tensor for tensor in (*autoencoder.parameters(), *autoencoder.buffers())}
     try:
-        copied = copy_sharing(autoencoder)
+        copied: nn.Module = copy.deepcopy(autoencoder, memo=dict(shared))
     except Exception as error:  # whatever its parts raise
         raise ValueError(f"{what} in a copy of it, and it cannot be copied: {one_line(error)}") from error
     with torch.no_grad():
@@ -144,10 +146,10 @@ def _why_not(module: nn.Module) -> str | None:
     if not isinstance(module, (nn.Linear, nn.Conv2d)):
         return kind
     of_torch = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
-    changed = has_own_forward(module, of_torch)
+    changed = type(module).forward is not of_torch.forward or "forward" in vars(module)
     if changed or (isinstance(module, nn.Conv2d) and type(module)._conv_forward is not nn.Conv2d._conv_forward):
         return f"{kind} with a forward of its own"
-    if has_hooks(module):
+    if any(getattr(module, hooks) for hooks in _HOOKS):
         return f"{kind} with hooks"
     weight = module.weight
     if weight.dtype != torch.float32 or weight.layout != torch.strided or not weight.numel():
@@ -191,7 +193,7 @@ def _split(module: nn.Linear | nn.Conv2d) -> _Layer:
 
 def _activation(module: nn.Module, device: torch.device) -> Tensor | nn.Module:
     """The slope of an activation that can be part of an operation on halves, float32 [1]; any other module as it is."""
-    if has_hooks(module) or "forward" in vars(module):
+    if any(getattr(module, hooks) for hooks in _HOOKS) or "forward" in vars(module):
         return module
     if type(module) is nn.PReLU and module.weight.numel() == 1 and module.weight.dtype == torch.float32:
         return module.weight.detach()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,16 +13,18 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 import memrecon_fast as mf
+from memrecon_fast.common.errors import AutoencoderChangedError
 from memrecon_fast.engine import packed
-from memrecon_fast.engine.packed import MIN_WEIGHTS, pack
-from memrecon_fast.engine.precision import in_format, with_gradients
+from memrecon_fast.engine.packed import MIN_WEIGHTS, Packed, weights_of
+from memrecon_fast.engine.precision import with_gradients
 from memrecon_fast.engine.prox import make_prox
+from memrecon_fast.recovery import prepare_iterate
 
 CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
 LARGE = [(1024, 1024), (768, 1024), (12288, 100), (1000, 1030), (513, 1031)]
 
-pytestmark = pytest.mark.skipif(not packed._is_available(), reason="no x86 processor, or a torch without oneDNN")
+pytestmark = pytest.mark.skipif(not packed.is_available(), reason="no x86 processor, or a torch without oneDNN")
 
 
 def generator(seed: int) -> torch.Generator:
@@ -37,36 +39,46 @@ def layer(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     return made.eval()
 
 
-def is_packed(module: nn.Module) -> bool:
-    return "forward" in vars(module)
-
-
 def net(depth: int = 3, width: int = 1024) -> nn.Module:
     torch.manual_seed(0)
     return mf.autoencoders.FullyConnected(SHAPE, width, depth).eval()
 
 
+def by_packed(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model, called with packed weights; some of them are."""
+    weights = weights_of(model)
+    assert weights
+    packed = Packed(weights)
+    assert len(packed) == len(weights)
+
+    def call(x: Tensor) -> Tensor:
+        with packed:
+            answer: Tensor = model(x)
+        return answer
+
+    return call
+
+
 @pytest.mark.parametrize(("inputs", "outputs"), LARGE)
 @pytest.mark.parametrize("bias", [True, False])
-@torch.inference_mode()
+@torch.no_grad()
 def test_products_are_those_of_float64_within_the_rounding_of_float32(inputs: int, outputs: int, bias: bool) -> None:
     linear = layer(inputs, outputs, bias)
-    found = pack(linear)
-    assert found is not None
-    assert is_packed(found)
+    found = by_packed(linear)
     for rows in (0, 1, 7, 16, 64):
         x = torch.rand(rows, inputs, generator=generator(rows)) - 0.5
+        answer = found(x)
+        assert answer.shape == (rows, outputs)
         exact = copy.deepcopy(linear).double()(x.double())
-        # sums of `inputs` products in any order: their rounding errors add up to no more than this
-        allowed = 2.0**-23 * inputs**0.5 * x.square().sum(1).sqrt().max().item() if rows else 0.0
-        assert (found(x).double() - exact).abs().max().item() <= allowed if rows else found(x).shape == (0, outputs)
+        # of a sum of n products of float32 the error grows as the root of n, if roundings are as good as random
+        allowed = 2.0**-23 * inputs**0.5 * (x.square().sum(1).sqrt().max().item() if rows else 0)
+        assert bool(((answer.double() - exact).abs() <= allowed).all())
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), LARGE)
-@torch.inference_mode()
+@torch.no_grad()
 def test_bits_of_a_row_depend_on_no_other(inputs: int, outputs: int) -> None:
-    found = pack(layer(inputs, outputs))
-    assert found is not None
+    found = by_packed(layer(inputs, outputs))
     x = torch.rand(96, inputs, generator=generator(1)) - 0.5
     whole = found(x)
     for rows in (2, 3, 15, 16, 17, 32, 48, 64):  # one row may be a product of a matrix by a vector
@@ -74,12 +86,11 @@ def test_bits_of_a_row_depend_on_no_other(inputs: int, outputs: int) -> None:
     assert torch.equal(found(x.flip(0)), whole.flip(0))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_awkward_inputs() -> None:
     linear = layer(1024, 1024)
     linear.weight = nn.Parameter(linear.weight.detach().t())  # not in order in memory
-    found = pack(linear)
-    assert found is not None
+    found = by_packed(linear)
     usual = torch.rand(4, 1024, generator=generator(0))
     inputs = [
         usual.t().contiguous().t(),
@@ -94,39 +105,64 @@ def test_awkward_inputs() -> None:
         torch.testing.assert_close(found(x), linear(x), atol=2e-6, rtol=2e-6, equal_nan=True)
 
 
-def test_what_it_cannot_have_goes_to_its_own_forward() -> None:
-    linear = layer(1024, 1024)
-    found = pack(linear)
-    assert found is not None
-    x = torch.rand(4, 1024, generator=generator(0))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(found(x), linear(x))
-        assert found(x).dtype == torch.bfloat16
-    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
-        assert torch.equal(found(x), linear(x))
+def is_left_to_torch(model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the packed weights are not used; the answer is then torch's own."""
+    found, expected, used = by_packed(model), model(x), []
+    can_have = packed._can_have
+
+    def watched(*given: Any) -> bool:
+        used.append(can_have(*given))
+        return used[-1]
+
+    monkeypatch.setattr(packed, "_can_have", watched)
+    answer = found(x)
+    monkeypatch.undo()
+    assert any(used) or torch.equal(answer, expected)
+    return not any(used)
+
+
+def test_what_it_cannot_have_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    linear, x = layer(1024, 1024), torch.rand(4, 1024, generator=generator(0))
     with torch.inference_mode():
+        assert not is_left_to_torch(linear, x, monkeypatch)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert is_left_to_torch(linear, x, monkeypatch)
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert is_left_to_torch(linear, x, monkeypatch)
         for wrong in (x.double(), x[:, :9], torch.tensor(1.0)):
             with pytest.raises(RuntimeError) as theirs:
                 linear(wrong)
             with pytest.raises(RuntimeError) as ours:
-                found(wrong)
+                by_packed(linear)(wrong)
             assert str(ours.value) == str(theirs.value)
+    assert is_left_to_torch(linear, x, monkeypatch)  # gradients
     leaf = x.clone().requires_grad_()
-    found(leaf).sum().backward()
+    by_packed(linear)(leaf).sum().backward()
     assert leaf.grad is not None
-    assert found(x).requires_grad  # as torch's own: the weights do
 
 
 @torch.no_grad()
-def test_derivatives_and_transforms_are_those_of_its_own_forward() -> None:
+def test_weights_that_were_changed_are_not_those_that_were_packed() -> None:
+    linear, x = layer(1024, 1024), torch.rand(4, 1024, generator=generator(0))
+    found = by_packed(linear)
+    linear.weight.mul_(2)
+    assert torch.equal(found(x), linear(x))
+    linear.weight = nn.Parameter(torch.zeros(1024, 1024))
+    assert torch.equal(found(x), linear(x))
+    found = by_packed(linear)
+    other = {"weight": torch.ones(1024, 1024), "bias": torch.zeros(1024)}
+    moved = torch.func.functional_call(linear, other, (x,))
+    with Packed(weights_of(linear)):
+        assert torch.equal(torch.func.functional_call(linear, other, (x,)), moved)
+
+
+@torch.no_grad()
+def test_derivatives_and_transforms_are_torchs() -> None:
     linear = layer(1024, 1024)
-    found = pack(linear)
-    assert found is not None
+    found = by_packed(linear)
     x, tangent = torch.rand(2, 4, 1024, generator=generator(0)).unbind()
-    for ours, theirs in zip(
-        torch.func.jvp(found, (x,), (tangent,)), torch.func.jvp(linear, (x,), (tangent,)), strict=True
-    ):
-        assert torch.equal(ours, theirs)
+    ours, theirs = (torch.func.jvp(one, (x,), (tangent,)) for one in (found, linear))
+    assert all(map(torch.equal, ours, theirs))
     assert torch.equal(torch.func.vmap(found)(x), torch.func.vmap(linear)(x))
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(x, tangent)
@@ -146,62 +182,75 @@ class Compiling(nn.Module):
         return answer
 
 
-def test_in_code_that_is_compiled_it_is_its_own_forward() -> None:
+def test_code_that_is_compiled_runs() -> None:
     model, images = Compiling().eval(), torch.rand(4, *SHAPE, generator=generator(0))
-    found = pack(model)
-    assert found is not None
-    assert any(map(is_packed, found.modules()))
+    found = by_packed(model)
     with torch.inference_mode():
-        assert torch.equal(found(images), model(images))
+        torch.testing.assert_close(found(images), model(images), atol=1e-6, rtol=0)
 
 
-class Doubled(nn.Linear):
+class Hooked(nn.Linear):
+    """A forward and a hook of its own: what multiplies is packed, all else is as it was."""
+
+    def __init__(self) -> None:
+        super().__init__(1024, 1024)
+        self.register_forward_hook(lambda module, given, answer: answer + 1)
+
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
 
 
-def hooked() -> nn.Module:
+@torch.no_grad()
+def test_whatever_calls_the_product_does_what_it_did() -> None:
+    linear = Hooked()
+    x = torch.rand(4, 1024, generator=generator(0))
+    torch.testing.assert_close(by_packed(linear)(x), linear(x), atol=2e-6, rtol=0)
+
+
+class Strange(nn.Parameter):
+    """A tensor that computes in its own way."""
+
+
+def compiled_in_place() -> nn.Module:
     linear = layer(1024, 1024)
-    linear.register_forward_hook(lambda module, given, answer: answer + 1)
+    linear.compile(backend="eager")
     return linear
 
 
-class Locked(nn.Linear):
-    """Cannot be copied."""
+def made_for_inference() -> nn.Module:
+    with torch.inference_mode():
+        return layer(1024, 1024)
 
-    def __init__(self) -> None:
-        super().__init__(1024, 1024)
-        self.lock = threading.Lock()
+
+def with_strange_weights() -> nn.Module:
+    linear = layer(1024, 1024)
+    linear.weight = linear.weight.detach().as_subclass(Strange)
+    return linear
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: layer(512, MIN_WEIGHTS // 512 - 1),
-        lambda: Doubled(1024, 1024),
-        hooked,
         lambda: layer(1024, 1024).double(),
         lambda: torch.compile(layer(1024, 1024)),
-        Locked,
+        compiled_in_place,
+        made_for_inference,
+        with_strange_weights,
+        lambda: torch.nn.utils.parametrizations.weight_norm(layer(1024, 1024)),
         lambda: nn.Conv2d(1024, 1024, 1),
         lambda: torch.relu,
     ],
-    ids=["small", "own forward", "hooks", "double", "compiled", "cannot be copied", "convolution", "no module"],
+    ids=["small", "double", "compiled", "in place", "inference", "subclass", "computed", "convolution", "no module"],
 )
 def test_what_is_not_packed(make: Callable[[], nn.Module]) -> None:
-    model = make()
-    assert pack(model) is None
-    assert in_format(model, "float32", CPU) == [model]
+    assert weights_of(make()) == []
 
 
-def test_the_copy_shares_its_weights_and_leaves_the_model_as_it_was() -> None:
-    model = nn.Sequential(layer(1024, 1024), nn.ReLU(), layer(1024, 8)).eval()
-    found = pack(model)
-    assert isinstance(found, nn.Sequential)
-    assert [is_packed(module) for module in found] == [True, False, False]
-    assert not any(map(is_packed, model))
-    for ours, theirs in zip(found.parameters(), model.parameters(), strict=True):
-        assert ours is theirs
+def test_weights_that_layers_share_are_packed_once() -> None:
+    model = nn.Sequential(layer(1024, 1024), nn.ReLU(), layer(1024, 8), layer(1024, 1024)).eval()
+    model[3].weight = model[0].weight
+    assert [id(weight) for weight in weights_of(model)] == [id(model[0].weight)]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -212,7 +261,7 @@ def test_recoveries_are_those_with_the_model_as_it_is(threads: int, monkeypatch:
     torch.set_num_threads(threads)
     try:
         found = [mf.iterate(model, members, max_iterations=5, tolerance=0.0).images]
-        monkeypatch.setattr("memrecon_fast.engine.precision.pack", lambda _: None)
+        monkeypatch.setattr("memrecon_fast.engine.prox.weights_of", lambda _: [])
         found.append(mf.iterate(model, members, max_iterations=5, tolerance=0.0).images)
     finally:
         torch.set_num_threads(before)
@@ -235,40 +284,77 @@ def test_products_are_float32_whatever_torch_is_told(precision: str) -> None:
 def test_a_change_of_the_weights_is_noticed() -> None:
     model = net()
     prox = make_prox(model, SHAPE, CPU)
-    assert prox._autoencoder is not model
+    assert prox.packed_weights > 0
     with torch.no_grad():
         next(model.parameters()).mul_(1.01)
     with pytest.raises(ValueError, match="changed"):
         prox.check_unchanged()
 
 
-class Computed(nn.Module):
-    """The weights of a layer are computed in each call; between them it has others."""
+def hide(model: nn.Module) -> None:
+    model.get_parameter("layers.1.weight").data.mul_(1.5)  # torch does not count this
 
+
+def hook(model: nn.Module) -> None:
+    model.register_forward_hook(lambda module, given, answer: answer + 0.1)
+
+
+@pytest.mark.parametrize("change", [hide, hook])
+def test_a_change_that_torch_does_not_know_of_is_noticed_in_the_end(change: Callable[[nn.Module], None]) -> None:
+    model = PlainNet().eval()
+    images = torch.rand(8, *SHAPE, generator=generator(8))
+    stream = mf.InFlight(prepare_iterate(model, SHAPE, max_iterations=2))
+    assert stream.solver.prox.packed_weights == 2
+    assert "2 layers packed" in stream.how
+    list(stream.stream(mf.Sample(index, image) for index, image in enumerate(images)))
+    change(model)
+    with pytest.raises(AutoencoderChangedError):
+        list(stream.stream(mf.Sample(index, image) for index, image in enumerate(images)))
+    assert stream.solver.prox.packed_weights == 2
+
+
+class PlainNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layer = layer(768, 768)
-        self.scale = nn.Parameter(torch.tensor(0.3))
-        self.weight = self.layer.weight
-        del self.layer.weight
-        self.layer.weight = torch.zeros(768, 768)
+        self.layers = nn.Sequential(nn.Flatten(), layer(768, 1024), nn.ReLU(), layer(1024, 768))
 
     def forward(self, images: Tensor) -> Tensor:
-        self.layer.weight = self.weight * self.scale
-        answer: Tensor = self.layer(images.flatten(1)).view_as(images)
-        self.layer.weight = torch.zeros(768, 768)
+        answer: Tensor = self.layers(images).view_as(images)
         return answer
 
 
-def test_a_model_that_changes_weights_while_it_runs_answers_as_it_does() -> None:
-    model = Computed().eval()
-    found = pack(model)
-    assert found is not None
-    rows = torch.rand(16, 768, generator=generator(7))
+class Counting(PlainNet):
+    """Replaces a buffer in each call."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        return super().forward(images)
+
+
+class Single(PlainNet):
+    """Copies of it are it."""
+
+    def __deepcopy__(self, memo: object) -> Single:
+        return self
+
+
+@pytest.mark.parametrize("kind", [Counting, Single])
+def test_models_stay_as_they_are(kind: type[PlainNet]) -> None:
+    model = kind().eval()
+    before = dict(vars(model.layers[1]))
+    images = torch.rand(8, *SHAPE, generator=generator(9))
+    found = mf.iterate(model, images, max_iterations=2, tolerance=0.0).images
     with torch.inference_mode():
-        expected = model(rows.view(-1, *SHAPE)).flatten(1)
-        assert not torch.allclose(found(rows.view(-1, *SHAPE)).flatten(1), expected, atol=0.1)  # without the check
-        assert torch.equal(make_prox(model, SHAPE, CPU)(rows), expected)
+        torch.testing.assert_close(found, model(model(images)), atol=1e-6, rtol=0)
+    assert vars(model.layers[1]).keys() == before.keys()
+    if isinstance(model, Counting):
+        assert model.calls > 2
 
 
 def test_a_model_with_gradients_inside_gets_them() -> None:
