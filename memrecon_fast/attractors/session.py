@@ -35,6 +35,7 @@ from memrecon_fast.audit.store.manifest import ERRORS, doubts_of, place
 from memrecon_fast.audit.store.opening import check_same, has_run, mend_images, remark_on_versions
 from memrecon_fast.common.checks import check_integer
 from memrecon_fast.common.errors import AutoencoderChangedError
+from memrecon_fast.common.files import remove_unfinished
 from memrecon_fast.common.typing import Autoencoder
 from memrecon_fast.engine.prox import device_of
 
@@ -253,6 +254,7 @@ def begin(
             description = describe(survey, opened.autoencoder, kind, opened.name)
         run.mkdir(parents=True, exist_ok=True)
         stack.enter_context(locked(run, KIND))
+        remove_unfinished(run)
         description = _open(survey, description, run, means.output.remark)
         for remark in sorted({str(warning.message) for warning in caught}):
             means.output.remark(remark)

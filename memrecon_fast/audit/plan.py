@@ -80,7 +80,8 @@ class Audit:
             find(method)
         for name, mask in self.masks.items():
             if not isinstance(mask, Tensor) or mask.dtype != torch.bool or tuple(mask.shape) != self.image_shape:
-                raise ValueError(f"the mask {name!r} must be a bool tensor of shape {self.image_shape}, {_but(mask)}")
+                but = _but(mask, self.image_shape)
+                raise ValueError(f"the mask {name!r} must be a bool tensor of shape {self.image_shape}, {but}")
             if not self.degraded or self.knows_mask:
                 check_mask(f"the mask {name!r}", mask)
         if len(set(self.methods)) < len(self.methods):
@@ -181,12 +182,15 @@ class Audit:
         return dataclasses.replace(self.settings, recognized_below=below)
 
 
-def _but(mask: object) -> str:
+def _but(mask: object, image_shape: tuple[int, ...]) -> str:
     """What was given as a mask, and what makes a mask of it, in words."""
     found, how = type(mask).__name__, ""
     if isinstance(mask, Tensor):
         found = f"{mask.dtype} {tuple(mask.shape)}"
-        how = "mask.bool()" if mask.dtype != torch.bool else "mask.expand(image_shape)" if mask.ndim == 2 else ""
+        if mask.dtype != torch.bool:
+            how = "mask.bool()"
+        elif tuple(mask.shape) in (image_shape[1:], (1, *image_shape[1:])):
+            how = f"mask.expand{image_shape}"
     elif isinstance(mask, np.ndarray):
         how = "torch.from_numpy(mask)"
     elif isinstance(mask, str):

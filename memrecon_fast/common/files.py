@@ -87,7 +87,7 @@ def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files that a killed process left in the folder: those named as `replacing` names them."""
     for path in folder.glob(f".*{UNFINISHED}"):
         if _TEMPORARY.fullmatch(path.name) and (path.is_symlink() or path.is_file()):
-            path.unlink()
+            path.unlink(missing_ok=True)  # a report may be written meanwhile, and be done by now
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -22,8 +22,8 @@ class BatchedSamples:
     which is the key of its random numbers, or the noise that it carries.
 
     function: of degraded images, float32 (B, *image_shape), their masks, bool, the same shape, True = kept, and the
-        samples that these are of; gives the estimates, the same shape, float32 or another floating format, which is
-        converted. Each estimate must depend on its own image alone. It is called without gradients.
+        samples that these are of; gives the estimates, the same shape, float32, or float64, which is converted. Each
+        estimate must depend on its own image alone. It is called without gradients.
     scorer: a solver whose autoencoder scores the estimates, with one application each; it does no work.
     images_at_once: B at most; None: 64.
     """
@@ -59,10 +59,14 @@ class BatchedSamples:
         degraded, masks = torch.stack([sample.degraded for sample in samples]), torch.stack(known)
         with torch.no_grad():
             images = self._function(degraded, masks, samples)
-        if not isinstance(images, Tensor) or images.shape != degraded.shape or not images.is_floating_point():
+        if (
+            not isinstance(images, Tensor)
+            or images.shape != degraded.shape
+            or images.dtype not in (torch.float32, torch.float64)
+        ):
             got = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
             raise TypeError(
-                f"the method's function must return float32 {tuple(degraded.shape)}, a batch like the "
+                f"the method's function must return float32 or float64 {tuple(degraded.shape)}, a batch like the "
                 f"degraded images; it returned {got}"
             )
         images = images.float()
@@ -90,8 +94,8 @@ class Batched(BatchedSamples):
     """A stream of images, many at a time, through a function of the degraded images and their masks alone.
 
     function: of degraded images, float32 (B, *image_shape), and their masks, bool, the same shape, True = kept; gives
-        the estimates, the same shape, float32 or another floating format, which is converted. Each estimate must depend
-        on its own image alone. It is called without gradients. Raises TypeError for another answer.
+        the estimates, the same shape, float32, or float64, which is converted. Each estimate must depend on its own
+        image alone. It is called without gradients. Raises TypeError for another answer.
     scorer: a solver whose autoencoder scores the estimates, with one application each: of
         `recovery.prepare_iterate(autoencoder, image_shape)`, for instance.
     images_at_once: B at most; None: 64.

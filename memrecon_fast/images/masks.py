@@ -42,7 +42,7 @@ def open_masks(masks: Sequence[str], image_shape: Sequence[int], seed: int = 0) 
 def _named_file(mask: str) -> tuple[str, Path]:
     """The name and the path of NAME=FILE; of FILE, which may have such a sign in its name, the file's name."""
     name, sign, path = mask.partition("=")
-    if not sign or Path(mask).exists() or ("/" in name and not Path(path).exists()):
+    if not sign or Path(mask).exists() or ("/" in name and not Path(path).is_file()):
         return Path(mask).name, Path(mask)
     if "/" in name:
         raise ValueError(f"the name of a mask has no '/' in it, NAME=FILE; {mask!r} gives the name {name!r}")

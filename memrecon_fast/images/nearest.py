@@ -67,6 +67,8 @@ class Nearest:
     """
 
     def __init__(self, images: Images | Tensor | NDArray[Any], within: float = math.inf) -> None:
+        if not within >= 0:
+            raise ValueError(f"within must be a mean squared error, 0 or more, not {within!r}")
         self._within = within
         if isinstance(images, Images):
             usable = images.usable()

@@ -219,6 +219,7 @@ def test_damaged_blocks_are_said_and_done_again(
     complete, block = out / TABLES / "stability-controls.parquet", out / TABLES / "starts" / "000000.parquet"
     for path in (complete, block):
         path.write_bytes(path.read_bytes()[:-9])
+    (out / ".attractors.json.123.tmp").write_text("half of it")  # of a process that was killed
     with pytest.raises(ValueError, match=r"stability-controls\.parquet cannot be read"):
         open_run(out).table("stability-controls")
     with pytest.warns(RuntimeWarning, match="cannot be read.*is set aside, and what it held is done again") as said:

@@ -225,6 +225,7 @@ def test_the_pictures_of_all_are_among_those_of_any_part() -> None:
         ("nearest_member_mse", 0.9, "further away"),
         ("nearest_member_mse", -0.1, "further away"),
         ("nearest_member_mse", math.inf, "in part"),
+        ("nearest_member_mse", -math.inf, "further away"),
         ("shown_member_mse", None, "in part"),
         ("diverged", True, ""),
     ],

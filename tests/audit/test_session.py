@@ -686,9 +686,10 @@ def test_without_progress_nothing_is_said_but_what_the_model_says(
 @pytest.mark.parametrize(
     ("mask", "found"),
     [
-        (torch.ones(1, 8, 8, dtype=torch.bool), r"torch.bool \(1, 8, 8\)"),
+        (torch.ones(1, 8, 8, dtype=torch.bool), r"torch.bool \(1, 8, 8\); try mask\.expand\(3, 8, 8\)"),
+        (torch.ones(9, 8, dtype=torch.bool), r"torch.bool \(9, 8\)"),
         (torch.ones(3, 8, 8), r"torch.float32 \(3, 8, 8\); try mask\.bool\(\)"),
-        (torch.ones(8, 8, dtype=torch.bool), r"torch.bool \(8, 8\); try mask\.expand\(image_shape\)"),
+        (torch.ones(8, 8, dtype=torch.bool), r"torch.bool \(8, 8\); try mask\.expand\(3, 8, 8\)"),
         (np.ones((3, 8, 8), bool), r"ndarray; try torch\.from_numpy\(mask\)"),
         ("half", r"str; try degradation\.make_mask\(name, image_shape\)"),
         (None, "NoneType"),

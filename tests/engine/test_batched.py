@@ -98,16 +98,19 @@ def test_a_mask_that_is_missing_is_named(memorised: Memorised) -> None:
         (lambda degraded, masks: degraded[:1], r"torch.float32 \(1, 3, 8, 8\)"),
         (lambda degraded, masks: degraded.flatten(1), r"torch.float32 \(2, 192\)"),
         (lambda degraded, masks: masks, r"torch.bool \(2, 3, 8, 8\)"),
+        (lambda degraded, masks: degraded.half(), r"torch.float16 \(2, 3, 8, 8\)"),
         (lambda degraded, masks: None, "NoneType"),
     ],
 )
 def test_an_answer_that_is_no_batch_of_images_is_named(memorised: Memorised, answer: Any, named: str) -> None:
     stream = Batched(answer, prepare_iterate(memorised.autoencoder, SHAPE), 2)
-    with pytest.raises(TypeError, match=rf"function must return float32 \(2, 3, 8, 8\), .*; it returned {named}"):
+    with pytest.raises(
+        TypeError, match=rf"function must return float32 or float64 \(2, 3, 8, 8\), .*; it returned {named}"
+    ):
         next(stream.batches(samples_of(memorised)))
 
 
-def test_an_answer_in_another_floating_format_is_converted(memorised: Memorised) -> None:
+def test_an_answer_in_float64_is_converted(memorised: Memorised) -> None:
     scorer = prepare_iterate(memorised.autoencoder, SHAPE)
     found = [
         next(Batched(function, scorer, 2).batches(samples_of(memorised)))

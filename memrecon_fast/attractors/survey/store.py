@@ -41,7 +41,7 @@ class Store:
         """Remove unfinished files, and set those aside that are damaged or hold what they should not: it is computed
         again. Returns a line on each of these."""
         faults = {}
-        for folder in (self.run, self._root, self._folder(table.name)):
+        for folder in (self._root, self._folder(table.name)):
             remove_unfinished(folder)
         complete = self._complete(table.name)
         if complete.exists() and (fault := self._fault_of_complete(table)):

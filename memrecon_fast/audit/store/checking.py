@@ -58,7 +58,7 @@ def _fault_of_members(table: pa.Table, images: Columns, mse: NDArray[np.float64]
     index, split = table["index"].to_numpy(), table["split"].to_numpy()
     columns = [table[name].to_numpy().astype(np.float64) for name in NEAREST]  # NaN for null
     nearest, error, shown = columns
-    known, far = ~np.isnan(nearest), np.isinf(error)
+    known, far = ~np.isnan(nearest), error == np.inf
     in_part = (np.isnan(shown) == known) | (np.isnan(error) == (known | far)) | (known & far)
     if (in_part | ((known | far) & diverged)).any():
         return "it names the nearest member of some estimates in part, or of diverged ones"

@@ -142,7 +142,6 @@ def test_a_file_that_is_no_block_is_set_aside_and_unfinished_ones_are_removed(tm
     folder = tmp_path / TABLES / "squares"
     (folder / "000099.parquet").write_text("?")
     unfinished = [folder / ".000002.parquet.123.tmp", tmp_path / TABLES / ".squares.parquet.123.tmp"]
-    unfinished += [tmp_path / ".attractors.json.123.tmp", tmp_path / ".report.html.123.tmp"]
     for path in unfinished:
         path.write_text("half of it")
     (fault,) = store.mend(table)
