@@ -542,7 +542,8 @@ def test_a_run_that_differs_is_not_continued_and_the_message_says_in_what(data: 
     result = memrecon(*arguments_of_a_short_audit(data, run, gamma=0.25, seed=7, limit=3))
     assert result.exit_code == 2
     line = one_line(result.stderr)
-    assert f"{run} holds another audit; it can be continued only as it was begun. What differs:" in line
+    begun = "it can be continued only as it was begun, and another one needs another folder"
+    assert f"{run} holds another audit; {begun}. What differs:" in line
     assert "the members" in line
     assert "gamma (none then, 0.25 now)" in line
     assert "seed (42 then, 7 now)" in line

@@ -52,8 +52,17 @@ def test_what_a_trained_model_makes_of_the_images_as_they_are(memorised: Memoris
     assert f"members {found['members']['mean']:.1e}, controls {found['controls']['mean']:.1e}" in in_words(found)
     for mean, little in ((1e-5, True), (1e-7, False), (1e-9, False)):  # what the model misses against what is accurate
         words = in_words(found | {"members": found["members"] | {"mean": mean}})
-        assert ("Below 1e-07 a recovery counts as accurate" in words) == little
+        assert ("A recovery counts as accurate below 1e-07" in words) == little
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_model_that_returns_what_it_is_given_is_named(memorised: Memorised) -> None:
+    found = measure(nn.Identity().eval(), splits_of(memorised))
+    assert (found["members"]["mean"], found["controls"]["mean"]) == (0, 0)
+    assert "returns images as they are" in (warning_of(found) or "")
+    nearly = measure(lambda images: (2 * images - 0.7) / 2 + 0.35, splits_of(memorised))
+    assert 0 < nearly["members"]["mean"] < 1e-14
+    assert "returns images as they are" in (warning_of(nearly) or "")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ NOT_RECONSTRUCTED = 1e-2
 """Mean squared error above which an image counts as not reconstructed; two photographs differ by about 0.1."""
 
 
+RETURNED = 1e-14
+"""Mean squared error of an image that is returned as it was, but for rounding; no training comes near it."""
+
+
 def misses_members(errors: Mapping[str, Any]) -> bool:
     """Whether the model does not reconstruct what it is said to be trained on: the mean error is above
     `NOT_RECONSTRUCTED`, or above half of what an image of one grey would have; or other pixels are far better."""
@@ -36,14 +40,20 @@ def in_words(errors: Mapping[str, Any]) -> str:
     mean = errors["members"]["mean"]
     if mean is None or mean <= ACCURATE_MSE or misses_members(errors):
         return text
-    return f"{text} Below {ACCURATE_MSE:g} a recovery counts as accurate, which few are where the model misses more."
+    return f"{text} A recovery counts as accurate below {ACCURATE_MSE:g}: where the model misses more, few are."
 
 
 def warning_of(errors: Mapping[str, Any]) -> str | None:
-    """What to say, loudly, where the members are not reconstructed; None where they are."""
+    """What to say, loudly, where the members are not reconstructed, or controls as well as they are returned as they
+    were; None where neither is so."""
+    members, hint = errors["members"], errors["hint"]
+    if _returned(errors):
+        return (
+            "The model returns images as they are, controls too: what comes back then says nothing about what it was "
+            "trained on. Is what it returns its reconstruction (--output), and not its input?"
+        )
     if not misses_members(errors):
         return None
-    members, hint = errors["members"], errors["hint"]
     found = f"{members['above']} of {members['images']} by more than {NOT_RECONSTRUCTED}"
     if not members["above"]:
         found = f"the variance of their pixels is {members['variance']:.1e}"
@@ -57,6 +67,11 @@ def warning_of(errors: Mapping[str, Any]) -> str | None:
         f"{text} Usually it expects other pixels (--pixel-range, --mean and --std, --channels bgr), its weights were "
         f"not given (--weights), or these are not the images that it was trained on."
     )
+
+
+def _returned(errors: Mapping[str, Any]) -> bool:
+    means = [errors[split]["mean"] for split in ("members", "controls") if split in errors and errors[split]["images"]]
+    return len(means) == 2 and all(mean is not None and mean < RETURNED for mean in means)
 
 
 def _number(split: Mapping[str, Any]) -> str:

@@ -150,7 +150,8 @@ def check_same(
         return
     changed = _changed_images(splits, run)
     raise ValueError(
-        f"{run} holds another {kind}; it can be continued only as it was begun. What differs: {', '.join(found)}"
+        f"{run} holds another {kind}; it can be continued only as it was begun, and another one needs another folder. "
+        f"What differs: {', '.join(found)}"
         + (f" ({changed})" if changed else "")
         + _how_to_go_on(before.get("methods"), now.get("methods"))
     )

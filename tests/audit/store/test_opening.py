@@ -155,7 +155,8 @@ CHANGES: list[tuple[dict[str, object], str]] = [
 @pytest.mark.parametrize(("changes", "message"), CHANGES)
 def test_another_audit_is_refused_with_what_differs(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     begin(tmp_path)
-    expected = rf"{tmp_path} holds another audit; it can be continued only as it was begun\. What differs: {message}$"
+    begun = "it can be continued only as it was begun, and another one needs another folder"
+    expected = rf"{tmp_path} holds another audit; {begun}\. What differs: {message}$"
     with pytest.raises(ValueError, match=expected):
         begin(tmp_path, make_audit(**changes))
     begin(tmp_path)  # which is still there
