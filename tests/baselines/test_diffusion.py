@@ -178,7 +178,9 @@ def test_the_steps_are_those_of_the_paper(
     for position in range(2):
         with torch.inference_mode():
             expected = literally(diffusion, degraded[position], mask, 5 + position, noise_std)
-        torch.testing.assert_close(found[position], expected, rtol=0, atol=2e-5)  # float32 against float64
+        # float32 against float64: each pass of the net amplifies what was rounded before, most where it travels back in
+        # time: 2.1e-5 at most, with AVX-512; a coefficient that is off by a thousandth moves it by 9e-5 to 6e-2
+        torch.testing.assert_close(found[position], expected, rtol=0, atol=5e-5)
 
 
 def test_time_travel_goes_the_way_of_the_paper() -> None:
