@@ -258,7 +258,9 @@ def test_training_can_be_resumed(data: Path, tmp_path: Path) -> None:
         return memrecon("train", data / "members", "--out", tmp_path / out, "--width", 16, "--max-steps", 20, *more)
 
     assert train("whole.safetensors").exit_code == 0
-    assert "did not reach" in train("part.safetensors", "--checkpoints", tmp_path / "state").stdout
+    part = train("part.safetensors", "--checkpoints", tmp_path / "state")
+    assert "did not reach" in part.stdout
+    assert "more --max-steps" in one_line(part.stderr)
     result = train("rest.safetensors", "--checkpoints", tmp_path / "state", "--resume")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "rest.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

@@ -81,8 +81,8 @@ def adapt(
         (for "bgr" blue first). ImageNet's, as torchvision gives them, belong to the range (0, 1).
     channels: "rgb", or "bgr" (three channels, as OpenCV has them).
     output: which of several outputs is the reconstruction: the name in a dictionary or of an attribute, or its
-        position. Without it one called sample, reconstruction, recon, x_hat or the like is taken, or the only one of
-        the shape of the images.
+        position; rows (B, pixels) become images. Without it one called sample, reconstruction, recon, x_hat or the
+        like is taken, or the only one of the shape of the images.
 
     Returns an nn.Module on the device of the model, in the same mode, with the model as `.model` and its `image_shape`,
     if it states one; where there is nothing to adapt, the model itself.
@@ -131,6 +131,8 @@ class Adapted(nn.Module):
         if self._output is not None or not isinstance(returned, Tensor):
             self._output = self._output or find_output(returned, given)
             returned = self._output.of(returned)
+            if returned.dim() == 2 and returned.shape == images.flatten(1).shape:
+                returned = returned.reshape(images.shape)
         if returned.shape != images.shape:  # which broadcasting might hide
             raise ValueError(f"the model returned {tuple(returned.shape)} for images {tuple(images.shape)}")
         if self.offset is not None and self.spread is not None:

@@ -108,6 +108,11 @@ def train(
         f"{out}: {reached} the target loss {target_loss:g} with {result.loss:.2e} on {len(pixels)} images, "
         f"{result.steps} steps, {result.seconds:.0f} s"
     )
+    if not result.reached_target:
+        say(
+            "what a model has not learnt by heart does not come back accurately: more --max-steps, over which the "
+            "learning rate falls, or a larger --width go further"
+        )
 
 
 def _check_model_path(path: Path) -> None:

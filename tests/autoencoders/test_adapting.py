@@ -271,6 +271,14 @@ def test_an_output_is_chosen_by_name_or_position(output: str | int) -> None:
     assert torch.equal(adapted(IMAGES), IMAGES * 0.5)
 
 
+def test_rows_of_pixels_that_are_chosen_become_images() -> None:
+    adapted = adapt(lambda x: (0.5 * x.flatten(1), x.mean(), x.mean()), output=0)  # type: ignore[arg-type, return-value]
+    assert torch.equal(adapted(IMAGES), IMAGES * 0.5)
+    fewer = adapt(lambda x: (x.flatten(1)[:, 1:], x.mean()), output=0)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ValueError, match="the model returned"):
+        fewer(IMAGES)
+
+
 def test_a_named_tuple_has_positions_too() -> None:
     adapted = adapt(lambda x: Named(x * 2, x * 0.5), output=1)  # type: ignore[arg-type, return-value]
     assert torch.equal(adapted(IMAGES), IMAGES * 0.5)
