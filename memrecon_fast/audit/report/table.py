@@ -45,7 +45,7 @@ def make_given_out_table(summary: Mapping[str, Any]) -> Table | None:
         return None
     caption = "Estimates that are another member than the image degraded: their share, how many members."
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    table.title, table.title_justify = Text("Another training image came out", style="bold"), "left"
+    table.title, table.title_justify = Text("\nAnother training image came out", style="bold"), "left"
     table.add_column("mask", overflow="fold")
     table.add_column("method", no_wrap=True)
     for split in splits:
