@@ -22,6 +22,9 @@ from memrecon_fast.recovery import prepare_iterate
 
 CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
+ROUNDING = 1e-5
+"""Between sums of a thousand products of float32, of numbers up to 1, in two orders: up to 2.2e-6 was seen, with torch
+2.4; other weights would make 1e-2 and more."""
 LARGE = [(1024, 1024), (768, 1024), (12288, 100), (1000, 1030), (513, 1031)]
 
 pytestmark = pytest.mark.skipif(not packed.is_available(), reason="no x86 processor, or a torch without oneDNN")
@@ -102,7 +105,7 @@ def test_awkward_inputs() -> None:
         torch.full((2, 1024), torch.nan),
     ]
     for x in inputs:
-        torch.testing.assert_close(found(x), linear(x), atol=2e-6, rtol=2e-6, equal_nan=True)
+        torch.testing.assert_close(found(x), linear(x), atol=ROUNDING, rtol=ROUNDING, equal_nan=True)
 
 
 def is_left_to_torch(model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -186,7 +189,7 @@ def test_code_that_is_compiled_runs() -> None:
     model, images = Compiling().eval(), torch.rand(4, *SHAPE, generator=generator(0))
     found = by_packed(model)
     with torch.inference_mode():
-        torch.testing.assert_close(found(images), model(images), atol=1e-6, rtol=0)
+        torch.testing.assert_close(found(images), model(images), atol=ROUNDING, rtol=0)
 
 
 class Hooked(nn.Linear):
@@ -204,7 +207,7 @@ class Hooked(nn.Linear):
 def test_whatever_calls_the_product_does_what_it_did() -> None:
     linear = Hooked()
     x = torch.rand(4, 1024, generator=generator(0))
-    torch.testing.assert_close(by_packed(linear)(x), linear(x), atol=2e-6, rtol=0)
+    torch.testing.assert_close(by_packed(linear)(x), linear(x), atol=ROUNDING, rtol=0)
 
 
 class Strange(nn.Parameter):
@@ -265,7 +268,7 @@ def test_recoveries_are_those_with_the_model_as_it_is(threads: int, monkeypatch:
         found.append(mf.iterate(model, members, max_iterations=5, tolerance=0.0).images)
     finally:
         torch.set_num_threads(before)
-    torch.testing.assert_close(*found, atol=1e-6, rtol=0)  # five passes, each rounded to some 1e-7
+    torch.testing.assert_close(*found, atol=ROUNDING, rtol=0)
 
 
 @pytest.mark.parametrize("precision", ["high", "medium"])
@@ -351,7 +354,7 @@ def test_models_stay_as_they_are(kind: type[PlainNet]) -> None:
     images = torch.rand(8, *SHAPE, generator=generator(9))
     found = mf.iterate(model, images, max_iterations=2, tolerance=0.0).images
     with torch.inference_mode():
-        torch.testing.assert_close(found, model(model(images)), atol=1e-6, rtol=0)
+        torch.testing.assert_close(found, model(model(images)), atol=ROUNDING, rtol=0)
     assert vars(model.layers[1]).keys() == before.keys()
     if isinstance(model, Counting):
         assert model.calls > 2
