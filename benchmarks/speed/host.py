@@ -7,9 +7,10 @@ The autoencoder and the solver do next to nothing here: every image is done afte
 an image on its way: reading, degrading, the initial mask, slots, the score, the record, part files; with two groups of
 slots, late flags and reading threads, as on a GPU. What a GPU does itself (moving images into slots and out of them,
 the operations of the score) is done by the processor here, and counts: an upper bound. How much that is, of the way in
-flight, torch's profiler says: the time in `OF_THE_DEVICE`. The images are crops of
-photographs: an audit compares each estimate with all members, and noise, which is in no low frequencies, makes that
-several times as slow. Nothing else should run on the machine. Writes benchmarks/results/host.json and .md.
+flight, torch's profiler says: the time in `OF_THE_DEVICE` (bytes are divided by 255 here too, which is the benchmark's
+own). The images are crops of photographs: an audit compares each estimate with all members, and noise, which is in no
+low frequencies, makes that several times as slow. Nothing else should run on the machine. Writes
+benchmarks/results/host.json and .md.
 """
 
 from __future__ import annotations

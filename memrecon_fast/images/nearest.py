@@ -232,15 +232,16 @@ class _Lowest:
 
     def points(self, rows: NDArray[np.float32], center: NDArray[np.float64]) -> NDArray[np.float64]:
         """The point of each row: Pa − centre, and ‖Qa‖."""
-        lowest = self.of(rows)
+        pixels = rows.astype(np.float64)
+        lowest = self.of(pixels)
         coordinates = [lowest - center]
         if self._with_rest:
-            coordinates.append(_norms(rows.astype(np.float64) - self._back(lowest))[:, None])
+            coordinates.append(_norms(pixels - self._back(lowest))[:, None])
         return np.hstack(coordinates)
 
-    def of(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Pa, (n, m), of each row of (n, d)."""
-        lowest = rows.astype(np.float64).reshape(-1, *self._shape)
+    def of(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Pa, (n, m), of each row of (n, d), in float64."""
+        lowest = rows.astype(np.float64, copy=False).reshape(-1, *self._shape)
         for factor in reversed(self._factors):  # each turns the last axis into the first after that of rows
             lowest = np.moveaxis(lowest @ factor.T, -1, 1)
         return lowest.reshape(len(rows), -1)

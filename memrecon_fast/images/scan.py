@@ -99,7 +99,7 @@ class Images:
         return _to_tensor(self.pixels(index))
 
     def pixels(self, index: int) -> NDArray[Any]:
-        """The same as its source has it: uint8, of which a 255th is meant, or float32."""
+        """The same as its source has it: uint8, of which a 255th is meant, or float32. Raises as above."""
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} images, and none with index {index}")
         name = self.names[index]
